@@ -1,0 +1,51 @@
+# Headrace. `make demo` and `make test` need Python 3.11 or later, make and a package index, and nothing before them.
+
+# The first Python on the path that is new enough; or say which: make test PYTHON=/opt/python/bin/python3
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+ARGS ?=
+
+# Stamps: made when the installation is whole, made again when what it depends on changes.
+RUNTIME := $(VENV)/.runtime
+DEV := $(VENV)/.dev
+NEEDS := pyproject.toml service/__init__.py
+
+.DEFAULT_GOAL := help
+.PHONY: install demo test run bench check help
+
+install: $(RUNTIME) ## make .venv, with the command at .venv/bin/headrace
+
+demo: $(RUNTIME) ## watch Headrace learn from real files, in a throw-away directory
+	$(BIN)/headrace demo $(ARGS)
+
+test: $(DEV) ## run the tests (ARGS="-k name" for some of them)
+	$(BIN)/python -m pytest $(ARGS)
+
+run: $(RUNTIME) ## run the daemon (ARGS="-c my.toml --root DIR")
+	$(BIN)/headrace run $(ARGS)
+
+bench: $(DEV) ## run the benchmarks
+	$(BIN)/python -m benchmarks $(ARGS)
+
+check: $(DEV) ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "make: Python must be 3.11 or later; say which: make PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): $(NEEDS) | $(BIN)/python
+	$(PIP) --editable .
+	@touch $@
+
+$(DEV): $(NEEDS) | $(BIN)/python
+	$(PIP) --editable '.[dev]'
+	@touch $(RUNTIME) $@

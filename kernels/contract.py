@@ -1,0 +1,184 @@
+"""The contract between kernels and the service: what a model family is, and the words for its arrays.
+
+Rules: this module imports nothing of ours. A kernel is pure functions on arrays: it keeps nothing
+between calls, opens no file, reads no clock, and its sums have a fixed order, so that the same rows
+give the same bits. Names and shapes, with n rows, f features, k outputs and P parameters:
+
+    x (n, f)   the rows, scaled if the job asks for it, C-order, of the job's dtype
+    y (n,)     float64: a number to predict, or the index of the class (0.0, 1.0, ... k-1)
+    w (n,)     float64: the rows' weights, 1 where there is no weight column
+
+A stranger's kernel is any class that fulfils `Kernel`; `kernel = "package.module:Name"` loads it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+"""An array whose dtype the docstring beside it gives."""
+Parameters = dict[str, Array]
+"""A model's arrays by name; where they are laid end to end, it is in the order of their names."""
+State = dict[str, Array]
+"""All that a job has learnt, by name (`parameters/weights`, `scaling/mean`, `steps`, ...)."""
+Layout = dict[str, tuple[tuple[int, ...], str]]
+"""Shape and dtype of named arrays, in a fixed order."""
+Results = Mapping[str, Array]
+"""What is recorded of n rows, float64: `output` (n, k), `residual` (n, k), `norm` (n,), and
+`gradient` (n, P) where it is asked for. Arrays that are given are filled."""
+Problem = Literal["regression", "binary", "multiclass"]
+Precision = Literal["float32", "float64"]
+
+
+T = TypeVar("T")
+
+
+class UnknownName(ValueError):
+    """A kernel, optimizer or schedule that nobody has; the text lists what there is."""
+
+
+def lookup(kind: str, table: Mapping[str, T], name: str, also: str = "") -> T:
+    """The entry called `name`; `UnknownName` says what else is allowed."""
+    if name not in table:
+        raise UnknownName(f"{kind}: must be one of {', '.join(table)}{also}, got {name!r}")
+    return table[name]
+
+
+class Rows(NamedTuple):
+    """Rows of samples: `x` (n, f) float64 or float32 in C-order, `y` (n,) and `w` (n,) float64."""
+
+    x: Array
+    y: Array
+    w: Array
+
+    def slice(self, start: int, stop: int) -> Rows:
+        """The rows from `start` up to `stop`, as views."""
+        return Rows(self.x[start:stop], self.y[start:stop], self.w[start:stop])
+
+
+class Defaults(NamedTuple):
+    """The training settings that suit a kernel where the user gives none.
+
+    `learning_rate` goes with `optimizer`; None leaves it to the optimizer's own default.
+    """
+
+    batch_rows: int
+    lanes: int
+    local_steps: int
+    dtype: Precision
+    optimizer: str
+    learning_rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """Everything that a learner is made from; two equal specs make two equal learners.
+
+    `optimizer` and `schedule` hold `name` beside their own options. `outputs` is the number of
+    classes where the model has one output per class, else 1. `clip` bounds a standardised feature
+    on both sides, in standard deviations; 0 is no bound. `scale_target` only means something for
+    regressions.
+    """
+
+    kernel: str
+    features: int
+    options: dict[str, Any] = field(default_factory=dict)
+    outputs: int = 1
+    optimizer: dict[str, Any] = field(default_factory=lambda: {"name": "adagrad"})
+    schedule: dict[str, Any] = field(default_factory=lambda: {"name": "constant"})
+    standardise: bool = True
+    clip: float = 0.0
+    scale_target: bool = True
+    seed: int = 0
+    dtype: Precision = "float64"
+
+    def to_json(self) -> str:
+        """One line of JSON with sorted keys: equal specs give equal text."""
+        return json.dumps(asdict(self), sort_keys=True, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Spec:
+        """The spec that `to_json` wrote. Lists stay lists: options turn them into tuples."""
+        return cls(**json.loads(text))
+
+
+class Loss(Protocol):
+    """A loss of raw outputs `o` (n, k) and labels `y` (n,); all methods are stable for any finite o."""
+
+    def value(self, output: Array, y: Array) -> Array:
+        """The loss of each row, (n,) float64."""
+
+    def residual(self, output: Array, y: Array) -> Array:
+        """Its derivative by each raw output, (n, k) float64."""
+
+    def link(self, output: Array) -> Array:
+        """What is predicted: numbers (n,), P(positive) (n,), or the classes' probabilities (n, k)."""
+
+
+class Kernel(Protocol):
+    """A model family: raw outputs and gradients as pure functions of parameters and rows.
+
+    A kernel is made as `Kernel(options, features, outputs)`, with an instance of its own `Options`,
+    a frozen dataclass of plain annotated fields with defaults (unknown keys are refused before; a
+    `ValueError` from `__post_init__` becomes a configuration error). It has
+
+    loss        what is minimised, a `Loss`
+    l2          the penalty l2/2 · |θ|² of the parameters that `penalised` names: a step adds l2 · θ
+
+    Parameters may be of float32 or float64; `x` comes in the same dtype and results may stay in it.
+    What lies between `forward` and the gradients is the tape, which nobody else looks into. The sum
+    over rows in `backward` has a fixed order. The residual that is given is not always that of
+    `loss`: rows are weighted and targets are scaled before.
+    """
+
+    Options: ClassVar[type]
+    loss: Loss
+    l2: float
+    penalised: tuple[str, ...]
+
+    def __init__(self, options: Any, features: int, outputs: int) -> None: ...
+
+    @classmethod
+    def problem(cls, options: Any) -> Problem:
+        """What the labels are: numbers, two classes with one output, or classes with one each."""
+
+    @classmethod
+    def defaults(cls, options: Any) -> Defaults:
+        """The training settings that suit this family."""
+
+    def init(self, generator: np.random.Generator) -> Parameters:
+        """Fresh parameters, float64; random ones only from `generator`."""
+
+    def forward(self, parameters: Parameters, x: Array) -> tuple[Array, Any]:
+        """Raw outputs (n, k) of the rows `x` (n, f), and the tape."""
+
+    def backward(self, parameters: Parameters, tape: Any, residual: Array) -> Parameters:
+        """The sum over rows of residual (n, k) times the outputs' derivatives, shaped as parameters."""
+
+    def norms(self, parameters: Parameters, tape: Any, residual: Array) -> Array:
+        """The Euclidean norm (n,) of each row's gradient by all parameters, never materialised."""
+
+    def gradients(self, parameters: Parameters, tape: Any, residual: Array) -> Array:
+        """Each row's gradient (n, P), the parameters laid end to end in the order of their names."""
+
+    def coefficients(self, parameters: Parameters) -> tuple[Array, Array] | None:
+        """Intercept (k,) and weights (k, f) if outputs = intercept + weights · x, else None."""
+
+
+CompiledPass = Callable[[State, Rows, int, Array, Results], None]
+"""(state, rows, batch_rows, rates, results): learns from the rows in place, batch after batch, and
+fills the results; `rates` (batches,) float64. It equals the learner's own pass to rounding."""
+
+
+@runtime_checkable
+class CompiledKernel(Protocol):
+    """A kernel that also has a compiled pass for some optimizers."""
+
+    def compiled(self, spec: Spec) -> CompiledPass | None:
+        """The pass for this spec, or None where there is none."""

@@ -1,0 +1,177 @@
+"""Metrics as mergeable states: dicts of arrays that start as zeros, take rows in, and add up.
+
+Rules: a state knows its problem by its arrays' names. Everything in it is a sum, so states merge by
+adding; given the same calls the bits are the same. Counts are integers and stay exact for ever.
+Means are weighted by the rows' weights; AUC and average precision count rows, unweighted. What
+can't be said of the rows seen (no rows, one class, no variance) is None.
+
+    layout ─▶ zeros ─▶ update, update, ... ─▶ merge ─▶ summary
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from kernels import counting
+from kernels.contract import Array, Layout, Problem
+
+MetricState = dict[str, Array]
+Summary = dict[str, float | None]
+
+_NUMBER = ((1,), "float64")
+
+
+def layout(problem: Problem, outputs: int) -> Layout:
+    """Shapes and dtypes of a state's arrays; zeros are the state that has seen nothing."""
+    own: dict[Problem, Layout] = {
+        "binary": {
+            "base_loss_sum": _NUMBER,
+            "bins": ((2, counting.BINS), "int64"),
+            "confusion": ((2, 2), "float64"),
+            "prediction_sum": _NUMBER,
+        },
+        "multiclass": {"confusion": ((outputs, outputs), "float64")},
+        "regression": {
+            "absolute_sum": _NUMBER,
+            "error_sum": _NUMBER,
+            "label_m2": _NUMBER,
+            "label_mean": _NUMBER,
+            "square_sum": _NUMBER,
+        },
+    }
+    shared: Layout = {"loss_sum": _NUMBER, "rows": ((1,), "int64"), "weight_sum": _NUMBER}
+    return dict(sorted((own[problem] | shared).items()))
+
+
+def update(
+    state: Mapping[str, Array], output: Array, prediction: Array, y: Array, w: Array, loss: Array
+) -> None:
+    """Takes n rows in: outputs (n, k), predictions as a loss's link gives them, y, w and loss (n,)."""
+    if len(y) == 0:
+        return
+    if "bins" in state:
+        counting.take_binary(state, output, prediction, y, w)
+    elif "confusion" in state:
+        counting.take_multiclass(state, prediction, y, w)
+    else:
+        _take_numbers(state, prediction, y, w)
+    state["loss_sum"][0] += (w * loss).sum()
+    state["weight_sum"][0] += w.sum()
+    state["rows"][0] += len(y)
+
+
+def merge(into: Mapping[str, Array], other: Mapping[str, Array]) -> None:
+    """Adds `other` to `into`, in place."""
+    if "label_m2" in into:
+        _merge_labels(into, other["weight_sum"][0], other["label_mean"][0], other["label_m2"][0])
+    for name, array in into.items():
+        if name not in ("label_mean", "label_m2"):
+            array += other[name]
+
+
+def rows(state: Mapping[str, Array]) -> int:
+    """How many rows were taken in."""
+    return int(state["rows"][0])
+
+
+def weight_sum(state: Mapping[str, Array]) -> float:
+    """The sum of their weights."""
+    return float(state["weight_sum"][0])
+
+
+def mean_loss(state: Mapping[str, Array]) -> float | None:
+    """Their mean loss by weight."""
+    return _ratio(state["loss_sum"][0], state["weight_sum"][0])
+
+
+def summary(state: Mapping[str, Array]) -> Summary:
+    """The problem's metrics by name."""
+    if "bins" in state:
+        return _binary(state)
+    return _multiclass(state) if "confusion" in state else _regression(state)
+
+
+# Two classes
+
+
+def _binary(state: Mapping[str, Array]) -> Summary:
+    (true_no, false_yes), (false_no, true_yes) = state["confusion"]
+    weight, loss = state["weight_sum"][0], state["loss_sum"][0]
+    auc, average_precision = counting.areas(state["bins"])
+    base = _ratio(loss, state["base_loss_sum"][0])
+    return {
+        "log_loss": mean_loss(state),
+        "accuracy": _ratio(true_no + true_yes, weight),
+        "auc": auc,
+        "average_precision": average_precision,
+        "precision": _ratio(true_yes, true_yes + false_yes),
+        "recall": _ratio(true_yes, true_yes + false_no),
+        "f1": _ratio(2 * true_yes, 2 * true_yes + false_yes + false_no),
+        "base_rate": _ratio(true_yes + false_no, weight),
+        "mean_prediction": _ratio(state["prediction_sum"][0], weight),
+        "skill": None if base is None else 1.0 - base,
+    }
+
+
+# Many classes
+
+
+def _multiclass(state: Mapping[str, Array]) -> Summary:
+    """macro_f1: the plain mean of f1 over the classes that were seen or chosen."""
+    confusion = state["confusion"]
+    right = np.diagonal(confusion)
+    either = confusion.sum(axis=0) + confusion.sum(axis=1)
+    f1 = 2 * right[either > 0] / either[either > 0]
+    return {
+        "log_loss": mean_loss(state),
+        "accuracy": _ratio(right.sum(), state["weight_sum"][0]),
+        "macro_f1": float(f1.mean()) if len(f1) else None,
+    }
+
+
+# Numbers
+
+
+def _take_numbers(state: Mapping[str, Array], prediction: Array, y: Array, w: Array) -> None:
+    error = prediction - y
+    state["error_sum"][0] += (w * error).sum()
+    state["absolute_sum"][0] += (w * np.abs(error)).sum()
+    state["square_sum"][0] += (w * error * error).sum()
+    weight = float(w.sum())
+    if weight > 0:
+        mean = (
+            y[0] + float((w * (y - y[0])).sum()) / weight
+        )  # labels that are all alike have no spread
+        centred = y - mean
+        _merge_labels(state, weight, mean, float((w * centred * centred).sum()))
+
+
+def _merge_labels(state: Mapping[str, Array], weight: float, mean: float, m2: float) -> None:
+    """Chan, Golub & LeVeque's merge, with weights as counts."""
+    before = state["weight_sum"][0]
+    if weight <= 0:
+        return
+    total = before + weight
+    apart = mean - state["label_mean"][0] if before > 0 else 0.0
+    state["label_mean"][0] = (
+        mean if before <= 0 else state["label_mean"][0] + apart * weight / total
+    )
+    state["label_m2"][0] += m2 + apart * apart * before * weight / total
+
+
+def _regression(state: Mapping[str, Array]) -> Summary:
+    weight, squares = state["weight_sum"][0], state["square_sum"][0]
+    mean_square = _ratio(squares, weight)
+    unexplained = _ratio(squares, state["label_m2"][0])
+    return {
+        "rmse": None if mean_square is None else float(np.sqrt(mean_square)),
+        "mae": _ratio(state["absolute_sum"][0], weight),
+        "r2": None if unexplained is None else 1.0 - unexplained,
+        "bias": _ratio(state["error_sum"][0], weight),
+    }
+
+
+def _ratio(above: float, below: float) -> float | None:
+    return float(above / below) if below > 0 else None

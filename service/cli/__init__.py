@@ -1,0 +1,62 @@
+"""The command line: one module a command, and one place where errors become exit statuses.
+
+    0  done        1  it failed        2  the command line or the configuration is wrong
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from service import __version__
+from service.core.errors import ConfigurationError, HeadraceError
+
+COMMANDS = ("run", "train", "predict", "status", "show", "check", "reset", "demo")
+
+
+class _Lazy(click.Group):
+    """Imports a command's module when the command is asked for: `status` needs no numpy."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"service.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="headrace")
+def cli() -> None:
+    """Learns from the sample files that you drop into a directory: exactly once, bit for bit."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a command and exits."""
+    try:
+        status = cli.main(args=arguments, prog_name="headrace", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        _leave(2, error.format_message(), plain=True)
+    except click.exceptions.Abort:
+        _leave(1, "interrupted")
+    except click.ClickException as error:
+        _leave(2, error.format_message())
+    except ConfigurationError as error:
+        _leave(2, str(error))
+    except HeadraceError as error:
+        _leave(1, str(error))
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _leave(status: int, text: str, *, plain: bool = False) -> None:
+    """One line of error, whatever the text has."""
+    print(text if plain else "headrace: " + " ".join(text.split()), file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,45 @@
+"""`headrace check`: validates a configuration and prints what is in force."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from service.cli.configuration import load
+from service.cli.options import config_option
+from service.core.resolution import resolve
+from service.core.settings import Settings
+
+
+@click.command("check")
+@config_option
+def command(config: Path) -> int:
+    """Validate a configuration and print all of it, every default and every "auto" written out."""
+    settings = load(config)
+    click.echo("\n".join(in_force(settings)))
+    return 0
+
+
+def in_force(settings: Settings) -> Iterator[str]:
+    """The settings as TOML."""
+    whole = settings.model_dump(mode="json", exclude_none=True)
+    jobs = whole.pop("jobs")
+    for name, table in whole.items():
+        yield from _table(f"[{name}]", table)
+    for job, _ in zip(settings.jobs, jobs, strict=True):
+        table = resolve(job).model_dump(mode="json", exclude_none=True)
+        yield from _table("[[jobs]]", {k: v for k, v in table.items() if not isinstance(v, dict)})
+        for part, inner in table.items():
+            if isinstance(inner, dict):
+                yield from _table(f"[jobs.{part}]", inner)
+
+
+def _table(heading: str, table: Mapping[str, Any]) -> Iterator[str]:
+    yield heading
+    for key, value in table.items():
+        yield f"{key} = {json.dumps(value)}"  # strings, numbers, booleans, lists: TOML is JSON here
+    yield ""

@@ -1,0 +1,52 @@
+"""The options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_CONFIG = Path("headrace.toml")
+DEFAULT_ROOT = Path("headrace-root")
+
+
+def config_option(function: F) -> F:
+    """-c CONFIG"""
+    return click.option(
+        "-c",
+        "--config",
+        type=click.Path(path_type=Path),
+        default=DEFAULT_CONFIG,
+        show_default=True,
+        help="The configuration (TOML).",
+    )(function)
+
+
+def root_override(function: F) -> F:
+    """--root DIR, over what the configuration says"""
+    return click.option(
+        "--root",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=None,
+        help="The root folder, instead of the configuration's service.root.",
+    )(function)
+
+
+def root_option(function: F) -> F:
+    """--root DIR, of a root that exists"""
+    return click.option(
+        "--root",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=DEFAULT_ROOT,
+        show_default=True,
+        help="The root folder.",
+    )(function)
+
+
+def job_option(function: F) -> F:
+    """--job NAME"""
+    return click.option("--job", required=True, help="The job's name.")(function)

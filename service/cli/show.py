@@ -1,0 +1,77 @@
+"""`headrace show`: the model; of linear ones intercept and weights in the features' own units."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from kernels.contract import Array
+from service.cli.options import job_option, root_option
+from service.core.errors import ConfigurationError
+from service.core.layout import Layout, shown
+from service.subtasks.predict import Model, newest
+
+
+@click.command("show")
+@root_option
+@job_option
+def command(root: Path, job: str) -> int:
+    """Show a job's newest model: what it is, and for a linear one its weights, largest first."""
+    current = Layout(root.absolute()).current(job)
+    if not current.exists():
+        raise ConfigurationError(
+            f"--job: the job must have a model, got {shown(job)!r} without {shown(current)}"
+        )
+    model, console = newest(str(current.resolve())), Console()
+    for key, value in _facts(model):
+        console.print(f"{key:12} {value}", markup=False, highlight=False, soft_wrap=True)
+    coefficients = model.learner.coefficients(model.state)
+    if coefficients is None:
+        console.print(_layers(model))
+    else:
+        console.print(_weights(model, *coefficients))
+    return 0
+
+
+def _facts(model: Model) -> list[tuple[str, Any]]:
+    header = model.header
+    classes = header["classes"]
+    return [
+        ("job", header["job"]),
+        ("kernel", header["spec"]["kernel"]),
+        ("version", header["version"]),
+        ("files", header["sequence"]),
+        ("last file", header["last_file"]),
+        ("sha256", model.sha256),
+        *([("classes", ", ".join(map(str, classes)))] if classes else []),
+    ]
+
+
+def _weights(model: Model, intercept: Array, weights: Array) -> Table:
+    """A row a feature, the largest weight by its effect on a standardised feature first."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("feature")
+    outputs = ["weight"] if len(weights) == 1 else [str(c) for c in model.classes or ()]
+    for heading in outputs:
+        table.add_column(heading, justify="right")
+    table.add_row("(intercept)", *(f"{value:.6g}" for value in intercept))
+    for index in np.argsort(-np.abs(weights).max(axis=0), kind="stable"):
+        name = shown(model.header["features"][index])
+        table.add_row(name, *(f"{value:.6g}" for value in weights[:, index]))
+    return table
+
+
+def _layers(model: Model) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("parameter", "shape", "dtype", "norm"):
+        table.add_column(heading)
+    for name, array in model.state.items():
+        if name.startswith("parameters/"):
+            norm = f"{np.linalg.norm(array):.6g}"
+            table.add_row(name.removeprefix("parameters/"), str(array.shape), str(array.dtype), norm)
+    return table

@@ -1,0 +1,89 @@
+"""Classes: which labels a job tells apart, in the order of their indices.
+
+Rules: of two, the second is the one that is learnt as 1: `positive`, or the larger number, or the last of `classes`. Of many, the
+order is that of `classes`, or else numbers by size and names by code point. What the settings leave open, the labels of the
+job's first file decide, once; where they can't, the file is refused with the key that can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from service.core.complaints import shown
+from service.core.errors import FileRefused
+from service.core.job_settings import Job, Model
+
+Classes = tuple[str | float, ...]
+
+_SHOWN = 5  # labels in a note
+_NAME_CLASSES = "set model.classes to the list of all classes"
+_NAME_POSITIVE = "set model.positive to the class that is learnt as 1"
+
+
+def known(job: Job) -> Classes | None:
+    """The classes that the settings name, by index: () where labels are numbers, None where the first file must tell."""
+    model = job.model
+    if model.problem == "regression":
+        return ()
+    if model.classes is None:
+        return None
+    named = range(model.classes) if isinstance(model.classes, int) else model.classes
+    return _in_order(model, tuple(named))
+
+
+def learnt(job: Job, found: Collection[str | float]) -> Classes:
+    """The classes by index, from the distinct labels of the job's first file, where `known` is None.
+
+    Raises FileRefused where they are not enough, too many, or of both kinds, or where nothing says which of two names is positive.
+    """
+    model = job.model
+    if not found:
+        raise _refusal(job, found, "the first file must hold labels", "drop a labelled file first")
+    if len({isinstance(label, str) for label in found}) > 1:
+        raise _refusal(job, found, "labels must be all names or all numbers", "mend the labels")
+    if model.problem == "multiclass":
+        return _many(job, found)
+    return _in_order(model, _pair(job, found))
+
+
+def _many(job: Job, found: Collection[str | float]) -> Classes:
+    if len(found) < 2:
+        raise _refusal(job, found, "the first file must hold at least 2 classes", _NAME_CLASSES)
+    return tuple(sorted(found))
+
+
+def _pair(job: Job, found: Collection[str | float]) -> Classes:
+    positive = job.model.positive
+    pair = set(found) if positive is None else {*found, positive}
+    if pair <= {0, 1}:
+        return (0, 1)  # so usual that it needs no naming, even if the first file holds one of them
+    if len(pair) != 2:
+        raise _refusal(job, found, "the first file must hold 2 classes", _NAME_CLASSES)
+    if positive is None and any(isinstance(label, str) for label in pair):
+        raise _refusal(
+            job, found, "of two names, the settings must say which is positive", _NAME_POSITIVE
+        )
+    return tuple(sorted(pair, key=_by_size))
+
+
+def _in_order(model: Model, classes: Classes) -> Classes:
+    """The classes by index: as they are, but of two the positive one, or the larger number, last."""
+    if model.problem != "binary":
+        return classes
+    positive = model.positive
+    if positive is None:
+        numbers = not any(isinstance(label, str) for label in classes)
+        positive = max(classes) if numbers else classes[-1]
+    first = next(label for label in classes if label != positive)
+    return (first, positive)
+
+
+def _refusal(job: Job, found: Collection[str | float], rule: str, remedy: str) -> FileRefused:
+    some = [shown(label) for label in sorted(found, key=_by_size)[:_SHOWN]]
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    place = f"column {shown(job.label)}"
+    return FileRefused(rule, place=place, value=", ".join(some) + more or "none", remedy=remedy)
+
+
+def _by_size(label: str | float) -> tuple[bool, str | float]:
+    return (isinstance(label, str), label)  # numbers before names

@@ -1,0 +1,97 @@
+"""The tree of errors: each says who is at fault, and so what happens next.
+
+    HeadraceError
+    ├── ConfigurationError    the settings or the command line: exit status 2, one line
+    ├── FileRefused           a sample file broke a rule: to failed/ with a note, the daemon goes on
+    ├── RootBusy              another daemon holds the root: exit status 1, one line
+    ├── WorkerError           a sub-task was lost with its worker: run again, bounded
+    │   ├── WorkerDied
+    │   └── SubtaskFailed     the sub-task raised something that can't travel: our bug
+    └── StorageError          what must last does not
+        ├── DiskFull          no room: roll back, pause, go on when there is
+        └── StorageDamaged    a digest or a length is wrong: stop, with a clear message
+
+Anything else is a bug of ours and crashes. Texts are lower case: `what: the rule, got value`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+class HeadraceError(Exception):
+    """The root of every error that Headrace raises on purpose."""
+
+
+class ConfigurationError(HeadraceError):
+    """A setting or an argument is wrong; the text is one line that says where and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a sample file was refused: the rule it broke, where, with which value, and the remedy."""
+
+    rule: str
+    place: str
+    value: str
+    remedy: str
+
+    def __str__(self) -> str:
+        got = f", got {self.value}" if self.value else ""
+        return f"{self.place}: {self.rule}{got}"
+
+
+class FileRefused(HeadraceError):
+    """A sample file broke a rule; the model never hears of it."""
+
+    def __init__(self, rule: str, *, place: str, value: str = "", remedy: str) -> None:
+        self.refusal = Refusal(rule, place, value, remedy)
+        super().__init__(str(self.refusal))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        r = self.refusal
+        return (_refused, (r.rule, r.place, r.value, r.remedy))
+
+
+def _refused(rule: str, place: str, value: str, remedy: str) -> FileRefused:
+    return FileRefused(rule, place=place, value=value, remedy=remedy)
+
+
+class RootBusy(HeadraceError):
+    """Another process holds the root's lock; the text names it."""
+
+
+class WorkerError(HeadraceError):
+    """A sub-task's worker failed it."""
+
+
+class WorkerDied(WorkerError):
+    """The worker ended while it held the sub-task; `reason` says how."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"worker: ended while it held a sub-task, {reason}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (WorkerDied, (self.reason,))
+
+
+class SubtaskFailed(WorkerError):
+    """The sub-task raised an error that can't be pickled; the text is the remote traceback."""
+
+
+class ArenaFull(HeadraceError):
+    """The machine has no memory for a region of the arena."""
+
+
+class StorageError(HeadraceError):
+    """What must last could not be written or read; the daemon stops."""
+
+
+class DiskFull(StorageError):
+    """There is no room (ENOSPC, EDQUOT, EFBIG): the unit is rolled back, and tried again later."""
+
+
+class StorageDamaged(StorageError):
+    """A digest or a length on disk is not what the journal recorded."""

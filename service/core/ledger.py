@@ -1,0 +1,59 @@
+"""Which of a job's files are open, and which wait: bookkeeping without a clock or a disk.
+
+Rules: a file's order is fixed by its admission number, given once and never reused. What is decided
+is in the journal; here is only what is not.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Undecided:
+    """The admitted files of one job whose fate is open, in order, with their digests once known.
+
+    A file's identity can only be judged against files whose fate is known: an earlier file with
+    the same content may yet be refused, and then this one is to be learnt from.
+    """
+
+    digests: dict[int, str | None] = field(default_factory=dict)
+
+    def opened(self, admission: int) -> None:
+        self.digests[admission] = None
+
+    def known(self, admission: int, sha256: str) -> None:
+        if admission in self.digests:
+            self.digests[admission] = sha256
+
+    def decided(self, admission: int) -> None:
+        self.digests.pop(admission, None)
+
+    def before(self, admission: int) -> list[int]:
+        """The earlier files that are still open."""
+        return [a for a in self.digests if a < admission]
+
+    def same_before(self, admission: int, sha256: str) -> list[int]:
+        """The earlier open files that have, or may have, this digest."""
+        return [a for a in self.before(admission) if self.digests[a] in (None, sha256)]
+
+
+class Listing:
+    """The names that an inbox showed and that are not taken yet, in the order of their bytes.
+
+    A listing is worked off before the next is asked for, so that a hundred thousand names are
+    sorted once and not once per file.
+    """
+
+    def __init__(self) -> None:
+        self._names: deque[bytes] = deque()
+
+    def refill(self, names: list[bytes]) -> None:
+        self._names = deque(sorted(names))
+
+    def take(self, most: int) -> list[bytes]:
+        return [self._names.popleft() for _ in range(min(most, len(self._names)))]
+
+    def __len__(self) -> int:
+        return len(self._names)

@@ -1,0 +1,59 @@
+"""What the daemon shows of itself: the values behind `state/status.json` and the progress bars.
+
+Rules: the stages write here as they go, on the loop; nothing reads it to decide anything. Losses and
+versions are of what is committed, but for the file in progress.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class FileStatus:
+    """The file in progress."""
+
+    name: str
+    bytes: int
+    epoch: int = 1
+    rows: int = 0
+    share: float = 0.0
+    loss: float | None = None
+    started: float = 0.0
+
+
+@dataclass(slots=True)
+class ModelStatus:
+    """The newest whole model."""
+
+    version: int
+    sha256: str
+    file: str
+    rows: int | None = None
+    loss: float | None = None
+    metrics: dict[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class JobStatus:
+    """One job. `state`: starting, waiting, training, paused (with `reason`), failed (with `reason`), stopped."""
+
+    state: str = "starting"
+    reason: str | None = None
+    waiting: int = 0
+    done: int = 0
+    failed: int = 0
+    duplicates: int = 0
+    file: FileStatus | None = None
+    model: ModelStatus | None = None
+    oldest_waiting: float | None = None
+
+    def shown(self, now: float) -> dict[str, Any]:
+        """As status.json has it; `lag_seconds` is how long the oldest unfinished file has been here."""
+        table = asdict(self)
+        oldest = table.pop("oldest_waiting")
+        table["lag_seconds"] = None if oldest is None else max(0.0, now - oldest)
+        if self.file is not None:
+            table["file"]["seconds"] = max(0.0, now - table["file"].pop("started"))
+        return table

@@ -1,0 +1,87 @@
+"""Terms: the settings that a file was admitted with, kept in the journal and obeyed to the file's end.
+
+Rules: the body holds everything that can change a model or a result log, with every default written out, and nothing of how
+it runs (workers, intervals, chunk sizes). It is canonical: equal terms give equal bytes, and so one digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+
+from service.core import classes
+from service.core.complaints import complaint, shown
+from service.core.errors import ConfigurationError
+from service.core.job_settings import Job
+from service.core.resolution import resolve
+from service.core.sections import Count, Section, Switch
+from service.core.settings import Rows, Settings, frozen
+
+_PENALTIES = {"l1", "l2"}
+"""The options of a kernel that may change under a model: they change the next step, not what the numbers mean."""
+
+
+class Terms(Section):
+    """What a file is trained with; `job` is resolved."""
+
+    job: Job
+    rows: Rows
+    every_rows: Count
+    steps: Switch
+
+
+def digest(settings: Settings, job: Job) -> tuple[str, str]:
+    """The sha256 (hex) and the canonical JSON body of the terms on which the job's files are admitted now."""
+    logs = settings.logs
+    terms = Terms(
+        job=resolve(job), rows=settings.rows, every_rows=logs.every_rows, steps=logs.steps
+    )
+    body = json.dumps(
+        terms.model_dump(exclude_none=True), sort_keys=True, separators=(",", ":"), allow_nan=False
+    )
+    return hashlib.sha256(body.encode("ascii")).hexdigest(), body
+
+
+def parse_body(body: str) -> Terms:
+    """The terms that `digest` wrote; `ConfigurationError` where this version knows them no more."""
+    try:
+        return Terms.model_validate(frozen(json.loads(body)))
+    except ValidationError as error:
+        raise ConfigurationError(complaint(error, "settings in the journal")) from None
+
+
+def incompatible(old_body: str, new_job: Job) -> str | None:
+    """Why a model trained on the old terms can't go on as `new_job`, with the remedy; None where it can."""
+    old, new = parse_body(old_body).job, resolve(new_job)
+    for key, before, after in _meanings(old, new):
+        if before != after:
+            return (
+                f"jobs.{new.name}.{key}: must stay {shown(before)} while the job has a model, got {shown(after)};"
+                f" to start again: headrace reset --job {new.name}"
+            )
+    return None
+
+
+def _meanings(old: Job, new: Job) -> Iterator[tuple[str, Any, Any]]:
+    """What gives the numbers of a model their meaning: (key, before, after)."""
+    for key in ("label", "features"):
+        yield key, getattr(old, key), getattr(new, key)
+    if old.features is None:  # every other column: then these choose the features, too
+        for key in ("id", "weight", "time"):
+            yield key, getattr(old, key), getattr(new, key)
+    yield "model.kernel", old.model.kernel, new.model.kernel
+    yield "model.classes", _classes(old), _classes(new)
+    for key in sorted((old.model.options.keys() | new.model.options.keys()) - _PENALTIES):
+        yield f"model.{key}", old.model.options.get(key), new.model.options.get(key)
+    yield "optimizer.name", old.optimizer.name, new.optimizer.name
+    yield "training.dtype", old.training.dtype, new.training.dtype
+    for key in ("standardise", "target"):
+        yield f"scaling.{key}", getattr(old.scaling, key), getattr(new.scaling, key)
+
+
+def _classes(job: Job) -> Any:
+    return classes.known(job) or (job.model.classes, job.model.positive)

@@ -1,0 +1,47 @@
+"""A sample file's bytes -> chunks -> blocks: CSV and TSV, JSON lines, Parquet, NPY and NPZ; one
+module a format.
+
+prepare(path, name, scratch, fields, limits) -> Source          in a worker
+Survey(source, chunk_bytes): iterate -> Chunk; then .sha256      in a thread, piece by piece
+decode(source, chunk, fields, rows) -> Block                     in a worker, pure
+labels(source, chunk, fields) -> set of distinct labels          in a worker, once for a job's
+first file features_of(source, fields) -> names of the feature columns
+block_bytes(source, chunk, fields) -> bound on a block's arrays, in bytes
+line_of(source, row) -> 1-based line of a data row, or None      slow, for refusals only
+refusal(source, bad, row, line) -> FileRefused for a bad row
+"""
+
+from service.formats.columns import features_of
+from service.formats.contract import (
+    BadRow,
+    Block,
+    Chunk,
+    Fields,
+    Label,
+    Limits,
+    RowRules,
+    Source,
+)
+from service.formats.decoding import block_bytes, decode, labels
+from service.formats.refusing import line_of, refusal
+from service.formats.registry import prepare
+from service.formats.survey import Survey
+
+__all__ = [
+    "BadRow",
+    "Block",
+    "Chunk",
+    "Fields",
+    "Label",
+    "Limits",
+    "RowRules",
+    "Source",
+    "Survey",
+    "block_bytes",
+    "decode",
+    "features_of",
+    "labels",
+    "line_of",
+    "prepare",
+    "refusal",
+]

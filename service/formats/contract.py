@@ -1,0 +1,235 @@
+"""What the readers of sample files agree on: the values that travel from a file's bytes to a block.
+
+Rules
+- Every value here is frozen and picklable: it is made in one process and read in another.
+- A file's structure (its container, header, quotes, encoding) is whole or the file is refused with
+  `FileRefused`.
+- A row is good or it is counted and left out; whoever calls decides what a bad row means for the
+  file (`RowRules`).
+- Nothing depends on where the chunks were cut: the same file gives the same rows for every
+  `chunk_bytes`.
+
+    path --prepare--> Source --Survey--> Chunk, Chunk, ... --decode--> Block, Block, ...
+
+Words: a *column* is known by its name, or without a header by its number counted from 0, written
+as text ("0", "1", ...).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+MOST_NOTES = 100
+"""However many bad rows a chunk has, no more than these are described."""
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Column = str | int
+Label = str | float
+"""A class label as files give it: a number where the text is one ("1" is 1 is 1.0), otherwise the
+text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Which columns are what. Columns given as numbers mean a file without a header (CSV, TSV,
+    NPY)."""
+
+    label: Column | None
+    features: tuple[Column, ...] | None = None
+    """None: every column that is not the label, id, weight or time, in the file's order."""
+    id: Column | None = None
+    weight: Column | None = None
+    time: Column | None = None
+    labels: Literal["number", "class"] = "number"
+    classes: tuple[Label | int, ...] | None = None
+    """The classes in their order; `decode` needs them when `labels` is "class" (`labels()` finds
+    them)."""
+    unlabelled: Literal["skip", "keep"] = "skip"
+    """A row without a label: left out and counted, or (for predictions) kept with y = NaN; with
+    "keep" the label's column may be absent from the file, too."""
+
+    @property
+    def numbered(self) -> bool:
+        """Columns are numbers, so the file has no header."""
+        named = (self.label, self.id, self.weight, self.time, *(self.features or ()))
+        return any(isinstance(column, int) for column in named)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How large a file may be in each direction, before it is refused."""
+
+    max_bytes: int = 64 << 30
+    """Bytes after unpacking; bounds what a compressed file may write to disk."""
+    max_ratio: float = 250.0
+    """Bytes out for a byte in, judged once 64 MiB have come out: a bomb's ratio is near 1000,
+    honest tables stay below 100."""
+    max_row_bytes: int = 16 << 20
+    max_columns: int = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class RowRules:
+    """What the settings say about bad rows. `decode` only counts and describes them; the decode
+    stage applies the rest."""
+
+    on_bad_row: Literal["refuse", "skip"] = "refuse"
+    max_bad_rows: float = 0.01
+    """With "skip": the share of a file's rows that may be bad."""
+    notes: int = 5
+    """How many of a chunk's bad rows are described, at most 100; all are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """One array of an NPY or NPZ file: where its bytes lie and what they mean."""
+
+    name: str
+    path: str
+    offset: int
+    dtype: str
+    rows: int
+    columns: int | None
+    """None: one-dimensional, a single column of the array's own name."""
+    fortran: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A prepared sample file: everything that decoding any part of it needs to know."""
+
+    path: str
+    """The file to read: the unpacked one, if the dropped one was compressed or in another
+    encoding."""
+    name: str
+    """The original name, made safe for messages."""
+    format: Literal["csv", "jsonl", "parquet", "npy"]
+    columns: tuple[str, ...]
+    """All columns in the file's order. JSON lines: those of the first row and those that the
+    fields name."""
+    size: int
+    """Bytes of the file at `path`."""
+    data_start: int = 0
+    """Byte of the first data row (after BOM and header)."""
+    delimiter: str = ""
+    rows: int | None = None
+    """Rows, where the format knows them without reading all."""
+    sha256: str | None = None
+    """Of the file as it was dropped; only when it was unpacked (`Survey.sha256` has it in every
+    case)."""
+    notes: tuple[str, ...] = ()
+    """What was undone on the way: "gzip", "zstd", "utf-16", "utf-8 bom"."""
+    arrays: tuple[Array, ...] = ()
+    """NPY and NPZ only."""
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Part `index` of a file: [start, stop) in bytes for text (whole rows), in rows for Parquet,
+    NPY and NPZ."""
+
+    index: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """Why a row was left out; every text is bounded and escaped."""
+
+    row: int
+    """Index among the chunk's data rows, bad ones and unlabelled ones counted."""
+    column: str
+    """Empty when the whole row is wrong."""
+    rule: str
+    value: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """A decoded chunk: n good rows in the file's order.
+
+    Size: `block_bytes` bounds the arrays before decoding; for text it is never more than 12 bytes
+    for a byte of chunk.
+    """
+
+    x: Floats
+    """(n, features), C-order, finite; columns in the order of `features_of`."""
+    y: Floats
+    """(n,): a number in the label's units, or the position in `Fields.classes`; NaN only with
+    unlabelled = "keep"."""
+    w: Floats | None
+    """(n,), finite and not negative; None without a weight column."""
+    row: Integers
+    """(n,): index among the chunk's data rows, growing."""
+    carried: dict[str, pl.Series] | None
+    """"id" and "time" as text (n,), where the fields name them; an absent value is null. None when
+    neither is named."""
+    rows_seen: int
+    """All data rows of the chunk: n + unlabelled + rejected (blank lines are no rows)."""
+    unlabelled: int
+    rejected: int
+    first_bad: tuple[BadRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The columns that a reader must give."""
+
+    features: tuple[str, ...]
+    others: tuple[str, ...]
+    """Label, weight, id and time, as far as there are such."""
+    texts: frozenset[str]
+    """Those to be given as text even if they look like numbers: id, time, and a label that is a
+    name."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All of them, each once."""
+        return tuple(dict.fromkeys((*self.features, *self.others)))
+
+
+class Format(Protocol):
+    """One kind of sample file: a module with these two functions. They hold no state and may run
+    in any process."""
+
+    def inspect(self, source: Source, fields: Fields) -> Source:
+        """Reads header, schema or footer of the file at `source.path`, and fills in the rest of
+        the source.
+
+        Raises FileRefused when the content is not what the name says, is not whole, or holds no
+        rows.
+        """
+        ...
+
+    def table(self, source: Source, chunk: Chunk, wanted: Wanted) -> Table:
+        """Reads the wanted columns of a chunk. Raises FileRefused for faults of structure."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """A chunk as a reader gives it: a frame of the columns asked for, and the rows that have
+    none."""
+
+    frame: pl.DataFrame
+    """Each wanted column as Float64 or as String; text that is a number counts as one. Null is an
+    empty cell."""
+    row: Integers
+    """(height,): which of the chunk's data rows each line of the frame is, growing."""
+    rows_seen: int
+    """All data rows; those that aren't in the frame could not be split into cells (short, long, no
+    JSON object)."""
+    bad: tuple[BadRow, ...] = ()
+    """The first of these, with their reasons, in order."""
+    x: Floats | None = None
+    """(height, features), C-order: the features, where a reader has them as a matrix; then they
+    aren't in the frame."""

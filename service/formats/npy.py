@@ -1,0 +1,213 @@
+"""NPY and NPZ: arrays as numpy writes them, read a range of rows at a time.
+
+Rules
+- NPY: one two-dimensional array (rows, columns); its columns are numbers counted from 0.
+- NPZ: arrays of the same length. A one-dimensional one is a column of its own name; a
+  two-dimensional one named `x` with F columns is the columns x0 ... x<F-1>. So np.savez(file,
+  x=images, y=digits) has the columns x0, x1, ..., y.
+- Booleans, integers and floats of up to 8 bytes, any byte order, C or Fortran order; text (U) or
+  UTF-8 bytes (S) for labels and ids. Never objects: nothing is ever unpickled.
+- Files are read, not mapped: a file that shrinks meanwhile is an error then, and not a SIGBUS.
+"""
+
+from __future__ import annotations
+
+import math
+import tokenize
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from service.core.errors import FileRefused
+from service.formats.contract import Array, Chunk, Fields, Source, Table, Wanted
+from service.formats.wording import listed, shown
+
+MAGIC = b"\x93NUMPY"
+HEADER_BYTES = 1 << 16
+BAD_HEADER = (
+    ValueError,
+    SyntaxError,
+    TypeError,
+    KeyError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    tokenize.TokenError,
+)
+
+
+def inspect(source: Source, fields: Fields) -> Source:
+    """Reads the header, unless the arrays are known already (those of an NPZ). Raises
+    FileRefused."""
+    if source.size == 0:
+        raise refused(source, "a file holds rows", "an empty file", "drop files that hold rows")
+    arrays = source.arrays
+    if not arrays:
+        arrays = (read_header(source, "", source.path, 0, source.size),)
+        if arrays[0].columns is None:
+            rule = "an NPY file holds an array of two dimensions, (rows, columns)"
+            raise refused(source, rule, "one dimension", "save it as (rows, columns), or an NPZ")
+    lengths = {array.name: array.rows for array in arrays}
+    if len(set(lengths.values())) > 1:
+        value = listed(f"{name}: {rows}" for name, rows in lengths.items())
+        raise refused(source, "all arrays have the same length", value, "save arrays of one length")
+    if not arrays[0].rows:
+        raise refused(source, "a file holds rows", "no rows", "drop files that hold rows")
+    width = sum(array.columns or 1 for array in arrays)
+    if width > source.limits.max_columns:
+        rule = f"a file has at most {source.limits.max_columns} columns"
+        raise refused(source, rule, str(width), "split the file")
+    columns = tuple(name for array in arrays for name in _columns(array))
+    if len(set(columns)) < width:
+        value = listed(sorted({name for name in columns if columns.count(name) > 1}))
+        raise refused(source, "each column has its own name", value, "rename the arrays")
+    return replace(source, arrays=arrays, columns=columns, rows=arrays[0].rows)
+
+
+def read_header(source: Source, name: str, path: str, offset: int, size: int) -> Array:
+    """The array whose NPY bytes lie at [offset, offset + size) of the file at `path`. Raises
+    FileRefused."""
+    with open(path, "rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+        file.seek(offset)
+        try:
+            shape, fortran, dtype = _parse_header(file)
+        except BAD_HEADER as fault:
+            rule, remedy = "an array has a header as numpy writes it", "save it again with numpy"
+            raise refused(source, rule, shown(fault), remedy, name) from fault
+        start = file.tell()
+    if dtype.hasobject or dtype.kind not in "biufUS" or (dtype.kind == "f" and dtype.itemsize > 8):
+        rule = "an array holds numbers or text, never objects"
+        raise refused(source, rule, str(dtype), "save it with a plain dtype", name)
+    if len(shape) not in (1, 2) or min(shape) < 0:
+        rule, remedy = "an array has one or two dimensions", "reshape it to (rows, columns)"
+        raise refused(source, rule, str(shape), remedy, name)
+    if math.prod(shape) * dtype.itemsize != offset + size - start:
+        rule = f"an array of shape {shape} and dtype {dtype} has its bytes"
+        value = f"{offset + size - start} bytes"
+        raise refused(source, rule, value, "the file is torn: save it again", name)
+    columns = shape[1] if len(shape) == 2 else None
+    return Array(name, path, start, dtype.str, shape[0], columns, fortran)
+
+
+def _parse_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(file, max_header_size=HEADER_BYTES)
+    if version == (2, 0):
+        return np.lib.format.read_array_header_2_0(file, max_header_size=HEADER_BYTES)
+    raise ValueError(f"NPY version {version}, which is for structures")
+
+
+def _columns(array: Array) -> Iterator[str]:
+    if array.columns is None:
+        yield array.name
+    else:
+        yield from (f"{array.name}{number}" for number in range(array.columns))
+
+
+def table(source: Source, chunk: Chunk, wanted: Wanted) -> Table:
+    """Reads the wanted columns of the chunk's rows. Raises FileRefused."""
+    rows = chunk.stop - chunk.start
+    places = {
+        column: (array, number)
+        for array in source.arrays
+        for number, column in enumerate(_columns(array))
+    }
+    parts = {
+        array.name: _read(source, array, chunk.start, rows)
+        for array in {places[column][0] for column in wanted.columns}
+    }
+    columns = {
+        name: _series(source, parts[places[name][0].name][:, places[name][1]], name in wanted.texts)
+        for name in wanted.others
+    }
+    x = np.empty((rows, len(wanted.features)))
+    for first, last in _runs([places[name] for name in wanted.features]):
+        array, number = places[wanted.features[first]]
+        part = parts[array.name]
+        if part.dtype.kind in "US":
+            rule, remedy = "a feature is a number", "leave it out of `features`"
+            raise refused(source, rule, str(part.dtype), remedy, wanted.features[first])
+        x[:, first:last] = part[:, number : number + last - first]
+    frame = pl.DataFrame(columns, height=rows)
+    return Table(frame, np.arange(rows, dtype=np.int64), rows, x=x)
+
+
+def _runs(places: list[tuple[Array, int]]) -> Iterator[tuple[int, int]]:
+    """Ranges of features that are neighbours in one array, in the same order: each is copied at
+    once."""
+    first = 0
+    for place in range(1, len(places) + 1):
+        before = places[place - 1]
+        if place == len(places) or places[place] != (before[0], before[1] + 1):
+            yield first, place
+            first = place
+
+
+def _read(source: Source, array: Array, start: int, rows: int) -> npt.NDArray[np.generic]:
+    """Rows [start, start + rows) of an array, as (rows, columns)."""
+    dtype = np.dtype(array.dtype)
+    width = 1 if array.columns is None else array.columns
+    if width == 0 or dtype.itemsize == 0:
+        return np.zeros((rows, width), dtype)
+    with open(array.path, "rb", buffering=0) as file:
+        if not array.fortran or width == 1:
+            file.seek(array.offset + start * width * dtype.itemsize)
+            part = np.fromfile(file, dtype, rows * width)
+            whole = part.size == rows * width
+            part = part.reshape(rows, width) if whole else part
+        else:
+            part = np.empty((rows, width), dtype, order="F")
+            whole = all(_fill(file, array, start, part, column) for column in range(width))
+    if not whole:
+        rule = f"a file keeps its size of {source.size} bytes while it is read"
+        raise refused(source, rule, "less", "rename files into the inbox when they are whole")
+    return part
+
+
+def _fill(
+    file: BinaryIO, array: Array, start: int, part: npt.NDArray[np.generic], column: int
+) -> bool:
+    """Reads a column's rows; False if the file ends before."""
+    file.seek(array.offset + (column * array.rows + start) * part.itemsize)
+    cells = np.fromfile(file, part.dtype, part.shape[0])
+    if cells.size == part.shape[0]:
+        part[:, column] = cells
+        return True
+    return False
+
+
+def _series(source: Source, cells: npt.NDArray[np.generic], text: bool) -> pl.Series:
+    """A column as Float64 or String."""
+    kind = cells.dtype.kind
+    if kind == "S":
+        try:
+            return pl.Series([cell.decode() for cell in cells.tolist()], dtype=pl.String)
+        except UnicodeDecodeError as fault:
+            raise refused(source, "text is valid UTF-8", shown(fault), "save it as text") from fault
+    if kind == "U":
+        return pl.Series(_texts(source, cells), dtype=pl.String)
+    if not text:
+        return pl.Series(np.ascontiguousarray(cells, np.float64))
+    native = np.ascontiguousarray(cells, cells.dtype.newbyteorder("="))
+    return pl.Series(native.view(np.uint8) if kind == "b" else native).cast(pl.String)
+
+
+def _texts(source: Source, cells: npt.NDArray[np.generic]) -> list[str]:
+    try:
+        texts: list[str] = cells.tolist()
+        "".join(texts).encode()
+    except ValueError as fault:  # a number beyond Unicode, or half of a pair
+        raise refused(source, "text is valid Unicode", shown(fault), "save it again") from fault
+    return texts
+
+
+def refused(source: Source, rule: str, value: str, remedy: str, name: str = "") -> FileRefused:
+    place = f"{source.name}: array {shown(name)}" if name else source.name
+    return FileRefused(rule, place=place, value=shown(value), remedy=remedy)

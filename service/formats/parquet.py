@@ -1,0 +1,109 @@
+"""Parquet: the footer names columns and rows; chunks are ranges of rows, and polars reads only
+what they need.
+
+Rules
+- Numbers and booleans of every width count as float64; decimals go through their text, so that
+  they round as in CSV.
+- Text and categories are text; dates and times are text in ISO 8601, for `id` and `time` only.
+- Nested and binary columns may be there, but can't be used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+import polars as pl
+
+from service.core.errors import FileRefused
+from service.formats.contract import Chunk, Fields, Source, Table, Wanted
+from service.formats.wording import shown
+
+Value = TypeVar("Value")
+MAGIC = b"PAR1"
+FAULTS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
+"""A damaged file can make the reader panic, which is no Exception; both mean that the file isn't
+whole."""
+
+
+def inspect(source: Source, fields: Fields) -> Source:
+    """Reads the footer. Raises FileRefused."""
+    with open(source.path, "rb") as file:
+        head = file.read(4)
+        file.seek(max(0, source.size - 4))
+        tail = file.read(4)
+    if source.size == 0:
+        raise _refused(source, "a file holds rows", "an empty file", "drop files that hold rows")
+    if head != MAGIC:
+        rule = "the content is what the name says, parquet"
+        raise _refused(source, rule, shown(head), "give the file the suffix of what it holds")
+    if tail != MAGIC:
+        rule = "a parquet file ends with its footer"
+        raise _refused(source, rule, shown(tail), "the file is torn or encrypted: write it again")
+    schema = _reading(source, lambda: pl.read_parquet_schema(source.path))
+    rows = _reading(source, lambda: _scan(source).select(pl.len()).collect().item())
+    if not rows:
+        raise _refused(source, "a file holds rows", "no rows", "drop files that hold rows")
+    if len(schema) > source.limits.max_columns:
+        rule = f"a file has at most {source.limits.max_columns} columns"
+        raise _refused(source, rule, str(len(schema)), "split the file")
+    return replace(source, columns=tuple(schema), rows=int(rows))
+
+
+def table(source: Source, chunk: Chunk, wanted: Wanted) -> Table:
+    """Reads the wanted columns of the chunk's rows. Raises FileRefused."""
+    rows = chunk.stop - chunk.start
+
+    def read() -> pl.DataFrame:
+        part = _scan(source).slice(chunk.start, rows).select(wanted.columns)
+        types = part.collect_schema()
+        plain = [
+            _plain(source, name, dtype, text=name in wanted.texts, feature=name in wanted.features)
+            for name, dtype in types.items()
+        ]
+        return part.select(plain).collect()
+
+    frame = _reading(source, read)
+    if frame.height != rows:
+        rule = "a parquet file holds the rows that its footer counts"
+        raise _refused(source, rule, f"{frame.height} of {rows}", "write the file again")
+    return Table(frame, np.arange(rows, dtype=np.int64), rows)
+
+
+def _scan(source: Source) -> pl.LazyFrame:
+    return pl.scan_parquet(source.path, glob=False, hive_partitioning=False, cache=False)
+
+
+def _plain(source: Source, name: str, dtype: pl.DataType, *, text: bool, feature: bool) -> pl.Expr:
+    """The column as Float64 or String."""
+    column = pl.col(name)
+    if dtype == pl.Boolean:
+        column, dtype = column.cast(pl.UInt8), pl.UInt8()
+    if isinstance(dtype, pl.Decimal):
+        column, dtype = column.cast(pl.String), pl.String()
+        return column if text else column.cast(pl.Float64)
+    if dtype.is_numeric():
+        return column.cast(pl.String if text else pl.Float64)
+    if isinstance(dtype, (pl.String, pl.Categorical, pl.Enum, pl.Null)):
+        return column.cast(pl.String)
+    if isinstance(dtype, (pl.Date, pl.Datetime, pl.Time)) and not feature:
+        return column.dt.to_string("iso:strict")
+    rule = "a used column holds numbers or text"
+    where = f"{source.name}: column {shown(name)}"
+    raise FileRefused(
+        rule, place=where, value=shown(dtype), remedy="leave it out of `features`, or convert it"
+    )
+
+
+def _reading(source: Source, read: Callable[[], Value]) -> Value:
+    try:
+        return read()
+    except FAULTS as fault:
+        text = shown(fault).partition("\\n")[0]
+        raise _refused(source, "a parquet file is whole", text, "write the file again") from fault
+
+
+def _refused(source: Source, rule: str, value: str, remedy: str) -> FileRefused:
+    return FileRefused(rule, place=source.name, value=value, remedy=remedy)

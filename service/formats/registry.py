@@ -1,0 +1,78 @@
+"""Chooses the format of a sample file by its name, undoes its packing, and reads what stands
+before its rows.
+
+Rules: the name's suffixes choose; the content must agree, or the file is refused. To add a format:
+a module with the two functions of `contract.Format`, its suffixes in SUFFIXES, its name in FORMATS.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from service.core.errors import FileRefused
+from service.formats import csv, jsonl, npy, npz, parquet
+from service.formats.columns import check_fields
+from service.formats.contract import Fields, Format, Limits, Source
+from service.formats.unpack import unpack
+from service.formats.wording import shown
+
+FORMATS: dict[str, Format] = {"csv": csv, "jsonl": jsonl, "parquet": parquet, "npy": npy}
+SUFFIXES: dict[str, tuple[Literal["csv", "jsonl", "parquet", "npy"], str]] = {
+    ".csv": ("csv", ""),
+    ".tsv": ("csv", "\t"),
+    ".tab": ("csv", "\t"),
+    ".jsonl": ("jsonl", ""),
+    ".ndjson": ("jsonl", ""),
+    ".parquet": ("parquet", ""),
+    ".pq": ("parquet", ""),
+    ".npy": ("npy", ""),
+    ".npz": ("npy", ""),
+}
+PACKINGS = {".gz": "gzip", ".zst": "zstd"}
+UNPACKABLE = (".parquet", ".pq", ".npz")
+"""They compress by themselves."""
+
+
+def prepare(
+    path: str | Path, name: str, scratch: str | Path, fields: Fields, limits: Limits | None = None
+) -> Source:
+    """Opens the sample file at `path` (its original name is `name`) as far as its first row.
+
+    A packed file, or one that isn't UTF-8, is written to `scratch`, which then is the source's
+    path; otherwise `scratch` isn't touched. Raises FileRefused; then `scratch` may exist and is
+    the caller's to delete.
+    """
+    safe = shown(os.path.basename(name))
+    suffix, packing = _suffixes(safe, name)
+    kind, delimiter = SUFFIXES[suffix]
+    source = Source(
+        path=str(path),
+        name=safe,
+        format=kind,
+        columns=(),
+        size=os.stat(path).st_size,
+        delimiter=delimiter,
+        limits=limits or Limits(),
+    )
+    source = unpack(source, packing, scratch)
+    source = npz.unzip(source, scratch) if suffix == ".npz" else source
+    source = FORMATS[kind].inspect(source, fields)
+    check_fields(source, fields)
+    return source
+
+
+def _suffixes(safe: str, name: str) -> tuple[str, str | None]:
+    """The format's suffix and what is packed around it."""
+    stem, last = os.path.splitext(name.lower())
+    packing = PACKINGS.get(last)
+    suffix = os.path.splitext(stem)[1] if packing else last
+    if suffix not in SUFFIXES or (packing and suffix in UNPACKABLE):
+        raise FileRefused(
+            f"a name ends with {', '.join(SUFFIXES)}; .gz or .zst may follow text and .npy",
+            place=safe,
+            value=shown(suffix + (last if packing else "") or "no suffix"),
+            remedy="rename the file by what it holds",
+        )
+    return suffix, packing

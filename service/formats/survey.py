@@ -1,0 +1,175 @@
+"""Reads a file once from end to end: cuts it into chunks, and takes its digest on the way.
+
+Rules
+- It runs in a thread of the daemon, a step at a time, so a step holds the interpreter only for
+  searches that run in C.
+- Text is cut after a line break that no quotes enclose; a chunk is at most `chunk_bytes` long,
+  unless one row is longer.
+- A row longer than the limit, or quotes that never close, refuse the file.
+- The bytes are counted: a file that is shorter than it was when it was prepared is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Iterator
+from typing import BinaryIO
+
+from service.core.errors import FileRefused
+from service.formats.contract import Chunk, Source
+from service.formats.text import lines_before
+
+PIECE_BYTES = 1 << 20
+BLOCK_RATIO = 4
+"""Parquet and arrays: a chunk is as many rows as give 4 times `chunk_bytes` of float64, about what
+text of that size gives."""
+
+
+class Survey:
+    """Iterate for the chunks; after the last one `sha256` is the digest of the file as it was
+    dropped (hex).
+
+    The file is opened at the first step and closed at the end (or by `close`, or with the object).
+    Raises FileRefused from a step; the survey is over then.
+    """
+
+    def __init__(self, source: Source, chunk_bytes: int) -> None:
+        self.sha256: str | None = None
+        self._source = source
+        self._chunk_bytes = max(1, chunk_bytes)
+        self._chunks = self._run()
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return self
+
+    def __next__(self) -> Chunk:
+        return next(self._chunks)
+
+    def close(self) -> None:
+        """Ends the survey early and closes the file; the digest stays unknown."""
+        self._chunks.close()
+
+    def _run(self) -> Generator[Chunk]:
+        with open(self._source.path, "rb", buffering=0) as file:
+            reader = _Reader(self._source, file)
+            if self._source.format in ("csv", "jsonl"):
+                yield from _text_chunks(self._source, reader, self._chunk_bytes)
+            else:
+                yield from self._table_chunks(reader)
+            self.sha256 = reader.finish()
+
+    def _table_chunks(self, reader: _Reader) -> Iterator[Chunk]:
+        """The rows are known beforehand; the digest keeps pace with the chunks."""
+        rows = self._source.rows or 0
+        step = max(1, self._chunk_bytes * BLOCK_RATIO // (8 * len(self._source.columns)))
+        for index, start in enumerate(range(0, rows, step)):
+            stop = min(start + step, rows)
+            reader.skim(self._source.size * stop // rows)
+            yield Chunk(index, start, stop)
+
+
+class _Reader:
+    """Reads in order, and takes the digest if nobody has yet."""
+
+    def __init__(self, source: Source, file: BinaryIO) -> None:
+        self.source = source
+        self.file = file
+        self.position = 0
+        self.digest = hashlib.sha256() if source.sha256 is None else None
+
+    def read(self, size: int) -> bytes:
+        """Exactly `size` bytes, or those up to the size that the source had when it was
+        prepared."""
+        parts = []
+        size = min(size, self.source.size - self.position)
+        while size:
+            part = self.file.read(min(size, PIECE_BYTES))
+            if not part:
+                raise FileRefused(
+                    f"a file keeps its size of {self.source.size} bytes while it is read",
+                    place=self.source.name,
+                    value=str(self.position),
+                    remedy="rename files into the inbox when they are whole",
+                )
+            if self.digest is not None:
+                self.digest.update(part)
+            parts.append(part)
+            size -= len(part)
+            self.position += len(part)
+        return b"".join(parts)
+
+    def skim(self, position: int) -> None:
+        """Takes the bytes up to `position` into the digest."""
+        while self.digest is not None and self.position < min(position, self.source.size):
+            self.read(min(PIECE_BYTES, position - self.position))
+
+    def finish(self) -> str:
+        self.skim(self.source.size)
+        return self.source.sha256 if self.digest is None else self.digest.hexdigest()  # type: ignore[return-value]
+
+
+def _text_chunks(source: Source, reader: _Reader, chunk_bytes: int) -> Iterator[Chunk]:
+    """The window starts at a row's start and grows until a row ends in it, up to the longest row
+    allowed."""
+    longest = source.limits.max_row_bytes
+    reader.read(source.data_start)
+    start, index, window = source.data_start, 0, b""
+    while start < source.size:
+        size = min(chunk_bytes, longest)
+        window += reader.read(max(0, size - len(window)))
+        while not (cut := last_row_end(window, quotes=source.format == "csv")):
+            if reader.position == source.size:
+                cut = _final(source, window, start)
+                break
+            if len(window) >= longest:
+                raise _endless(source, window, start)
+            size = min(2 * size, longest)
+            window += reader.read(max(0, size - len(window)))
+        yield Chunk(index, start, start + cut)
+        start, index, window = start + cut, index + 1, window[cut:]
+
+
+def last_row_end(window: bytes, *, quotes: bool) -> int:
+    """The position after the last line break of `window` (which starts at a row's start) outside
+    of quotes; 0: none.
+
+    RFC 4180: a break is outside when the number of quotes before it is even; going back from the
+    end, where it is odd every break up to the quote before is inside, too.
+    """
+    end = window.rfind(b"\n")
+    if not quotes or end < 0:
+        return end + 1
+    before = window.count(b'"', 0, end)
+    while end >= 0 and before % 2:
+        quote = window.rfind(b'"', 0, end)
+        before -= 1
+        end = window.rfind(b"\n", 0, quote)
+        before -= window.count(b'"', max(end, 0), quote)
+    return end + 1
+
+
+def _final(source: Source, window: bytes, start: int) -> int:
+    """The rest of the file: one row whose line break is missing."""
+    if source.format == "csv" and window.count(b'"') % 2:
+        raise _unclosed(source, window, start)
+    return len(window)
+
+
+def _endless(source: Source, window: bytes, start: int) -> FileRefused:
+    if source.format == "csv" and window.count(b'"') % 2:
+        return _unclosed(source, window, start)
+    return FileRefused(
+        f"a row has at most {source.limits.max_row_bytes} bytes",
+        place=f"{source.name}:{lines_before(source, start) + 1}",
+        value=f"more than {len(window)}",
+        remedy="check the line breaks of the file",
+    )
+
+
+def _unclosed(source: Source, window: bytes, start: int) -> FileRefused:
+    return FileRefused(
+        "quotes that open also close",
+        place=f"{source.name}:{lines_before(source, start) + 1}",
+        value="a quote without an end",
+        remedy='close the quotes; a quote within a quoted field is written twice ("")',
+    )

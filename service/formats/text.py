@@ -1,0 +1,151 @@
+"""What CSV and JSON lines share: ranges of bytes that are valid UTF-8 text.
+
+Rules
+- Bad UTF-8 and NUL bytes refuse the file; the message says at which byte.
+- A mark of byte order at the start is skipped.
+"""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import replace
+from typing import BinaryIO
+
+from service.core.errors import FileRefused
+from service.formats.contract import Chunk, Source
+from service.formats.wording import shown
+
+STEP_BYTES = 1 << 16
+BLANK = b" \t\r\n"
+MAGICS = {
+    b"PAR1": "parquet",
+    b"\x93NUM": "npy",
+    b"PK\x03\x04": "zip or npz",
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"BZh": "bzip2",
+    b"\xfd7zX": "xz",
+    b"ARRO": "arrow",
+    b"SQLi": "sqlite",
+}
+
+
+def read_range(source: Source, chunk: Chunk) -> bytes:
+    """The chunk's bytes; FileRefused if the file has become shorter."""
+    with open(source.path, "rb", buffering=0) as file:
+        file.seek(chunk.start)
+        parts = []
+        left = chunk.stop - chunk.start
+        while left and (part := file.read(left)):
+            parts.append(part)
+            left -= len(part)
+    if left:
+        raise FileRefused(
+            f"a file keeps its size of {source.size} bytes while it is read",
+            place=source.name,
+            value=str(chunk.stop - left),
+            remedy="rename files into the inbox when they are whole",
+        )
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def check_text(source: Source, data: bytes, start: int) -> str:
+    """`data`, which begins at byte `start` of the file, as text."""
+    check_bytes(source, data, start)
+    return data.decode()
+
+
+def check_bytes(source: Source, data: bytes, start: int) -> None:
+    """Refuses bytes that are no text."""
+    nul = data.find(b"\0")
+    if nul >= 0:
+        raise FileRefused(
+            "text holds no NUL bytes",
+            place=f"{source.name}: byte {start + nul}",
+            value=shown(near(data, nul)),
+            remedy="save the file as UTF-8 text",
+        )
+    if data.isascii():
+        return
+    try:
+        data.decode()
+    except UnicodeDecodeError as fault:
+        raise FileRefused(
+            "text is valid UTF-8",
+            place=f"{source.name}: byte {start + fault.start}",
+            value=shown(data[fault.start : fault.end]),
+            remedy="save the file as UTF-8",
+        ) from fault
+
+
+def near(data: bytes, place: int) -> bytes:
+    """What stands around a byte, on its line: the same wherever the chunk was cut."""
+    start = max(data.rfind(b"\n", 0, place) + 1, place - 20)
+    stop = data.find(b"\n", place)
+    return data[start : min(place + 20, len(data) if stop < 0 else stop)]
+
+
+def skip_blank(source: Source, file: BinaryIO) -> tuple[Source, int]:
+    """The source with the mark of byte order noted, and where the first line that isn't blank
+    begins.
+
+    Raises FileRefused for an empty file, and for one that begins as another format does.
+    """
+    head = file.read(4)
+    found = next((kind for magic, kind in MAGICS.items() if head.startswith(magic)), None)
+    if found:
+        raise FileRefused(
+            f"the content is what the name says, {source.format}",
+            place=source.name,
+            value=found,
+            remedy="give the file the suffix of what it holds",
+        )
+    start = 0
+    if head.startswith(codecs.BOM_UTF8):
+        source, start = replace(source, notes=(*source.notes, "utf-8 bom")), 3
+    start = _next_printing(file, start)
+    if start < 0:
+        raise FileRefused(
+            "a file holds rows",
+            place=source.name,
+            value="an empty file" if source.size == 0 else "only blank lines",
+            remedy="drop files that hold rows",
+        )
+    return source, _line_start(file, start)
+
+
+def rest_is_blank(file: BinaryIO, start: int) -> bool:
+    """Nothing but blank space follows."""
+    return _next_printing(file, start) < 0
+
+
+def _next_printing(file: BinaryIO, start: int) -> int:
+    """The first byte from `start` on that is no blank space; -1 at the end."""
+    file.seek(start)
+    while piece := file.read(STEP_BYTES):
+        rest = piece.lstrip(BLANK)
+        if rest:
+            return start + len(piece) - len(rest)
+        start += len(piece)
+    return -1
+
+
+def _line_start(file: BinaryIO, position: int) -> int:
+    """The spaces and tabs before `position` belong to its line."""
+    for _ in range(min(position, STEP_BYTES)):
+        file.seek(position - 1)
+        if file.read(1) not in (b" ", b"\t"):
+            break
+        position -= 1
+    return position
+
+
+def lines_before(source: Source, position: int) -> int:
+    """How many line breaks stand before a byte; reads all that is before it, so for refusals
+    only."""
+    lines = 0
+    with open(source.path, "rb", buffering=0) as file:
+        while position > 0 and (piece := file.read(min(1 << 20, position))):
+            lines += piece.count(b"\n")
+            position -= len(piece)
+    return lines

@@ -1,0 +1,52 @@
+"""When the pool spawns a worker, and when it stops trying.
+
+Rules: pure bookkeeping; the time, in seconds of a monotonic clock, is an argument. A worker is born
+when it says that it is ready, and not before. After a failed birth the next one waits, twice as
+long each time, since what stops one worker (no memory, a broken module) usually stops the next.
+"""
+
+from __future__ import annotations
+
+TRIES = 5
+FIRST_WAIT_SECONDS = 0.1
+LONGEST_WAIT_SECONDS = 5.0
+
+
+class Births:
+    """Counts the births of a pool of `size` workers."""
+
+    def __init__(self, size: int, *, one_first: bool) -> None:
+        self._size = size
+        self._one_first = one_first
+        self._failed_in_a_row = 0
+        self.any_succeeded = False
+        self.not_before = 0.0
+        self._last_failure = ""
+
+    @property
+    def wanted(self) -> int:
+        """How many workers there should be now: one alone goes first to fill the caches."""
+        return 1 if self._one_first and not self.any_succeeded else self._size
+
+    @property
+    def trouble(self) -> str:
+        """Why the last birth failed, until one succeeds; empty when all is well."""
+        return self._last_failure if self._failed_in_a_row else ""
+
+    @property
+    def hopeless(self) -> bool:
+        """So many failed in a row that whoever has no worker should hear of it."""
+        return self._failed_in_a_row >= TRIES
+
+    def succeeded(self) -> None:
+        """A worker is ready."""
+        self.any_succeeded = True
+        self._failed_in_a_row = 0
+        self.not_before = 0.0
+
+    def failed(self, now: float, reason: str) -> None:
+        """A worker could not be spawned, or died before it was ready."""
+        wait = FIRST_WAIT_SECONDS * 2.0**self._failed_in_a_row
+        self._failed_in_a_row = min(self._failed_in_a_row + 1, 64)
+        self.not_before = now + min(wait, LONGEST_WAIT_SECONDS)
+        self._last_failure = reason

@@ -1,0 +1,90 @@
+"""How a command reaches a running daemon: a socket in `state/`, one JSON line each way.
+
+    {"command": "reset", "job": "churn"}  ─▶  {"ok": true, ...}  |  {"ok": false, "error": "..."}
+
+Rules: the socket is for this user only. It is reached through its directory's descriptor, since a
+socket's path may have 108 bytes and a root's may have more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+
+MOST_BYTES = 1 << 20
+ASK_SECONDS = 600.0
+
+
+class Control:
+    """The daemon's end."""
+
+    def __init__(self, path: Path, handler: Handler) -> None:
+        self._path = path
+        self._handler = handler
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listens; a socket that a killed daemon left is replaced, for the lock says that it is ours."""
+        self._path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            listener.bind(f"/proc/self/fd/{folder}/{self._path.name}")
+        finally:
+            os.close(folder)
+        self._path.chmod(0o600)
+        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=MOST_BYTES)
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            answer = await self._answer(await reader.readline())
+            writer.write(json.dumps(answer).encode() + b"\n")
+            await writer.drain()
+        except (ConnectionError, ValueError):
+            pass  # whoever asked has gone, or sent a line without an end
+        finally:
+            writer.close()
+
+    async def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            request = json.loads(line)
+        except (ValueError, RecursionError):
+            return {"ok": False, "error": "control: one line of JSON is asked for"}
+        if not isinstance(request, dict):
+            return {"ok": False, "error": "control: a JSON object is asked for"}
+        return await self._handler(request)
+
+
+def ask(path: Path, request: dict[str, Any]) -> dict[str, Any] | None:
+    """Sends a request to the daemon and waits for its answer; None when no daemon listens."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as channel:
+        channel.settimeout(ASK_SECONDS)
+        try:
+            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            channel.connect(f"/proc/self/fd/{folder}/{path.name}")
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        finally:
+            os.close(folder)
+        channel.sendall(json.dumps(request).encode() + b"\n")
+        with channel.makefile("rb") as answers:
+            answer = answers.readline(MOST_BYTES)
+    if not answer:
+        return {"ok": False, "error": "control: the daemon ended before it answered"}
+    found: dict[str, Any] = json.loads(answer)
+    return found

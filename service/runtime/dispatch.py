@@ -1,0 +1,211 @@
+"""Hands sub-tasks to the pool when a worker is free, and again when their worker died.
+
+The rules, in the order in which they decide who is next:
+- what a job waits for (`NOW`) comes before decoding ahead (`AHEAD`);
+- the job that the pool has served least comes before the others, so that a small file of one job
+  is never stuck behind a huge one of another; a job that was idle starts level with the least
+  served of the busy ones, and can't save up its claim;
+- within a job, first come, first served.
+
+A sub-task is a pure function of its arguments, so one whose worker died runs again; after a second
+death it runs alone (it may be one of several that exhaust the machine together); after `MOST_DEATHS`
+in a row its `WorkerDied` reaches the caller, who refuses the file.
+
+Everything here is bookkeeping on the loop: no lock, and no await between looking and changing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, TypeVar
+
+from service.core.errors import WorkerDied
+
+R = TypeVar("R")
+
+MOST_DEATHS = 5
+DEATHS_BEFORE_ALONE = 2
+
+
+class Urgency(IntEnum):
+    """What is handed over first."""
+
+    NOW = 0
+    AHEAD = 1
+
+
+@dataclass(slots=True, eq=False)
+class _Ticket:
+    """One sub-task on its way through the pool."""
+
+    job: str
+    urgency: Urgency
+    serial: int
+    outcome: asyncio.Future[Any]
+    submit: Callable[[Executor], Any]
+    deaths: int = 0
+    begun: float = 0.0
+    running: bool = False
+
+    @property
+    def alone(self) -> bool:
+        return self.deaths >= DEATHS_BEFORE_ALONE
+
+
+@dataclass(slots=True)
+class _Queue:
+    """A job's waiting sub-tasks, and how much of the pool it has had, in seconds."""
+
+    waiting: dict[Urgency, deque[_Ticket]] = field(
+        default_factory=lambda: {urgency: deque() for urgency in Urgency}
+    )
+    running: int = 0
+    served_seconds: float = 0.0
+
+    @property
+    def busy(self) -> bool:
+        return self.running > 0 or any(self.waiting.values())
+
+
+class Dispatcher:
+    """Shares one executor among all jobs.
+
+    `width` is how many sub-tasks are handed over at a time: the workers, and one more that lies
+    ready, so that a worker need not wait for the loop between two.
+    """
+
+    def __init__(self, executor: Executor, workers: int) -> None:
+        self._executor = executor
+        self._width = workers + 1
+        self._running = 0
+        self._alone = False
+        self._serials = itertools.count()
+        self._jobs: dict[str, _Queue] = {}
+        self.completed = 0
+        self.repeated = 0
+
+    async def run(
+        self, function: Callable[..., R], *args: Any, job: str, urgency: Urgency = Urgency.NOW
+    ) -> R:
+        """Runs `function(*args)` in a worker and returns what it returns.
+
+        Raises what the function raises; `WorkerDied` after `MOST_DEATHS` deaths in a row. When the
+        caller is cancelled, a waiting sub-task is dropped and a running one is waited for first:
+        it may still write to regions that the caller is about to give back.
+        """
+        loop = asyncio.get_running_loop()
+        ticket = _Ticket(
+            job=job,
+            urgency=urgency,
+            serial=next(self._serials),
+            outcome=loop.create_future(),
+            submit=lambda executor: executor.submit(function, *args),
+        )
+        self._enqueue(ticket)
+        try:
+            result: R = await asyncio.shield(ticket.outcome)
+        except asyncio.CancelledError:
+            await self._leave(ticket)
+            raise
+        return result
+
+    def promote(self, job: str) -> None:
+        """The job has run dry: what it decodes next is no longer ahead of anything."""
+        queue = self._jobs.get(job)
+        if queue is not None and queue.waiting[Urgency.AHEAD]:
+            ticket = queue.waiting[Urgency.AHEAD].popleft()
+            ticket.urgency = Urgency.NOW
+            queue.waiting[Urgency.NOW].append(ticket)
+            self._hand_over()
+
+    def forget(self, job: str) -> None:
+        """Drops a job's account when the job is gone."""
+        queue = self._jobs.get(job)
+        if queue is not None and not queue.busy:
+            del self._jobs[job]
+
+    def __repr__(self) -> str:
+        waiting = sum(len(d) for q in self._jobs.values() for d in q.waiting.values())
+        return f"<Dispatcher running={self._running} waiting={waiting} alone={self._alone}>"
+
+    # --- bookkeeping -----------------------------------------------------------------------------
+
+    def _enqueue(self, ticket: _Ticket) -> None:
+        queue = self._jobs.setdefault(ticket.job, _Queue())
+        if not queue.busy:
+            busy = [q.served_seconds for q in self._jobs.values() if q.busy]
+            queue.served_seconds = max([queue.served_seconds, *([min(busy)] if busy else [])])
+        queue.waiting[ticket.urgency].append(ticket)
+        self._hand_over()
+
+    def _next(self) -> _Ticket | None:
+        heads = [
+            (urgency, queue.served_seconds, waiting[0].serial, waiting)
+            for queue in self._jobs.values()
+            for urgency, waiting in queue.waiting.items()
+            if waiting
+        ]
+        if not heads:
+            return None
+        *_, waiting = min(heads, key=lambda head: head[:3])
+        if waiting[0].alone and self._running:
+            return None  # it goes next, once the others have come back
+        return waiting.popleft()
+
+    def _hand_over(self) -> None:
+        while self._running < self._width and not self._alone:
+            ticket = self._next()
+            if ticket is None:
+                return
+            if ticket.outcome.done():
+                continue
+            self._start(ticket)
+
+    def _start(self, ticket: _Ticket) -> None:
+        self._running += 1
+        self._alone = ticket.alone
+        self._jobs[ticket.job].running += 1
+        ticket.running = True
+        ticket.begun = time.monotonic()
+        handed = asyncio.wrap_future(ticket.submit(self._executor))
+        handed.add_done_callback(lambda done: self._came_back(ticket, done))
+
+    def _came_back(self, ticket: _Ticket, done: asyncio.Future[Any]) -> None:
+        queue = self._jobs[ticket.job]
+        queue.running -= 1
+        queue.served_seconds += time.monotonic() - ticket.begun
+        self._running -= 1
+        self._alone = False
+        ticket.running = False
+        error = asyncio.CancelledError() if done.cancelled() else done.exception()
+        if isinstance(error, WorkerDied) and ticket.deaths + 1 < MOST_DEATHS:
+            ticket.deaths += 1
+            self.repeated += 1
+            queue.waiting[ticket.urgency].appendleft(ticket)
+        elif not ticket.outcome.done():
+            self.completed += 1
+            if error is None:
+                ticket.outcome.set_result(done.result())
+            elif done.cancelled():
+                ticket.outcome.cancel()
+            else:
+                ticket.outcome.set_exception(error)
+        self._hand_over()
+
+    async def _leave(self, ticket: _Ticket) -> None:
+        waiting = self._jobs[ticket.job].waiting[ticket.urgency]
+        if ticket in waiting:
+            waiting.remove(ticket)
+            ticket.outcome.cancel()
+            self._hand_over()
+            return
+        await asyncio.wait([ticket.outcome])
+        if not ticket.outcome.cancelled():
+            ticket.outcome.exception()  # seen: nobody is left to ask for it

@@ -1,0 +1,130 @@
+"""What pool and worker say to each other: one request out, one answer back, a datagram each.
+
+    request   number | pickle of (function, args, kwargs)
+    answer    number | kind | body
+
+Rules: an answer carries the number of the request that it answers, so a stale one is known. A
+message is small, since it has to pass whole: what is large goes through the arena. Both sides
+import this module: no asyncio, no process, no state.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+from service.core.errors import SubtaskFailed
+
+MESSAGE_BYTES = 128 * 1024  # fits the least usual socket buffer (212,992) with what it charges
+_REQUEST = struct.Struct("<Q")
+_ANSWER = struct.Struct("<QB")
+_TEXT_BYTES = 16 * 1024
+
+
+class MessageTooLarge(ValueError):
+    """The arguments or the result of a sub-task are too large to be sent: our bug."""
+
+
+class Kind(IntEnum):
+    """What an answer's body is."""
+
+    READY = 0  # empty: the worker is up; its number is 0
+    VALUE = 1  # the pickled result
+    ERROR = 2  # the pickled error, and the traceback as text
+    LOST = 3  # only the text: the error can't travel, or must not
+
+
+class Answer(NamedTuple):
+    """One message from a worker."""
+
+    number: int
+    kind: Kind
+    body: bytes
+
+
+def request(
+    number: int, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> bytes:
+    """The message that asks for `function(*args, **kwargs)`; raises what pickling raises."""
+    body = pickle.dumps((function, args, kwargs), pickle.HIGHEST_PROTOCOL)
+    return _checked("its arguments", _REQUEST.pack(number) + body)
+
+
+def result(number: int, value: Any) -> bytes:
+    """The answer that brings a value; raises what pickling raises."""
+    body = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    return _checked("its result", _ANSWER.pack(number, Kind.VALUE) + body)
+
+
+def failure(number: int, error: BaseException, text: str) -> bytes:
+    """The answer that brings an error, or only its text where the error would not arrive whole.
+
+    An error travels if it survives pickling and if it means nothing to whoever waits for a future:
+    one that isn't an `Exception`, or that ends a loop, would do harm there.
+    """
+    if isinstance(error, Exception) and not isinstance(error, (StopIteration, CancelledError)):
+        try:
+            travelling = pickle.dumps(error, pickle.HIGHEST_PROTOCOL)
+            pickle.loads(travelling)  # many errors can be pickled, and then not be made again
+            body = pickle.dumps((travelling, text[-_TEXT_BYTES:]), pickle.HIGHEST_PROTOCOL)
+            return _checked("its error", _ANSWER.pack(number, Kind.ERROR) + body)
+        except Exception:  # whatever a stranger's class does there, the text says enough
+            pass
+    return lost(number, text)
+
+
+def lost(number: int, text: str) -> bytes:
+    """The answer that brings the end of a text."""
+    body = text[-_TEXT_BYTES:].encode(errors="backslashreplace")
+    return _ANSWER.pack(number, Kind.LOST) + body
+
+
+def ready() -> bytes:
+    """What a worker says first."""
+    return _ANSWER.pack(0, Kind.READY)
+
+
+def read_request(message: memoryview) -> tuple[int, memoryview]:
+    """The number, and the body for `pickle.loads`."""
+    (number,) = _REQUEST.unpack_from(message)
+    return number, message[_REQUEST.size :]
+
+
+def read_answer(message: memoryview) -> Answer:
+    """What a worker sent; the body is a copy."""
+    number, kind = _ANSWER.unpack_from(message)
+    return Answer(number, Kind(kind), bytes(message[_ANSWER.size :]))
+
+
+def settle(future: Future[Any], answer: Answer) -> None:
+    """Gives a running future what the answer brought."""
+    try:
+        if answer.kind is Kind.VALUE:
+            future.set_result(pickle.loads(answer.body))
+            return
+        error = _error(answer)
+    except Exception as refusal:  # the worker could make the object, this process can't
+        error = SubtaskFailed(f"sub-task: its answer can be unpickled here, got {refusal!r}")
+    future.set_exception(error)
+
+
+def _error(answer: Answer) -> BaseException:
+    if answer.kind is Kind.LOST:
+        return SubtaskFailed(answer.body.decode())
+    travelling, text = pickle.loads(answer.body)
+    error: BaseException = pickle.loads(travelling)
+    error.add_note(text)
+    return error
+
+
+def _checked(what: str, message: bytes) -> bytes:
+    if len(message) > MESSAGE_BYTES:
+        raise MessageTooLarge(
+            f"sub-task: {what} fit a message of {MESSAGE_BYTES} bytes (what is large goes through"
+            f" the arena), got {len(message)}"
+        )
+    return message

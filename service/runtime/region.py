@@ -1,0 +1,151 @@
+"""A region of the arena as a process sees it: numpy arrays on memory that others see too.
+
+Rules: any process of this machine that may look at the arena's owner can view a region. It maps the
+arena's whole file once, without its path being a name that could be left behind (`/proc/PID/fd/N`).
+Workers use this module: it imports neither asyncio nor anything that does.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import mmap
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.core.errors import ArenaFull
+
+Layout = Mapping[str, tuple[tuple[int, ...], str]]
+"""Shape and dtype of named arrays, in the order in which they lie in memory."""
+
+ALIGNMENT_BYTES = 64  # a cache line, and the widest vector
+MAPPINGS_KEPT = 4  # one arena a daemon; tests have a few
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """`length` bytes of an arena at `offset`: what a sub-task is told instead of the bytes.
+
+    `path` opens the arena's file from any process of this machine that may look at its owner;
+    `inode` tells it from a later file under the same descriptor.
+    """
+
+    path: str
+    inode: int
+    offset: int
+    length: int
+
+
+def view(region: Region) -> NDArray[np.uint8]:
+    """The region's bytes, (length,) uint8, shared with every process that views it.
+
+    Raises OSError when the arena is gone: closed, or its process ended.
+    """
+    try:
+        whole = _mapping(region.path, region.inode)
+    except OSError as error:
+        if error.errno != errno.ENOMEM:
+            raise
+        return _window(region)
+    return whole[region.offset : region.offset + region.length]
+
+
+def back(region: Region, nbytes: int) -> None:
+    """Makes sure that the first `nbytes` of a region have memory, before they are written.
+
+    Cheap where they have it already. Raises ArenaFull when the machine has none to give: writing
+    to the pages would be a SIGBUS then.
+    """
+    if nbytes > region.length:
+        raise ValueError(
+            f"arena: what is written fits its region of {region.length} bytes, got {nbytes} bytes"
+        )
+    fd = _opened(region.path, region.inode)
+    try:
+        os.posix_fallocate(fd, region.offset, max(nbytes, 1))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.ENOMEM, errno.EFBIG):
+            raise
+        raise ArenaFull(
+            f"arena: the machine has memory for {nbytes} bytes of a region, got {error.strerror}"
+        ) from error
+    finally:
+        os.close(fd)
+
+
+def arrays(region: Region, layout: Layout) -> dict[str, NDArray[Any]]:
+    """Named C-order arrays on the region's bytes, each aligned to 64 bytes; nothing is cleared.
+
+    Raises ValueError when the layout is larger than the region.
+    """
+    needed = size_of(layout)
+    if needed > region.length:
+        raise ValueError(
+            f"arena: a layout fits its region of {region.length} bytes, got {needed} bytes"
+        )
+    memory = view(region)
+    found: dict[str, NDArray[Any]] = {}
+    start = 0
+    for name, (shape, dtype) in layout.items():
+        nbytes = _nbytes(shape, dtype)
+        found[name] = memory[start : start + nbytes].view(dtype).reshape(shape)
+        start += round_up(nbytes, ALIGNMENT_BYTES)
+    return found
+
+
+def size_of(layout: Layout) -> int:
+    """How many bytes `arrays` needs for a layout."""
+    return sum(round_up(_nbytes(shape, dtype), ALIGNMENT_BYTES) for shape, dtype in layout.values())
+
+
+def forget() -> None:
+    """Unmaps what this process has mapped, as soon as no array is left on it."""
+    _mapping.cache_clear()
+
+
+@lru_cache(maxsize=MAPPINGS_KEPT)
+def _mapping(path: str, inode: int) -> NDArray[np.uint8]:
+    """The whole file: mapped once a process, so that each page is touched first only once."""
+    return _map(path, inode, 0, None)
+
+
+def _window(region: Region) -> NDArray[np.uint8]:
+    """The region alone, for a process whose address space is limited (RLIMIT_AS)."""
+    return _map(region.path, region.inode, region.offset, region.length)
+
+
+def _map(path: str, inode: int, offset: int, length: int | None) -> NDArray[np.uint8]:
+    fd = _opened(path, inode)
+    try:
+        size = os.fstat(fd).st_size if length is None else length
+        memory = mmap.mmap(fd, max(size, 1), offset=offset)
+    finally:
+        os.close(fd)
+    memory.madvise(mmap.MADV_DONTDUMP)  # a worker's core file would hold the whole arena
+    return np.frombuffer(memory, np.uint8)[:size]
+
+
+def _opened(path: str, inode: int) -> int:
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    if os.fstat(fd).st_ino != inode:
+        os.close(fd)
+        raise OSError(errno.ESTALE, f"arena: {path} is the file of its regions, got another")
+    return fd
+
+
+def _nbytes(shape: tuple[int, ...], dtype: str) -> int:
+    kind = np.dtype(dtype)
+    if kind.hasobject:
+        raise ValueError(f"arena: an array holds plain numbers, got dtype {dtype}")
+    return math.prod(shape) * kind.itemsize
+
+
+def round_up(nbytes: int, multiple: int) -> int:
+    """The least multiple that is not below."""
+    return -(-nbytes // multiple) * multiple

@@ -1,0 +1,88 @@
+"""The operational log: what the daemon did and when, as JSON lines; and for people, on stderr.
+
+Rules: `write` never waits; a coroutine of its own writes to the disk. Events that no disk can take are
+dropped and counted, since this log tells of the work and is no part of it. It is rotated by size.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections import deque
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+import aiofiles
+
+MOST_WAITING = 10_000
+
+
+class ServiceLog:
+    """`logs/service.jsonl`."""
+
+    def __init__(
+        self, path: Path, *, rotate_bytes: int, keep: int, people: TextIO | None = sys.stderr
+    ) -> None:
+        self._path = path
+        self._rotate_bytes = rotate_bytes
+        self._keep = keep
+        self._people = people
+        self._waiting: deque[dict[str, Any]] = deque(maxlen=MOST_WAITING)
+        self._something = asyncio.Event()
+        self._closing = False
+        self.dropped = 0
+
+    def write(self, event: str, **facts: Any) -> None:
+        """Notes an event with what belongs to it."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        if len(self._waiting) == MOST_WAITING:
+            self.dropped += 1
+        self._waiting.append({"time": now, "event": event, **facts})
+        self._something.set()
+        if self._people is not None:
+            self._tell(event, facts)
+
+    async def run(self) -> None:
+        """Writes until `close`; call it once."""
+        while not (self._closing and not self._waiting):
+            await self._something.wait()
+            self._something.clear()
+            lines = "".join(json.dumps(self._waiting.popleft(), default=str) + "\n" for _ in range(len(self._waiting)))
+            try:
+                await self._append(lines.encode())
+            except OSError:
+                self.dropped += lines.count("\n")
+
+    def close(self) -> None:
+        """Lets `run` end once everything is written."""
+        self._closing = True
+        self._something.set()
+
+    async def _append(self, data: bytes) -> None:
+        if not data:
+            return
+        async with aiofiles.open(self._path, "ab") as file:
+            await file.write(data)
+            size = await file.tell()
+        if size >= self._rotate_bytes:
+            await asyncio.to_thread(self._rotate)
+
+    def _rotate(self) -> None:
+        """service.jsonl becomes service.1.jsonl, that service.2.jsonl, and so on; the oldest goes."""
+        older = [self._path.with_suffix(f".{n}.jsonl") for n in range(1, self._keep + 1)]
+        for source, target in zip([*older[-2::-1], self._path], older[::-1], strict=True):
+            if source.exists():
+                source.replace(target)
+
+    def _tell(self, event: str, facts: dict[str, Any]) -> None:
+        told = " ".join(
+            f"{key}={_short(value)}" for key, value in facts.items() if value is not None and key != "trace"
+        )
+        print(f"{time.strftime('%H:%M:%S')} {event}: {told}".rstrip(": "), file=self._people)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,112 @@
+"""Hints that something happened in a directory, from inotify; never more than hints.
+
+Rules: whoever is told looks for itself. Events get lost, and network and container file systems send
+none, so a missing or broken watch costs nothing but time until the next listing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from inotify_simple import INotify, flags
+
+_WATCHED = flags.MOVED_TO | flags.CLOSE_WRITE | flags.CREATE | flags.ONLYDIR
+_GONE = flags.IGNORED | flags.DELETE_SELF | flags.MOVE_SELF | flags.UNMOUNT
+
+Hear = Callable[[bytes | None, bool], None]
+"""Called with the name of a file and whether it was renamed in; with None when events were lost."""
+
+
+class Hints:
+    """What was heard of one directory since it was last looked into."""
+
+    def __init__(self) -> None:
+        self._names: dict[bytes, bool] = {}
+        self._lost = False
+        self._something = asyncio.Event()
+
+    def hear(self, name: bytes | None, moved: bool) -> None:
+        """A `Hear`: remembers names, and whether events were lost."""
+        if name is None:
+            self._lost = True
+        else:
+            self._names[name] = self._names.get(name, False) or moved
+        self._something.set()
+
+    def heard(self) -> tuple[dict[bytes, bool], bool]:
+        """The names since the last call, each with whether it was renamed in; and whether more may be."""
+        names, lost = self._names, self._lost
+        self._names, self._lost = {}, False
+        self._something.clear()
+        return names, lost
+
+    async def wait(self) -> None:
+        """Until something is heard, or `wake` is called."""
+        await self._something.wait()
+
+    def wake(self) -> None:
+        """Ends a wait without news."""
+        self._something.set()
+
+
+class Watch:
+    """One inotify for all inboxes; directories that are gone are watched again by `arm`."""
+
+    def __init__(self) -> None:
+        self._inotify: INotify | None = None
+        self._heard: dict[Path, Hear] = {}
+        self._paths: dict[int, Path] = {}
+
+    def start(self) -> str | None:
+        """Listens from now on; returns why not where the machine gives no inotify."""
+        try:
+            self._inotify = INotify(nonblocking=True)
+        except OSError as error:
+            return f"no events, listing only: {error}"
+        asyncio.get_running_loop().add_reader(self._inotify.fd, self._read)
+        return None
+
+    def add(self, path: Path, hear: Hear) -> None:
+        """Calls `hear` when something happens in `path`."""
+        self._heard[path] = hear
+        self.arm(path)
+
+    def arm(self, path: Path) -> None:
+        """Watches a directory (again); harmless where it is watched already."""
+        if self._inotify is None:
+            return
+        try:
+            self._paths[self._inotify.add_watch(os.fspath(path), _WATCHED)] = path
+        except OSError:
+            return  # gone, or no watches left: the listing goes on
+
+    def remove(self, path: Path) -> None:
+        """Calls nobody for `path` any more."""
+        self._heard.pop(path, None)
+
+    def close(self) -> None:
+        if self._inotify is not None:
+            asyncio.get_running_loop().remove_reader(self._inotify.fd)
+            self._inotify.close()
+            self._inotify = None
+
+    def _read(self) -> None:
+        assert self._inotify is not None
+        for event in self._inotify.read(timeout=0):
+            if event.mask & flags.Q_OVERFLOW:
+                for hear in list(self._heard.values()):
+                    hear(None, False)
+                continue
+            path = self._paths.get(event.wd)
+            if path is None:
+                continue
+            if event.mask & _GONE:
+                del self._paths[event.wd]
+            hear_of = self._heard.get(path)
+            if hear_of is not None and event.name:
+                hear_of(os.fsencode(event.name), bool(event.mask & flags.MOVED_TO))
+            elif hear_of is not None:
+                hear_of(None, False)

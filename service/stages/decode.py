@@ -1,0 +1,336 @@
+"""Decode: sample files become blocks, decoded ahead in the pool, and leave in order.
+
+    Sample ─▶ prepare ─▶ identity ─▶ survey ─▶ chunks ─▶ decode in the pool ─▶ Block, Block, … Complete
+              (worker)   (journal)   (thread)                              └─▶ Broken
+
+Rules: the survey reads the file once, in a thread, cutting chunks and taking the digest. What is
+wrong with a file is found in the order of its rows, whatever worker found it first. The first file
+of a job teaches it the features and classes: the next one waits until its fate is known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import cast
+
+from service import formats
+from service.core import classes
+from service.core.errors import FileRefused, WorkerDied
+from service.formats.contract import Chunk, Fields, Label, RowRules, Source
+from service.runtime.channel import BrokenChannel, Ends, Receiver, Sender, channel
+from service.runtime.dispatch import Urgency
+from service.runtime.held import Held
+from service.stages.line import Line, Stopped
+from service.stages.messages import Block, Broken, Cause, Complete, Decoded, Opened, Sample, Schema
+from service.subtasks import blocks
+from service.subtasks.blocks import StoredBlock
+
+AHEAD = 8
+"""Chunks of one file that may be under way at a time; the slots bound them all."""
+
+
+class _Changed(Exception):
+    """The file is not what it was when it was admitted."""
+
+
+async def decode(line: Line, inbox: Receiver[Sample], outbox: Sender[Decoded]) -> None:
+    """Decodes the files of `inbox` until it is closed or the line stops; closes `outbox`."""
+    async with inbox, outbox:
+        with suppress(Stopped, BrokenChannel):
+            async for sample in inbox:
+                if line.stopping.is_set():
+                    return
+                await _File(line, sample, outbox).decode()
+
+
+class _File:
+    """One sample file on its way through the stage."""
+
+    def __init__(self, line: Line, sample: Sample, outbox: Sender[Decoded]) -> None:
+        self.line = line
+        self.sample = sample
+        self.outbox = outbox
+        self.dispatcher = line.machinery.dispatcher
+        self.scratch = sample.path.with_name(f"{sample.path.name}.unpacked")
+        if sample.row.path is not None:
+            folder = line.machinery.layout.work(line.job)
+            self.scratch = folder / f"{sample.row.admission:010d}.unpacked"
+
+    async def decode(self) -> None:
+        row = self.sample.row
+        try:
+            await self._decode()
+        except FileRefused as refused:
+            await self._broken(Cause.REFUSED, refused)
+        except WorkerDied as died:
+            await self._broken(Cause.REFUSED, poisoned(died, self.sample.shown))
+        except (_Changed, FileNotFoundError):
+            await self.outbox.send(Broken(self.sample, Cause.CHANGED))
+        finally:
+            await asyncio.to_thread(self.scratch.unlink, missing_ok=True)
+        while self.line.schema is None and row.admission in self.line.undecided.digests:
+            await self.line.news()
+
+    async def _broken(self, cause: Cause, refused: FileRefused) -> None:
+        await self.outbox.send(Broken(self.sample, cause, refused.refusal))
+
+    async def _decode(self) -> None:
+        sample, row = self.sample, self.sample.row
+        await asyncio.to_thread(_must_be_plain, sample.path, row.path is None)
+        self._must_be_small()
+        fields = self._fields(self.line.schema)
+        source = await self.run(
+            formats.prepare, str(sample.path), os.fsdecode(row.name), str(self.scratch), fields, self.line.machinery.limits
+        )
+        if await self._is_duplicate(source):
+            return
+        schema = self.line.schema or await self._learn_schema(source, fields)
+        fields = self._fields(schema)
+        formats.features_of(source, fields)
+        await self.outbox.send(Opened(sample, schema))
+        complete = await self._blocks(source, fields)
+        await self._must_be_unchanged()
+        self.line.undecided.known(row.admission, complete.sha256)
+        await self.outbox.send(complete)
+
+    def _must_be_small(self) -> None:
+        most, size = self.line.conduct.max_file_bytes, self.sample.row.size
+        if size > most:
+            raise FileRefused(
+                f"a sample file has at most {most} bytes (intake.max_file_bytes)",
+                place="the file itself",
+                value=f"{size} bytes",
+                remedy="split it, or raise intake.max_file_bytes",
+            )
+
+    def _fields(self, schema: Schema | None) -> Fields:
+        job = self.sample.terms.job
+        numbers = job.model.problem == "regression"
+        return Fields(
+            label=job.label,
+            features=schema.features if schema else job.features,
+            id=job.id,
+            weight=job.weight,
+            time=job.time,
+            labels="number" if numbers else "class",
+            classes=None if numbers else schema.classes if schema else classes.known(job),
+        )
+
+    async def run(self, function, *args, urgency=Urgency.NOW):  # type: ignore[no-untyped-def]
+        return await self.dispatcher.run(function, *args, job=self.line.job, urgency=urgency)
+
+    # --- identity --------------------------------------------------------------------------------
+
+    async def _is_duplicate(self, source: Source) -> bool:
+        """Whether the file repeats one that is in the model; says so to the next stage."""
+        row, line = self.sample.row, self.line
+        if row.path is not None:
+            return False  # named on the command line: asked for
+        same = await (self._same_name() if line.conduct.identity == "name" else self._same_content(source))
+        if same is None:
+            return False
+        sha256 = row.sha256 or line.undecided.digests.get(row.admission)
+        await self.outbox.send(Broken(self.sample, Cause.DUPLICATE, sha256=sha256, same=same))
+        return True
+
+    async def _same_name(self) -> int | None:
+        row = self.sample.row
+        while (
+            found := await self.line.ask(
+                lambda journal: journal.find_named(row.job, name=row.name, before=row.admission)
+            )
+        ) and found.admission in self.line.undecided.digests:
+            await self.line.news()
+        return found.admission if found else None
+
+    async def _same_content(self, source: Source) -> int | None:
+        """Looks at the content only where an earlier file has the same size."""
+        row, line = self.sample.row, self.line
+        twin = await line.ask(
+            lambda journal: journal.find_same(
+                row.job, size=row.size, sha256=None, before=row.admission
+            )
+        )
+        if twin is None:
+            return None
+        sha256 = source.sha256 or await asyncio.to_thread(_digest, self.sample.path)
+        line.undecided.known(row.admission, sha256)
+        while line.undecided.same_before(row.admission, sha256):
+            await line.news()
+        found = await line.ask(
+            lambda journal: journal.find_same(
+                row.job, size=row.size, sha256=sha256, before=row.admission
+            )
+        )
+        return found.admission if found else None
+
+    # --- the first file ----------------------------------------------------------------------------
+
+    async def _learn_schema(self, source: Source, fields: Fields) -> Schema:
+        features = formats.features_of(source, fields)
+        if fields.labels == "number" or fields.classes is not None:
+            return Schema(features, fields.classes)
+        found: set[Label] = set()
+        survey = formats.Survey(source, self.line.conduct.chunk_bytes)
+        while (chunk := await self._next(survey)) is not None:
+            found |= await self.run(formats.labels, source, chunk, fields)
+        return Schema(features, classes.learnt(self.sample.terms.job, found))
+
+    # --- blocks ------------------------------------------------------------------------------------
+
+    async def _next(self, survey: formats.Survey) -> Chunk | None:
+        if self.line.stopping.is_set():
+            raise Stopped
+        return cast("Chunk | None", await asyncio.to_thread(next, survey, None))
+
+    async def _blocks(self, source: Source, fields: Fields) -> Complete:
+        """Sends the file's blocks in order, several being decoded at a time."""
+        survey = formats.Survey(source, self.line.conduct.chunk_bytes)
+        unsent: set[Held] = set()
+        tally = _Tally(self, source)
+        try:
+            async with asyncio.TaskGroup() as group:
+                ends: Ends[asyncio.Task[_Outcome]] = channel(AHEAD)
+                ordered, tasks = ends
+                group.create_task(self._cut(survey, source, fields, ordered, group, unsent))
+                async for task in tasks:
+                    await tally.check(outcome := await task)
+                    stored, held, chunk = cast("_Decoded", outcome)
+                    share = chunk.stop / (source.rows if source.rows is not None else source.size)
+                    await self.outbox.send(Block(stored, held, tally.rows_seen, share))
+                    tally.add(stored)
+                    unsent.discard(held)
+                    self.line.machinery.slots.decoded(self.line.job)
+        except* (FileRefused, WorkerDied, Stopped, BrokenChannel, FileNotFoundError) as errors:
+            raise _first(errors) from None
+        finally:
+            for held in unsent:
+                held.drop()
+                self.line.machinery.slots.decoded(self.line.job)
+        await tally.finish()
+        return Complete(survey.sha256, tally.rejected, tally.unlabelled)
+
+    async def _cut(
+        self,
+        survey: formats.Survey,
+        source: Source,
+        fields: Fields,
+        ordered: Sender[asyncio.Task[_Outcome]],
+        group: asyncio.TaskGroup,
+        unsent: set[Held],
+    ) -> None:
+        slots = self.line.machinery.slots
+        async with ordered:
+            while (chunk := await self._next(survey)) is not None:
+                room = blocks.room(source, chunk, fields)
+                held, waited_for = await slots.acquire(self.line.job, room)
+                unsent.add(held)
+                urgency = Urgency.NOW if waited_for else Urgency.AHEAD
+                await ordered.send(
+                    group.create_task(self._chunk(source, chunk, fields, held, urgency))
+                )
+
+    async def _chunk(
+        self, source: Source, chunk: Chunk, fields: Fields, held: Held, urgency: Urgency
+    ) -> _Outcome:
+        rows = self.sample.terms.rows
+        rules = RowRules(rows.on_bad_row, rows.max_bad_rows)
+        try:
+            stored = await self.run(
+                blocks.decode, source, chunk, fields, rules, held.region, urgency=urgency
+            )
+        except (FileRefused, WorkerDied) as error:
+            return error  # raised when its turn comes
+        return stored, held, chunk
+
+    async def _must_be_unchanged(self) -> None:
+        seen = await asyncio.to_thread(self.sample.path.stat)
+        row = self.sample.row
+        if (seen.st_size, seen.st_mtime_ns) != (row.size, row.mtime_ns):
+            raise _Changed
+
+
+_Decoded = tuple[StoredBlock, Held, Chunk]
+_Outcome = _Decoded | FileRefused | WorkerDied
+
+
+class _Tally:
+    """Counts a file's rows and holds its bad ones against the rules."""
+
+    def __init__(self, file: _File, source: Source) -> None:
+        self.file = file
+        self.source = source
+        self.rows_seen = 0
+        self.rejected = 0
+        self.unlabelled = 0
+
+    async def check(self, outcome: _Outcome) -> None:
+        """Raises what is wrong with the next block, in the order of the file's rows."""
+        if isinstance(outcome, FileRefused | WorkerDied):
+            raise outcome
+        stored, *_ = outcome
+        if stored.rejected and self.file.sample.terms.rows.on_bad_row == "refuse":
+            bad = stored.first_bad[0]
+            row = self.rows_seen + bad.row
+            line = await self.file.run(formats.line_of, self.source, row)
+            raise formats.refusal(self.source, bad, row, line)
+
+    def add(self, stored: StoredBlock) -> None:
+        self.rows_seen += stored.rows_seen
+        self.rejected += stored.rejected
+        self.unlabelled += stored.unlabelled
+
+    async def finish(self) -> None:
+        """Raises FileRefused when too large a share of the rows was bad."""
+        most = self.file.sample.terms.rows.max_bad_rows
+        if self.rejected > most * self.rows_seen:
+            raise FileRefused(
+                f"at most a share of {most:g} of the rows may be bad (rows.max_bad_rows)",
+                place=self.source.name,
+                value=f"{self.rejected} bad rows of {self.rows_seen}",
+                remedy="mend the rows, or raise rows.max_bad_rows",
+            )
+
+
+def poisoned(died: WorkerDied, name: str) -> FileRefused:
+    """The refusal of a file whose sub-task killed every worker that it was given to."""
+    return FileRefused(
+        "a sub-task of this file ended its worker five times in a row",
+        place=name,
+        value=died.reason,
+        remedy="give the worker more memory, or split the file; then drop it again",
+    )
+
+
+def _must_be_plain(path: Path, taken: bool) -> None:
+    seen = path.lstat() if taken else path.stat()
+    kinds = {stat.S_ISLNK: "a link", stat.S_ISFIFO: "a FIFO", stat.S_ISDIR: "a directory"}
+    if not stat.S_ISREG(seen.st_mode):
+        kind = next((name for test, name in kinds.items() if test(seen.st_mode)), "a device or socket")
+        raise FileRefused(
+            "a sample file is a plain file", place="the file itself", value=kind, remedy="copy the content"
+        )
+    if taken and seen.st_nlink > 1:
+        raise FileRefused(
+            "a sample file has one name only (it could change elsewhere)",
+            place="the file itself",
+            value=f"{seen.st_nlink} hard links",
+            remedy="copy it, or remove its other names, then drop it again",
+        )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

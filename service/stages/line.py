@@ -1,0 +1,141 @@
+"""A job's line: what its stages share.
+
+Rules: everything here lives on the event loop. A stage changes only what the comment at a field says.
+`stopping` asks the stages to leave at the next good point; it is never unset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from service.core.ledger import Undecided
+from service.core.errors import Refusal
+from service.core.layout import Layout
+from service.core.status import JobStatus
+from service.formats.contract import Limits
+from service.runtime.arena import Arena
+from service.runtime.dispatch import Dispatcher
+from service.runtime.held import Held, Slots, reserve
+from service.runtime.service_log import ServiceLog
+from service.stages.messages import Schema
+from service.storage.journal import Journal
+from service.storage.tables import Commit, FileRow
+from service.storage.units import Keep
+from service.storage.writer import Unit, Writer
+from service.subtasks.learn import Shape, shape
+
+R = TypeVar("R")
+
+
+class Stopped(Exception):
+    """The line is stopping: leave without finishing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machinery:
+    """What all lines of the daemon share."""
+
+    layout: Layout
+    arena: Arena
+    slots: Slots
+    dispatcher: Dispatcher
+    writer: Writer
+    journal: Journal
+    log: ServiceLog
+    limits: Limits
+    fingerprint: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Conduct:
+    """How the job runs, beside what it learns: may change at any time."""
+
+    identity: str
+    interval_seconds: float
+    keep: Keep
+    chunk_bytes: int
+    max_file_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A job's model between two files; `spec` is the one that its state was made with."""
+
+    shape: Shape
+    schema: Schema
+    state: Held
+    version: int
+
+
+@dataclass(slots=True)
+class Line:
+    """One job's line."""
+
+    job: str
+    machinery: Machinery
+    conduct: Conduct
+    status: JobStatus
+    model: Model | None  # at the start; train keeps its own from there
+    scores: Held | None  # at the start; record keeps its own from there
+    sequence: int  # accepted files at the start
+    schema: Schema | None  # record sets it when the first file is accepted
+    unfinished: list[FileRow]  # admitted before the start
+    resume: Commit | None  # the private commit, if the first unfinished file has one
+    resume_spools: dict[str, int]
+    refused: Callable[[Refusal], None]  # told of each refusal
+    undecided: Undecided = field(default_factory=Undecided)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    drained: asyncio.Event = field(default_factory=asyncio.Event)  # record has recorded all there is
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _shapes: dict[str, Shape] = field(default_factory=dict)
+
+    def stop(self) -> None:
+        """Asks the stages to leave at the end of the round."""
+        self.stopping.set()
+        self._news.set()
+
+    def close(self) -> None:
+        """Lets go of the model that the line began with."""
+        for held in (self.model.state if self.model else None, self.scores):
+            if held is not None:
+                held.drop()
+
+    def decided(self, admission: int) -> None:
+        """A file's fate is known and durable."""
+        self.undecided.decided(admission)
+        self._news.set()
+
+    async def news(self) -> None:
+        """Waits until some file's fate is decided; raises Stopped when the line stops first."""
+        if not self.stopping.is_set():
+            self._news.clear()
+            await self._news.wait()
+        if self.stopping.is_set():
+            raise Stopped
+
+    async def settle(self, unit: Unit[Any, R]) -> R:
+        """Has the journal's thread carry out a unit."""
+        return await asyncio.wrap_future(self.machinery.writer.submit(unit))
+
+    async def ask(self, question: Callable[[Journal], R]) -> R:
+        """Asks the journal, in its own thread."""
+        journal = self.machinery.journal
+        answer: Future[R] = self.machinery.writer.run(lambda: question(journal))
+        return await asyncio.wrap_future(answer)
+
+    async def shape_of(self, spec: str) -> Shape:
+        """The sizes of a learner, asked of a worker once."""
+        if spec not in self._shapes:
+            self._shapes[spec] = await self.machinery.dispatcher.run(shape, spec, job=self.job)
+        return self._shapes[spec]
+
+    def reserve(self, nbytes: int) -> Held:
+        return reserve(self.machinery.arena, nbytes)
+
+    def note(self, event: str, **facts: Any) -> None:
+        """Writes an event of this job to the service log."""
+        self.machinery.log.write(event, job=self.job, **facts)

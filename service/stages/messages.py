@@ -1,0 +1,161 @@
+"""What travels through the channels between the stages of one job's line.
+
+    intake ─▶ Sample ─▶ decode ─▶ Opened, Block…, Complete | Broken ─▶ train
+    train  ─▶ Begun, Learnt…, Mark…, Finished | Abandoned ─▶ record
+
+Rules: a message passes on the holds of the regions that it names. A file's messages are never mixed
+with another's, and each file that was opened ends with exactly one of its two endings, unless the
+line stops.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from service.core.errors import Refusal
+from service.core.terms import Terms
+from service.formats.contract import Label
+from service.runtime.held import Held
+from service.storage.tables import FileRow
+from service.subtasks.blocks import Part, StoredBlock
+from service.subtasks.learn import Shape
+from service.subtasks.report import Ending, RoundResults, Segment, Subject
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A sample file that was taken: its row in the journal, where it lies, and its terms."""
+
+    row: FileRow
+    path: Path
+    terms: Terms
+    shown: str
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What a job's first file taught it: the features in their order, and the classes."""
+
+    features: tuple[str, ...]
+    classes: tuple[Label, ...] | None
+
+
+# --- decode ─▶ train
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A file's rows follow."""
+
+    sample: Sample
+    schema: Schema
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """A decoded chunk; `first_row` is the file's number of its first data row, `share` how much of
+    the file lies up to its end."""
+
+    stored: StoredBlock
+    held: Held
+    first_row: int
+    share: float
+
+    def part(self, start: int, stop: int) -> Part:
+        return Part(self.stored.region, self.stored.layout, start, stop, self.first_row)
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """All of the file's blocks were sent, and the file is as it was when it was admitted."""
+
+    sha256: str
+    rows_rejected: int
+    rows_unlabelled: int
+
+
+class Cause(Enum):
+    """Why a file leaves the line without being learnt."""
+
+    REFUSED = "refused"
+    CHANGED = "changed while it was read"
+    DUPLICATE = "duplicate"
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The file is not to be learnt from; of a duplicate `same` is the admission that it repeats."""
+
+    sample: Sample
+    cause: Cause
+    refusal: Refusal | None = None
+    sha256: str | None = None
+    same: int | None = None
+
+
+Decoded = Opened | Block | Complete | Broken
+
+
+# --- train ─▶ record
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """Where a file goes on that a private commit cut: rows already learnt, and what record had."""
+
+    row: int
+    version: int
+    spools: dict[str, int]
+    segment: Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A file's results follow; `before` is the model before it, `scores` the metric states to go on from."""
+
+    sample: Sample
+    subject: Subject
+    shape: Shape
+    schema: Schema
+    before: Held
+    scores: Held
+    resumption: Resumption | None
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """A round's results, and the holds to drop once they are reported; `share` of the file is learnt."""
+
+    round_results: RoundResults
+    share: float
+    holds: tuple[Held, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A point inside the file to commit privately: the model after `row` accepted rows."""
+
+    row: int
+    version: int
+    state: Held
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The file is whole: the model after it, and what its own record says."""
+
+    ending: Ending
+    state: Held
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """The file leaves no trace; `begun` says whether record has results of it to forget."""
+
+    broken: Broken
+    begun: bool
+
+
+Learning = Begun | Learnt | Mark | Finished | Abandoned

@@ -1,0 +1,177 @@
+"""Predict: files that people drop into predict/ come out as predictions of the newest model.
+
+    predict/<job>/NAME ─▶ survey (thread) ─▶ chunks ─▶ predict (worker) ─▶ predictions/<job>/NAME.csv
+
+Rules: a prediction changes nothing, so nothing of it is journalled: what a crash cuts short is done again
+from the start. The result appears whole or not at all; then its file moves to predictions/<job>/inputs.
+All rows of a file are predicted by one model, the newest when the file was begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+import aiofiles
+
+from service import formats
+from service.core.errors import DiskFull, FileRefused, Refusal, StorageDamaged, WorkerDied
+from service.core.layout import shown
+from service.formats.contract import RowRules, Source
+from service.runtime.arena import view
+from service.runtime.dispatch import Urgency
+from service.runtime.inbox import Found, Inbox
+from service.runtime.watch import Hints
+from service.stages.line import Line
+from service.storage import completion, disk, moves
+from service.subtasks import predict as predicting
+
+TRY_AGAIN_SECONDS = 1.0
+
+
+async def predict(
+    line: Line, inbox: Inbox, hints: Hints, *, rescan_seconds: float, once: bool, delete: bool
+) -> None:
+    """Predicts files until the line stops; with `once` until there is nothing left to predict."""
+    again: float | None = 0.0
+    while not line.stopping.is_set():
+        names, _ = hints.heard()
+        look = await asyncio.to_thread(inbox.look, names, True)
+        current = line.machinery.layout.current(line.job)
+        has_model = await asyncio.to_thread(current.exists)
+        for found in look.ready if has_model else ():
+            if not line.stopping.is_set():
+                await _File(line, found, delete).predict()
+        if look.ready and has_model:
+            continue
+        if once and look.again_seconds is None:
+            return
+        again = TRY_AGAIN_SECONDS if look.ready else look.again_seconds
+        with suppress(TimeoutError):
+            async with asyncio.timeout(rescan_seconds if again is None else again):
+                await hints.wait()
+
+
+class _File:
+    """One file to predict."""
+
+    def __init__(self, line: Line, found: Found, delete: bool) -> None:
+        layout, job = line.machinery.layout, line.job
+        self.line = line
+        self.found = found
+        self.delete = delete
+        self.path = layout.predict(job) / os.fsdecode(found.name)
+        self.scratch = layout.work(job) / f"predict-{found.inode}.unpacked"
+        self.result = layout.predictions(job) / f".{found.inode}.part"
+
+    async def predict(self) -> None:
+        try:
+            await self._predict()
+        except FileRefused as refused:
+            await asyncio.to_thread(self._refuse, refused.refusal)
+            self.line.note("prediction refused", file=shown(self.found.name), **asdict(refused.refusal))
+        except WorkerDied as died:
+            refusal = Refusal("a worker that predicts it lives", "the file", died.reason, "split it")
+            await asyncio.to_thread(self._refuse, refusal)
+        except FileNotFoundError:
+            return  # taken back, or the model was pruned meanwhile: the next look decides
+        except (DiskFull, StorageDamaged) as error:
+            self.line.note("prediction failed: tried again", file=shown(self.found.name), error=str(error))
+            await asyncio.sleep(TRY_AGAIN_SECONDS)
+        finally:
+            for path in (self.scratch, self.result):
+                await asyncio.to_thread(path.unlink, missing_ok=True)
+
+    async def _predict(self) -> None:
+        line, run = self.line, self.line.machinery.dispatcher.run
+        opened = await asyncio.to_thread(self._open)
+        try:
+            model = Path(os.path.realpath(line.machinery.layout.current(line.job)))
+            need = await run(predicting.needs, str(model), job=line.job)
+            source = await run(
+                formats.prepare,
+                f"/proc/{os.getpid()}/fd/{opened}",
+                os.fsdecode(self.found.name),
+                str(self.scratch),
+                need.fields,
+                line.machinery.limits,
+                job=line.job,
+            )
+            rows = await self._write(str(model), need, source)
+        finally:
+            os.close(opened)
+        await asyncio.to_thread(self._publish)
+        line.note("predicted", file=shown(self.found.name), rows=rows, model_sha256=need.sha256)
+
+    def _open(self) -> int:
+        """The file itself, not what its name may stand for a moment later."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            opened = os.open(self.path, flags)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise FileRefused(
+                "a file to predict is a plain, readable file",
+                place="the file itself",
+                value=error.strerror or str(error),
+                remedy="copy the content",
+            ) from None
+        if not os.path.isfile(f"/proc/self/fd/{opened}"):
+            os.close(opened)
+            raise FileRefused(
+                "a file to predict is a plain file", place="the file itself", remedy="copy the content"
+            )
+        return opened
+
+    async def _write(self, model: str, need: predicting.Needs, source: Source) -> int:
+        """Writes all predictions to the hidden result; returns the rows."""
+        survey = formats.Survey(source, self.line.conduct.chunk_bytes)
+        rows = 0
+        async with aiofiles.open(self.result, "wb") as out:
+            with disk.storage_border("write", self.result):
+                await out.write(need.header)
+                while (chunk := await asyncio.to_thread(next, survey, None)) is not None:
+                    text = self.line.reserve(predicting.room(need, source, chunk))
+                    try:
+                        done = await self.line.machinery.dispatcher.run(
+                            predicting.predict,
+                            model,
+                            need.sha256,
+                            source,
+                            chunk,
+                            RowRules(),
+                            rows,
+                            text.region,
+                            job=self.line.job,
+                            urgency=Urgency.NOW,
+                        )
+                        if done.first_bad:
+                            raise formats.refusal(source, done.first_bad[0], rows + done.first_bad[0].row)
+                        await out.write(memoryview(view(text.region))[: done.bytes])
+                    finally:
+                        text.drop()
+                    rows += done.rows_seen
+        return rows
+
+    def _publish(self) -> None:
+        layout, job = self.line.machinery.layout, self.line.job
+        disk.flush(self.result)
+        inode = self.result.stat().st_ino
+        moves.settle(self.result, layout.predictions(job), self.found.name + b".csv", inode=inode)
+        if self.delete:
+            moves.discard(self.path)
+            return
+        inputs = layout.predictions(job) / "inputs"
+        inputs.mkdir(exist_ok=True)
+        moves.settle(self.path, inputs, self.found.name, inode=self.found.inode)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        note = {"file": shown(self.found.name), "job": self.line.job, **asdict(refusal)}
+        text = (json.dumps(note, indent=2, ensure_ascii=False) + "\n").encode()
+        failed = self.line.machinery.layout.failed(self.line.job)
+        completion.to_failed(failed, self.path, self.found.name, self.found.inode, text)

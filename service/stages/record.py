@@ -1,0 +1,430 @@
+"""Record: what was learnt becomes records in a spool, and a whole file becomes final.
+
+    Learnt   ─▶ report (worker) ─▶ text ─▶ spools             Mark      ─▶ private commit
+    Finished ─▶ close  (worker) ─▶ text ─▶ spools ─▶ acceptance         Abandoned ─▶ refusal, ...
+
+Rules: reports of a job run one after the other, since each goes on from the metric states that the
+one before left. A spool is invisible until its file is whole. When the disk is full the stage waits
+here, and everything before it waits with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aiofiles
+import numpy as np
+from aiofiles.threadpool.binary import AsyncFileIO
+
+from service.core.errors import DiskFull, Refusal, WorkerDied
+from service.core.status import FileStatus, ModelStatus
+from service.runtime.arena import arrays, view
+from service.runtime.channel import Receiver
+from service.runtime.held import Held
+from service.stages.line import Line, Stopped
+from service.stages.messages import (
+    Abandoned,
+    Begun,
+    Cause,
+    Finished,
+    Learning,
+    Learnt,
+    Mark,
+)
+from service.storage import disk, units
+from service.subtasks import report
+from service.subtasks.report import Books, Reported, Segment
+
+R = TypeVar("R")
+
+DISK_FULL_SECONDS = 1.0
+"""How long to wait before a full disk is tried again."""
+MODEL_FORMAT = 1
+
+
+class Poisoned(Exception):
+    """Reporting a file ended its worker again and again: the line must go back before the file."""
+
+    def __init__(self, admission: int, died: WorkerDied) -> None:
+        super().__init__(str(died))
+        self.admission = admission
+        self.refusal = Refusal(
+            "a sub-task that reports this file ended its worker five times in a row",
+            "the file as a whole",
+            died.reason,
+            "give the worker more memory, or lower training.batch_rows; then drop it again",
+        )
+
+
+async def record(line: Line, inbox: Receiver[Learning]) -> None:
+    """Records what arrives until the channel is closed."""
+    recorder = _Recorder(line)
+    try:
+        async for message in inbox:
+            await recorder.take(message)
+    except Stopped:
+        pass  # on a full disk: the file resumes from its last commit
+    finally:
+        for left in inbox.close():
+            _drop(left)
+        await recorder.close()
+        line.drained.set()
+
+
+class Spool:
+    """The records of one file for one log, until the file is whole."""
+
+    def __init__(self, path: Path, length: int) -> None:
+        self.path = path
+        self.length = length
+        self._file: AsyncFileIO | None = None
+
+    async def open(self) -> None:
+        """Opens the spool at its length; what lies behind that is cut off."""
+        mode = "r+b" if self.length else "wb"
+        self._file = await aiofiles.open(self.path, mode, buffering=0)  # type: ignore[call-overload]
+        await self._file.truncate(self.length)
+
+    async def append(self, data: memoryview) -> None:
+        """Adds bytes at the end; after DiskFull the spool is as long as before."""
+        assert self._file is not None
+        written = 0
+        try:
+            with disk.storage_border("write", self.path):
+                await self._file.seek(self.length)
+                while written < len(data):
+                    written += await self._file.write(data[written:])
+        except DiskFull:
+            await self._file.truncate(self.length)
+            raise
+        self.length += written
+
+    async def close(self) -> None:
+        if self._file is not None:
+            await self._file.close()
+
+
+@dataclass(slots=True, eq=False)
+class _Open:
+    """The file whose results arrive."""
+
+    begun: Begun
+    scores: Held
+    metrics: Spool
+    samples: Spool | None
+    segment: Segment = field(default_factory=Segment)
+    loss: float | None = None
+
+    @property
+    def spools(self) -> dict[str, Spool]:
+        found = {"metrics.jsonl": self.metrics}
+        if self.samples is not None:
+            found[self.samples.path.name.split(".", 1)[1]] = self.samples
+        return found
+
+    async def close(self) -> None:
+        for spool in self.spools.values():
+            await spool.close()
+
+
+class _Recorder:
+    """The stage's state: the metric states after the last whole file, and the file in progress."""
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        self.scores: Held | None = line.scores.hold() if line.scores else None
+        self.open: _Open | None = None
+
+    async def take(self, message: Learning) -> None:
+        match message:
+            case Begun():
+                await self._begin(message)
+            case Learnt():
+                await self._report(message)
+            case Mark():
+                await self._mark(message)
+            case Finished():
+                await self._finish(message)
+            case Abandoned():
+                await self._abandon(message)
+
+    async def close(self) -> None:
+        if self.open is not None:
+            await self._forget_file()
+        if self.scores is not None:
+            self.scores.drop()
+
+    # --- a file's life -----------------------------------------------------------------------------
+
+    async def _begin(self, begun: Begun) -> None:
+        line, row = self.line, begun.sample.row
+        first = begun.scores is not None and begun.resumption is None
+        if begun.scores is not None and (first or self.scores is None):
+            self._replace_scores(begun.scores.hold())
+        lengths = begun.resumption.spools if begun.resumption else {}
+        subject = begun.subject
+        log = "samples.txt" if subject.samples_format == "text" else "samples.jsonl"
+        wants_samples = subject.samples != "off" and subject.epoch == 1
+        assert self.scores is not None
+        self.open = _Open(
+            begun=begun,
+            scores=begun.scores or self.scores.hold(),
+            metrics=self._spool(row.admission, "metrics.jsonl", lengths),
+            samples=self._spool(row.admission, log, lengths) if wants_samples else None,
+            segment=begun.resumption.segment if begun.resumption else Segment(),
+        )
+        for spool in self.open.spools.values():
+            await self._patiently(spool.open)
+        resumed = begun.resumption.row if begun.resumption else 0
+        line.status.state = "training"
+        line.status.file = FileStatus(
+            subject.file, row.size, subject.epoch, rows=resumed, started=time.time()
+        )
+        line.note("started", file=subject.file, admission=row.admission, resumed_at_row=resumed)
+
+    def _spool(self, admission: int, log: str, lengths: dict[str, int]) -> Spool:
+        path = self.line.machinery.layout.spool(self.line.job, admission, log)
+        return Spool(path, lengths.get(log, 0))
+
+    async def _report(self, learnt: Learnt) -> None:
+        file, done = self._file(), learnt.round_results
+        try:
+            text = self.line.reserve(report.text_bytes(file.begun.subject, file.begun.shape, done))
+            try:
+                await self._write(file, text, report.report, done)
+            finally:
+                text.drop()
+        finally:
+            for held in learnt.holds:
+                held.drop()
+        status = self.line.status.file
+        if status is not None:
+            status.rows, status.share = done.rows_from + done.rows, learnt.share
+            status.loss = file.loss
+
+    async def _write(self, file: _Open, text: Held, function: Callable[..., Reported], done: Any) -> None:
+        """Runs a report in the pool and adds its text to the spools; flips the metric states."""
+        after = self.line.reserve(file.begun.shape.scores_bytes)
+        books = Books(
+            file.begun.shape.spec, file.begun.before.region, file.scores.region, after.region, text.region
+        )
+        try:
+            reported = await self._reported(file, function, done, books)
+            lines = memoryview(view(text.region))
+            end = reported.samples_bytes + reported.metrics_bytes
+            if file.samples is not None and reported.samples_bytes:
+                samples = file.samples
+                await self._patiently(lambda: samples.append(lines[: reported.samples_bytes]))
+            if reported.metrics_bytes:
+                await self._patiently(
+                    lambda: file.metrics.append(lines[reported.samples_bytes : end])
+                )
+        except BaseException:
+            after.drop()
+            raise
+        file.scores.drop()
+        file.scores, file.segment, file.loss = after, reported.segment, reported.loss
+
+    async def _reported(
+        self, file: _Open, function: Callable[..., Reported], done: Any, books: Books
+    ) -> Reported:
+        run = self.line.machinery.dispatcher.run
+        try:
+            return await run(
+                function, file.begun.subject, done, books, file.segment, job=self.line.job
+            )
+        except WorkerDied as died:
+            raise Poisoned(file.begun.sample.row.admission, died) from died
+
+    async def _mark(self, mark: Mark) -> None:
+        file = self._file()
+        try:
+            extra = {"segment": asdict(file.segment)}
+            progress = self._progress(file, mark.row, mark.version, mark.state, extra)
+            layout = self.line.machinery.layout
+            await self._patiently(lambda: self.line.settle(units.private_commit(layout, progress)))
+        finally:
+            mark.state.drop()
+        self.line.note(
+            "progress",
+            file=file.begun.subject.file,
+            rows=mark.row,
+            version=mark.version,
+            loss=file.loss,
+            share=self.line.status.file.share if self.line.status.file else None,
+        )
+
+    async def _finish(self, finished: Finished) -> None:
+        file, line, ending = self._file(), self.line, finished.ending
+        row, subject = file.begun.sample.row, file.begun.subject
+        text = line.reserve(8000 + 24 * (len(subject.file) + len(subject.job)))
+        try:
+            await self._write(file, text, report.close, ending)
+            extra = {"loss": file.loss, "rows": ending.rows}
+            whole = self._progress(file, ending.rows, ending.version, finished.state, extra)
+            layout, keep = line.machinery.layout, line.conduct.keep
+            accepted = await self._patiently(
+                lambda: line.settle(
+                    units.acceptance(layout, whole, sha256=ending.sha256, keep=keep)
+                )
+            )
+        finally:
+            text.drop()
+            finished.state.drop()
+        for log in accepted.renewed:
+            line.note("a result log was gone: begun anew", log=log)
+        self._replace_scores(file.scores.hold())
+        line.schema = file.begun.schema
+        commit = accepted.commit
+        line.status.model = ModelStatus(
+            commit.version, commit.model_sha256, commit.model, rows=ending.rows, loss=file.loss
+        )
+        line.status.done += 1
+        line.note(
+            "accepted",
+            file=subject.file,
+            sequence=subject.sequence,
+            epoch=subject.epoch,
+            rows=ending.rows,
+            rejected=ending.rows_rejected,
+            version=ending.version,
+            loss=file.loss,
+            seconds=time.time() - (line.status.file.started if line.status.file else time.time()),
+        )
+        await self._forget_file()
+        self._decided(row.admission)
+
+    async def _abandon(self, abandoned: Abandoned) -> None:
+        line, broken = self.line, abandoned.broken
+        row, layout = broken.sample.row, line.machinery.layout
+        if abandoned.begun:
+            await self._forget_file()
+        where = (layout, line.job, row.admission)
+        if broken.cause is Cause.CHANGED:
+            await self._patiently(lambda: line.settle(units.withdrawal(*where)))
+            line.note("changed while it was read: back to the inbox", file=broken.sample.shown)
+        elif broken.cause is Cause.DUPLICATE:
+            sha256 = broken.sha256
+            await self._patiently(lambda: line.settle(units.duplicate(*where, sha256=sha256)))
+            line.status.duplicates += 1
+            line.note("duplicate", file=broken.sample.shown, same_as_admission=broken.same)
+        else:
+            refusal = broken.refusal
+            assert refusal is not None
+            await self._patiently(lambda: line.settle(units.refusal(*where, refusal)))
+            line.status.failed += 1
+            line.refused(refusal)
+            line.note("refused", file=broken.sample.shown, **asdict(refusal))
+        self._decided(row.admission)
+
+    # --- small things --------------------------------------------------------------------------------
+
+    def _file(self) -> _Open:
+        assert self.open is not None, "results without a file"
+        return self.open
+
+    def _decided(self, admission: int) -> None:
+        status = self.line.status
+        self.line.decided(admission)
+        if not self.line.undecided.digests:
+            status.state, status.file, status.oldest_waiting = "waiting", None, None
+
+    def _replace_scores(self, scores: Held) -> None:
+        if self.scores is not None:
+            self.scores.drop()
+        self.scores = scores
+
+    async def _forget_file(self) -> None:
+        file = self._file()
+        await file.close()
+        file.scores.drop()
+        file.begun.before.drop()
+        self.open = None
+
+    async def _patiently(self, act: Callable[[], Awaitable[R]]) -> R:
+        """Does it again until the disk has room; raises Stopped when the line stops first."""
+        while True:
+            try:
+                result = await act()
+            except DiskFull as full:
+                await self._pause(full)
+                continue
+            if self.line.status.state == "paused":
+                self.line.status.state, self.line.status.reason = "training", None
+                self.line.note("resumed: the disk has room again")
+            return result
+
+    async def _pause(self, full: DiskFull) -> None:
+        if self.line.status.state != "paused":
+            self.line.note("paused: the disk is full", error=str(full))
+        self.line.status.state, self.line.status.reason = "paused", str(full)
+        try:
+            async with asyncio.timeout(DISK_FULL_SECONDS):
+                await self.line.stopping.wait()
+        except TimeoutError:
+            return
+        raise Stopped
+
+    def _progress(
+        self, file: _Open, row: int, version: int, state: Held, extra: dict[str, Any]
+    ) -> units.Progress:
+        return units.Progress(
+            job=self.line.job,
+            admission=file.begun.sample.row.admission,
+            row=row,
+            version=version,
+            sequence=file.begun.subject.sequence,
+            tensors=_tensors(file, state),
+            header=self._header(file, version),
+            spools={log: spool.length for log, spool in file.spools.items()},
+            extra=extra,
+        )
+
+    def _header(self, file: _Open, version: int) -> dict[str, Any]:
+        begun = file.begun
+        job = begun.sample.terms.job
+        return {
+            "format": MODEL_FORMAT,
+            "job": self.line.job,
+            "problem": begun.shape.problem,
+            "spec": json.loads(begun.shape.spec),
+            "settings": job.model_dump(mode="json"),
+            "columns": {"label": job.label, "id": job.id, "weight": job.weight, "time": job.time},
+            "features": list(begun.schema.features),
+            "classes": None if begun.schema.classes is None else list(begun.schema.classes),
+            "version": version,
+            "sequence": begun.subject.sequence,
+            "last_file": begun.subject.file,
+            "fingerprint": self.line.machinery.fingerprint,
+        }
+
+
+def _tensors(file: _Open, state: Held) -> dict[str, np.ndarray[Any, Any]]:
+    shape = file.begun.shape
+    named = {f"state/{k}": a for k, a in arrays(state.region, shape.state_layout).items()}
+    named |= {f"scores/{k}": a for k, a in arrays(file.scores.region, shape.scores_layout).items()}
+    return named
+
+
+def _drop(message: Learning) -> None:
+    """Lets go of what an unread message holds."""
+    match message:
+        case Begun():
+            message.before.drop()
+            if message.scores is not None:
+                message.scores.drop()
+        case Learnt():
+            for held in message.holds:
+                held.drop()
+        case Mark() | Finished():
+            message.state.drop()
+        case Abandoned():
+            pass
+
+

@@ -1,0 +1,426 @@
+"""Train: blocks become rounds, and rounds move the model on.
+
+    Opened ─▶ the model before the file        Block ─▶ rows ─▶ round ─▶ Learnt, perhaps a Mark
+    Complete ─▶ the last round ─▶ Finished     Broken ─▶ the model before the file ─▶ Abandoned
+
+Rules: a round starts when its rows are there, and no two overlap. A sub-task reads the state and
+writes another; the stage flips them when the round is whole. The state before the file stays until
+the file is whole. Files follow one another without waiting for the record of the one before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from service.core import resolution
+from service.core.errors import FileRefused, StorageDamaged, WorkerDied
+from service.core.planning import Piece, RoundPlan, RowQueue, pieces_of
+from service.runtime.channel import BrokenChannel, EndOfChannel, Receiver, Sender
+from service.runtime.held import Held
+from service.stages.line import Line, Model
+from service.stages.messages import (
+    Abandoned,
+    Begun,
+    Block,
+    Broken,
+    Cause,
+    Complete,
+    Decoded,
+    Finished,
+    Learning,
+    Learnt,
+    Mark,
+    Opened,
+    Resumption,
+    Sample,
+    Schema,
+)
+from service.subtasks import learn
+from service.subtasks.blocks import Part
+from service.subtasks.learn import Shape
+from service.subtasks.report import Ending, RoundResults, Segment, Subject
+
+
+async def train(line: Line, inbox: Receiver[Decoded], outbox: Sender[Learning]) -> None:
+    """Learns from the files of `inbox` until it is closed or the line stops; closes `outbox`.
+
+    When the line stops inside a file, a last Mark keeps what was learnt of it.
+    """
+    async with outbox:
+        trainer = _Trainer(line, outbox)
+        try:
+            with suppress(BrokenChannel):  # record has failed, and its own error says why
+                with suppress(EndOfChannel):
+                    while not line.stopping.is_set():
+                        await trainer.take(await trainer.next(inbox))
+                await trainer.leave()
+        finally:
+            for message in inbox.close():
+                if isinstance(message, Block):
+                    message.held.drop()
+            trainer.close()
+
+
+@dataclass(slots=True, eq=False)
+class _Open:
+    """The file being learnt."""
+
+    sample: Sample
+    schema: Schema
+    subject: Subject
+    shape: Shape
+    plan: RoundPlan
+    before: Held
+    state: Held
+    version: int
+    row: int = 0
+    skip: int = 0
+    rate: float = 0.0
+    share: float = 0.0
+    queue: RowQueue[Block] = field(default_factory=RowQueue)
+
+    @property
+    def learnt_rows(self) -> int:
+        """Rows that the state holds; those still to be passed over were learnt before."""
+        return self.row + self.skip
+
+    @property
+    def gradients(self) -> bool:
+        """Whether whole gradients are recorded: asked for, or as cheap as their norm."""
+        one = self.shape.parameters == 1 and self.subject.samples == "norms"
+        return self.subject.epoch == 1 and (self.subject.samples == "full" or one)
+
+
+class _Trainer:
+    """The stage's state: the model after the last whole file, and the file being learnt."""
+
+    def __init__(self, line: Line, outbox: Sender[Learning]) -> None:
+        self.line = line
+        self.outbox = outbox
+        self.model: Model | None = line.model
+        self.sequence = line.sequence
+        self.open: _Open | None = None
+        self.skipping: Sample | None = None  # a file whose blocks are to be dropped unseen
+        self.marked = time.monotonic()
+
+    async def next(self, inbox: Receiver[Decoded]) -> Decoded:
+        """The next message; while it waits, decoding for this job comes before decoding ahead."""
+        slots, dispatcher = self.line.machinery.slots, self.line.machinery.dispatcher
+        slots.dry(self.line.job, True)
+        dispatcher.promote(self.line.job)
+        try:
+            return await inbox.receive()
+        finally:
+            slots.dry(self.line.job, False)
+
+    async def take(self, message: Decoded) -> None:
+        try:
+            await self._take(message)
+        except FileRefused as refused:
+            await self._refuse(refused)
+        except WorkerDied as died:
+            await self._refuse(_poisoned(died))
+
+    async def leave(self) -> None:
+        """The line ends: keeps what was learnt of an unfinished file."""
+        if self.open is not None and self.open.learnt_rows > 0:
+            await self._mark()
+
+    def close(self) -> None:
+        """Lets go of everything that it holds."""
+        self._forget_file()
+        if self.model is not None and self.model is not self.line.model:
+            self.model.state.drop()
+
+    async def _take(self, message: Decoded) -> None:
+        match message:
+            case Opened():
+                await self._begin(message)
+            case Block() if self.open is None:
+                message.held.drop()
+            case Block():
+                await self._learn(message)
+            case Complete() if self.open is not None:
+                await self._finish(message)
+            case Complete():
+                pass
+            case Broken():
+                await self._break(message)
+
+    # --- a file's beginning ------------------------------------------------------------------------
+
+    async def _begin(self, opened: Opened) -> None:
+        sample, schema = opened.sample, opened.schema
+        job = sample.terms.job
+        multi = job.model.problem == "multiclass"
+        outputs = len(schema.classes or ()) if multi else 1
+        spec = resolution.spec(job, len(schema.features), outputs).to_json()
+        shape = await self.line.shape_of(spec)
+        before, scores = await self._before(shape)
+        version = self.model.version if self.model else 0
+        training = job.training
+        self.open = _Open(
+            sample=sample,
+            schema=schema,
+            subject=self._subject(sample, schema),
+            shape=shape,
+            plan=RoundPlan(training.batch_rows, training.lanes, training.local_steps),  # type: ignore[arg-type]
+            before=before,
+            state=before.hold(),
+            version=version,
+        )
+        resumption = None
+        resume = self.line.resume
+        if resume is not None and resume.admission == sample.row.admission:
+            restored = await self._resume(self.open)
+            if restored is not None:
+                resumption, scores = restored
+        begun = Begun(
+            sample, self.open.subject, shape, schema, before.hold(), scores, resumption
+        )
+        await self.outbox.send(begun)
+        self.marked = time.monotonic()
+
+    def _subject(self, sample: Sample, schema: Schema) -> Subject:
+        terms = sample.terms
+        first = sample.row.epoch == 1
+        return Subject(
+            job=self.line.job,
+            file=sample.shown,
+            sequence=self.sequence + (1 if first else 0),
+            epoch=sample.row.epoch,
+            classes=schema.classes,
+            every_rows=terms.every_rows,
+            steps=terms.steps,
+            samples=terms.job.output.samples,
+            samples_format=terms.job.output.samples_format,
+        )
+
+    async def _before(self, shape: Shape) -> tuple[Held, Held | None]:
+        """The state that the file starts from; with metric states where record has none yet."""
+        run, job = self.line.machinery.dispatcher.run, self.line.job
+        model = self.model
+        if model is not None and model.shape.spec == shape.spec:
+            return model.state.hold(), None
+        state = self.line.reserve(shape.state_bytes)
+        if model is None:
+            scores = self.line.reserve(shape.scores_bytes)
+            learnt = await run(learn.start, shape.spec, state.region, scores.region, job=job)
+            return state, scores
+        await run(learn.adopt, model.shape.spec, model.state.region, shape.spec, state.region, job=job)
+        return state, None
+
+    async def _resume(self, file: _Open) -> tuple[Resumption, Held] | None:
+        """The state of the private commit, and the metric states that belong to it."""
+        commit = self.line.resume
+        assert commit is not None
+        self.line.resume = None
+        path = self.line.machinery.layout.private(self.line.job) / commit.model
+        state, scores = self.line.reserve(file.shape.state_bytes), self.line.reserve(file.shape.scores_bytes)
+        try:
+            await self.line.machinery.dispatcher.run(
+                learn.restore,
+                file.shape.spec,
+                str(path),
+                commit.model_sha256,
+                state.region,
+                scores.region,
+                job=self.line.job,
+            )
+        except StorageDamaged as damaged:
+            self.line.note("resume point damaged: the file starts again", error=str(damaged))
+            state.drop()
+            scores.drop()
+            return None
+        file.state.drop()
+        file.state, file.version, file.skip = state, commit.version, commit.row
+        segment = Segment(**commit.extra["segment"])
+        return Resumption(commit.row, commit.version, self.line.resume_spools, segment), scores
+
+    # --- rounds --------------------------------------------------------------------------------------
+
+    async def _learn(self, block: Block) -> None:
+        file = self.open
+        assert file is not None
+        if block.stored.rows == 0:
+            block.held.drop()
+        file.queue.put(block, block.stored.rows)
+        file.share = block.share
+        self._skip(file)
+        while file.queue.rows >= file.plan.rows and not self.line.stopping.is_set():
+            await self._round(file, file.plan.rows)
+
+    def _skip(self, file: _Open) -> None:
+        """Passes over the rows that were learnt before the file was interrupted."""
+        passed = min(file.skip, file.queue.rows)
+        for block, _, stop in file.queue.take(passed):
+            if stop == block.stored.rows:
+                block.held.drop()
+        file.skip -= passed
+        file.row += passed
+
+    async def _round(self, file: _Open, rows: int) -> None:
+        pieces = file.queue.take(rows)
+        holds = [block.held.hold() for block, _, _ in pieces]
+        for block, _, stop in pieces:
+            if stop == block.stored.rows:
+                block.held.drop()
+        lanes = [pieces_of(pieces, lane) for lane in file.plan.deal(rows)]
+        results = [
+            self.line.reserve(file.shape.results_bytes(_rows(lane), file.gradients)) for lane in lanes
+        ]
+        target = self.line.reserve(file.shape.state_bytes)
+        try:
+            learnt = await self._sub_tasks(file, lanes, results, target)
+        except BaseException:
+            for held in (*holds, *results, target):
+                held.drop()
+            raise
+        file.state.drop()
+        file.state, file.rate = target, learnt.learning_rate
+        done = RoundResults(
+            parts=tuple(_parts(pieces)),
+            results=tuple((r.region, _rows(lane)) for r, lane in zip(results, lanes, strict=True)),
+            gradients=file.gradients,
+            rows_from=file.row,
+            version=file.version,
+            learning_rate=learnt.learning_rate,
+        )
+        file.row += rows
+        file.version += 1
+        await self.outbox.send(Learnt(done, file.share, (*holds, *results)))
+        if not learnt.finite:
+            raise _diverged(file, rows)
+        if time.monotonic() - self.marked >= self.line.conduct.interval_seconds:
+            await self._mark()
+
+    async def _sub_tasks(
+        self, file: _Open, lanes: list[list[Piece[Block]]], results: list[Held], target: Held
+    ) -> learn.Learnt:
+        """Runs a round's sub-tasks: one lane's, or all lanes' and then what joins them."""
+        run, job = self.line.machinery.dispatcher.run, self.line.job
+        spec, source, plan = file.shape.spec, file.state.region, file.plan
+        parts = [_parts(lane) for lane in lanes]
+        if plan.lanes == 1:
+            return await run(
+                learn.run, spec, source, target.region, parts[0], plan.batch_rows,
+                results[0].region, file.gradients, job=job,
+            )  # fmt: skip
+        exact = plan.local_steps == 1
+        room = file.shape.gradient_bytes if exact else file.shape.state_bytes
+        outs = [self.line.reserve(room) for _ in lanes]
+        try:
+            async with asyncio.TaskGroup() as group:
+                for lane, (out, result) in enumerate(zip(outs, results, strict=True)):
+                    if exact:
+                        group.create_task(run(
+                            learn.gradient, spec, source, parts, lane, out.region,
+                            result.region, file.gradients, job=job,
+                        ))  # fmt: skip
+                    else:
+                        group.create_task(run(
+                            learn.run, spec, source, out.region, parts[lane], plan.batch_rows,
+                            result.region, file.gradients, job=job,
+                        ))  # fmt: skip
+            regions, rows = [out.region for out in outs], [_rows(lane) for lane in lanes]
+            if exact:
+                return await run(
+                    learn.apply, spec, source, target.region, regions, sum(rows), job=job
+                )
+            return await run(learn.average, spec, source, target.region, regions, rows, job=job)
+        except* WorkerDied as died:
+            raise _died(died) from None
+        finally:
+            for out in outs:
+                out.drop()
+
+    async def _mark(self) -> None:
+        file = self.open
+        assert file is not None
+        await self.outbox.send(Mark(file.learnt_rows, file.version, file.state.hold()))
+        self.marked = time.monotonic()
+
+    # --- a file's end --------------------------------------------------------------------------------
+
+    async def _finish(self, complete: Complete) -> None:
+        file = self.open
+        assert file is not None
+        if file.queue.rows:
+            await self._round(file, file.queue.rows)
+        ending = Ending(
+            version=file.version,
+            rows=file.row,
+            rows_rejected=complete.rows_rejected,
+            rows_unlabelled=complete.rows_unlabelled,
+            size=file.sample.row.size,
+            sha256=complete.sha256,
+            learning_rate=file.rate,
+        )
+        old = self.model
+        self.model = Model(file.shape, file.schema, file.state.hold(), file.version)
+        if old is not None and old is not self.line.model:
+            old.state.drop()
+        self.sequence = file.subject.sequence
+        await self.outbox.send(Finished(ending, file.state.hold()))
+        self._forget_file()
+
+    async def _break(self, broken: Broken) -> None:
+        begun = self.open is not None and self.open.sample is broken.sample
+        if begun or self.skipping is not broken.sample:
+            await self.outbox.send(Abandoned(broken, begun))
+        self.skipping = None
+        if begun:
+            self._forget_file()
+
+    async def _refuse(self, refused: FileRefused) -> None:
+        """Training itself refuses the file: its other blocks are passed over until its end."""
+        file = self.open
+        assert file is not None
+        broken = Broken(file.sample, Cause.REFUSED, refused.refusal)
+        await self.outbox.send(Abandoned(broken, begun=True))
+        self.skipping = file.sample
+        self._forget_file()
+
+    def _forget_file(self) -> None:
+        file = self.open
+        if file is None:
+            return
+        for block, *_ in file.queue.take(file.queue.rows):
+            block.held.drop()
+        file.state.drop()
+        file.before.drop()
+        self.open = None
+
+
+def _parts(pieces: list[Piece[Block]]) -> list[Part]:
+    return [block.part(start, stop) for block, start, stop in pieces]
+
+
+def _rows(lane: list[Piece[Block]]) -> int:
+    return sum(stop - start for _, start, stop in lane)
+
+
+def _diverged(file: _Open, rows: int) -> FileRefused:
+    return FileRefused(
+        "the model's parameters stay finite",
+        place=f"{file.subject.file}, rows {file.row - rows} to {file.row}, version {file.version}",
+        value="infinity or NaN",
+        remedy="lower optimizer.learning_rate, or switch scaling.standardise on",
+    )
+
+
+def _poisoned(died: WorkerDied) -> FileRefused:
+    return FileRefused(
+        "a sub-task that learns from this file ended its worker five times in a row",
+        place="the file as a whole",
+        value=died.reason,
+        remedy="give the worker more memory, or lower training.batch_rows; then drop it again",
+    )
+
+
+def _died(errors: BaseExceptionGroup[WorkerDied]) -> WorkerDied:
+    error = errors.exceptions[0]
+    return _died(error) if isinstance(error, BaseExceptionGroup) else error

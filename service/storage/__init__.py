@@ -1,0 +1,1 @@
+"""How things last: disk, journal, checkpoints, logs, recovery. No asyncio."""

@@ -1,0 +1,127 @@
+"""Model files: safetensors with one metadata key, written whole, read against a digest.
+
+Rules. A model file is never changed once it has its name. Its bytes are a function of tensors and header: safetensors
+sorts the tensors, and the metadata holds ONE key, `headrace`, with sorted JSON (several keys come out in random order).
+A file that is not, to the byte, what the journal recorded is damaged, and says so with its path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from service.core.errors import StorageDamaged
+from service.core.layout import CURRENT, shown
+from service.storage.disk import fsync_directory, names, replace_file, replace_link, storage_border
+
+KEY = "headrace"
+SUFFIX = ".safetensors"
+# What safetensors and json raise on bytes that are not a model of ours.
+_FOREIGN = (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A model file on the disk: its name in its directory, its digest in hex, its bytes."""
+
+    name: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a model file holds. The tensors are read-only views on the file's bytes."""
+
+    tensors: dict[str, NDArray[Any]]
+    header: dict[str, Any]
+
+
+def public_stem(sequence: int, version: int) -> str:
+    """The name, less its suffix, of the model after the job's `sequence`-th accepted file."""
+    return f"{sequence:08d}-v{version}"
+
+
+def private_stem(admission: int, row: int | Literal[""]) -> str:
+    """The name, less its suffix, of a resume point at data row `row` of a file; without a row, what all have in common."""
+    return f"a{admission}-r{row}"
+
+
+def write(directory: Path, stem: str, tensors: Tensors, header: Mapping[str, Any]) -> Written:
+    """Writes a model durably. `header` is JSON without NaN; tensors may be of any layout in memory.
+
+    Raises DiskFull and StorageError; then no file has the name that had not before.
+    """
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    data = save({name: np.ascontiguousarray(tensors[name]) for name in tensors}, {KEY: text})
+    name = stem + SUFFIX
+    replace_file(directory / name, data)
+    return Written(name, hashlib.sha256(data).hexdigest(), len(data))
+
+
+def read(path: Path, sha256: str | None) -> Checkpoint:
+    """Reads a model; with a digest, StorageDamaged unless every byte is as written."""
+    data = _verified(path, sha256)
+    try:
+        length = int.from_bytes(data[:8], "little")
+        text = json.loads(data[8 : 8 + length])["__metadata__"][KEY]
+        return Checkpoint(load(data), json.loads(text))
+    except _FOREIGN as error:
+        raise StorageDamaged(
+            f"{shown(path)}: must be a model of headrace, got {_line(error)}"
+        ) from error
+
+
+def verify(path: Path, sha256: str) -> None:
+    """Raises StorageDamaged unless the file is there and has the digest."""
+    _verified(path, sha256)
+
+
+def point_current(directory: Path, name: str | None) -> None:
+    """Lets `current.safetensors` lead to the model `name`, at once and durably; None takes the link away."""
+    link = directory / CURRENT
+    if name is not None:
+        replace_link(link, name)
+        return
+    with storage_border("delete", link):
+        link.unlink(missing_ok=True)
+    fsync_directory(directory)
+
+
+def prune(directory: Path, keep: Collection[str]) -> list[str]:
+    """Deletes the directory's models but those kept; says which. Not flushed: recovery would delete them again."""
+    models = [name for name in names(directory) if name.endswith(SUFFIX) and name != CURRENT]
+    pruned = [name for name in models if name not in keep]
+    for name in pruned:
+        with storage_border("delete", directory / name):
+            (directory / name).unlink(missing_ok=True)
+    return pruned
+
+
+def _verified(path: Path, sha256: str | None) -> bytes:
+    try:
+        with storage_border("read", path):
+            data = path.read_bytes()
+    except Exception as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise StorageDamaged(f"{shown(path)}: the model must be there, got no file") from error
+        raise
+    found = hashlib.sha256(data).hexdigest()
+    if sha256 is not None and found != sha256:
+        raise StorageDamaged(f"{shown(path)}: the model's sha256 must be {sha256}, got {found}")
+    return data
+
+
+def _line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__} {error}".split())[:120]

@@ -1,0 +1,195 @@
+"""What a decision of the journal implies on the disk, done after the commit, and again by recovery.
+
+Rules. Every function here may be called again after a crash at any point of it, and then finishes the same thing. What
+has happened is told from the disk: the work file is gone, the spool is gone, the note is there. Order: records are
+published, then `current` moves, then the sample file, then old things are deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.core.layout import Layout, shown
+from service.storage import checkpoints, logs, moves
+from service.storage.disk import fsync_directory, names, replace_file, storage_border
+from service.storage.tables import FileRow, FileState, Publication
+
+NOTE_SUFFIX = ".error.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """What stays: log segments of `rotate_bytes` (0: never full), that many archived (0: all), and models (from 1)."""
+
+    rotate_bytes: int
+    segments: int
+    models: int
+
+    def __post_init__(self) -> None:
+        if self.models < 1:
+            raise ValueError(f"keep: at least 1 model must stay, got {self.models}")
+
+
+def publish(layout: Layout, publications: Sequence[Publication]) -> None:
+    """Brings the spools' records into their logs, durably."""
+    for p in publications:
+        spool = layout.spool(p.job, p.admission, p.log)
+        logs.publish(layout.logs(p.job), p.log, p.position, spool, p.length)
+
+
+def settle(layout: Layout, file: FileRow) -> bytes | None:
+    """Brings a decided file to where its state says, durably; says its name there, None where it has none.
+
+    A file named on the command line stays where it is, without a note.
+    """
+    work = layout.work_file(file.job, file.admission)
+    if file.path is not None:
+        return None
+    match file.state:
+        case FileState.REFUSED:
+            return _to_failed(layout.failed(file.job), work, file.name, file.inode, note(file))
+        case FileState.ACCEPTED | FileState.DUPLICATE if file.after == "delete":
+            moves.discard(work)
+            return None
+        case FileState.ACCEPTED | FileState.DUPLICATE:
+            return moves.settle(work, layout.done(file.job), file.name, inode=file.inode)
+        case FileState.WITHDRAWN:
+            return give_back(layout, file)
+    raise RuntimeError(f"job {file.job}, admission {file.admission}: must be decided to be settled")
+
+
+def reject(layout: Layout, job: str, work: Path) -> bytes | None:
+    """Moves a work file that the journal does not know to failed/, for its owner to judge."""
+    refusal = {
+        "rule": "a file in work/ must be known to the journal",
+        "place": f"work/{job}/{shown(work.name)}",
+        "remedy": "move it to the inbox to have it trained",
+    }
+    inode = work.lstat().st_ino
+    text = _note(os.fsencode(work.name), job, refusal)
+    return _to_failed(layout.failed(job), work, os.fsencode(work.name), inode, text)
+
+
+def note(file: FileRow) -> bytes:
+    """The error note of a refused file: pretty JSON, the same bytes for the same refusal."""
+    return _note(file.name, file.job, file.refusal or {}, file.admission, file.sha256)
+
+
+def _note(
+    name: bytes,
+    job: str,
+    refusal: Mapping[str, Any],
+    admission: int | None = None,
+    sha256: str | None = None,
+) -> bytes:
+    content: dict[str, Any] = {"file": shown(name), "job": job}
+    content |= {key: refusal.get(key, "") for key in ("rule", "place", "value", "remedy")}
+    content |= {"admission": admission, "sha256": sha256}
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def take_admitted(layout: Layout, files: Sequence[FileRow]) -> list[bool]:
+    """Moves admitted files from the inbox into work/, durably; False for one that vanished or changed.
+
+    What was taken under a file's name but is not what was admitted goes back to the inbox.
+    """
+    ours = [file for file in files if file.path is None]
+    taken = {file.admission: _take(layout, file) for file in ours}
+    for job in sorted({file.job for file in ours}):
+        fsync_directory(layout.work(job))
+        if layout.inbox(job).is_dir():  # somebody may have taken the whole folder away
+            fsync_directory(layout.inbox(job))
+    return [taken.get(file.admission, True) for file in files]
+
+
+def give_back(layout: Layout, file: FileRow) -> bytes | None:
+    """Moves a work file back into the inbox; says under which name, None where there is none to move."""
+    work, inbox = layout.work_file(file.job, file.admission), layout.inbox(file.job)
+    if not os.path.lexists(work):
+        return None
+    with storage_border("make the folder", inbox):
+        inbox.mkdir(exist_ok=True)
+    return moves.settle(work, inbox, file.name, inode=file.inode)
+
+
+def prune(layout: Layout, job: str, models: Collection[str], keep: Keep) -> list[str]:
+    """Deletes the job's public models but these, and old segments of its logs; says which models."""
+    logs.prune(layout.logs(job), keep.segments)
+    return checkpoints.prune(layout.models(job), models)
+
+
+def clear(layout: Layout, job: str, admission: int) -> None:
+    """Deletes what a file's progress has left: spools, unpacked bytes, its resume point.
+
+    For a file whose records are published, or that has none. Not flushed: recovery would delete them again.
+    """
+    _remove(layout.spools(job), f"{admission:010d}.")
+    _remove(layout.work(job), f"{admission:010d}.")
+    _remove(layout.private(job), checkpoints.private_stem(admission, ""))
+
+
+def _remove(directory: Path, prefix: str) -> None:
+    for name in names(directory):
+        if name.startswith(prefix):
+            with storage_border("delete", directory / name):
+                (directory / name).unlink(missing_ok=True)
+
+
+def _to_failed(failed: Path, work: Path, name: bytes, inode: int, text: bytes) -> bytes | None:
+    """The note first: a file in failed/ without its reason would be a riddle."""
+
+    def announce(candidate: bytes) -> bool:
+        path = failed / os.fsdecode(candidate + NOTE_SUFFIX.encode())
+        with storage_border("read", path):
+            if os.path.lexists(path):
+                return path.is_file() and path.read_bytes() == text
+        replace_file(path, text)
+        return True
+
+    return moves.settle(
+        work, failed, name, inode=inode, reserve=len(NOTE_SUFFIX), announce=announce
+    )
+
+
+def _take(layout: Layout, file: FileRow) -> bool:
+    work = layout.work_file(file.job, file.admission)
+    with storage_border("look at", work):
+        there = work.lstat() if os.path.lexists(work) else None
+    if there is None:
+        there = _moved(layout, file)
+        admitted = there is not None and there.st_ino == file.inode
+    else:
+        admitted = (
+            True  # taken before a crash: the number of its inode may be another in a restored copy
+        )
+    if there is None:
+        return False
+    if admitted and (there.st_size, there.st_mtime_ns) == (file.size, file.mtime_ns):
+        return True  # a link or a FIFO, too: decode refuses it with a note
+    give_back(layout, file)
+    return False
+
+
+def _moved(layout: Layout, file: FileRow) -> os.stat_result | None:
+    """Takes the file out of the inbox; None where it is gone, or where its name is another file's by now."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    work = layout.work_file(file.job, file.admission)
+    with storage_border("take", work), suppress(FileNotFoundError, NotADirectoryError):
+        inbox_fd = os.open(layout.inbox(file.job), flags | os.O_NOFOLLOW)
+        try:
+            if os.stat(file.name, dir_fd=inbox_fd, follow_symlinks=False).st_ino != file.inode:
+                return None
+            work_fd = os.open(work.parent, flags)
+            try:
+                return moves.take(inbox_fd, file.name, work_fd, work.name)
+            finally:
+                os.close(work_fd)
+        finally:
+            os.close(inbox_fd)
+    return None

@@ -1,0 +1,224 @@
+"""The journal's SQLite file: opened, checked, and its errors translated; what is in it is journal.py's.
+
+Rules. One connection, exclusive: before SQLite 3.51.3 a second one can lose committed data in WAL mode. A commit returns
+when the WAL is flushed (`synchronous = FULL`). The WAL is moved into the file by `fold`, never by SQLite on its own:
+the automatic way hides its errors, and a failed fsync must be seen.
+
+    SQLITE_FULL, a write refused by quota or file-size limit     DiskFull        the transaction is rolled back
+    SQLITE_CORRUPT, SQLITE_NOTADB, another program's file        StorageDamaged
+    every other error of the disk                                StorageError    fatal
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import resource
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from service.core.errors import DiskFull, StorageDamaged, StorageError
+from service.core.layout import shown
+from service.storage.disk import fsync_directory, storage_border, temporary
+from service.storage.tables import APPLICATION_ID, FORMAT_VERSION, SCHEMA
+
+WAL_BYTES = 4 * 1024 * 1024  # folded into the file above this: about SQLite's own 1000 pages
+_PROBE_BYTES = 64 * 1024
+_BUSY_SECONDS = 0.0  # nobody else may have it open: waiting would hide that
+_REMEDY = "restore it from a copy, or move the whole root away and begin again"
+
+
+class Database:
+    """One open SQLite file; errors leave it translated."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._abandoned = False
+        self._connection = _open(path)
+        try:
+            with self._border():
+                _prepare(self._connection, path)
+        except BaseException:
+            self._connection.close()
+            raise
+        fsync_directory(path.parent)
+
+    def execute(self, sql: str, *arguments: object) -> sqlite3.Cursor:
+        """One statement."""
+        with self._border():
+            return self._connection.execute(sql, arguments)
+
+    def fetch(self, sql: str, *arguments: object) -> list[sqlite3.Row]:
+        """All rows that a query finds."""
+        with self._border():
+            return self._connection.execute(sql, arguments).fetchall()
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._connection.in_transaction
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """BEGIN IMMEDIATE to COMMIT; whatever leaves the block or the commit rolls back."""
+        self.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        self.fold(WAL_BYTES)
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """A part of a transaction that can fail alone."""
+        self.execute("SAVEPOINT part")
+        try:
+            yield
+        except BaseException:
+            if self._connection.in_transaction:  # a full disk has already rolled all of it back
+                self.execute("ROLLBACK TO part")
+                self.execute("RELEASE part")
+            raise
+        self.execute("RELEASE part")
+
+    def fold(self, above_bytes: int = 0) -> None:
+        """Moves the WAL into the file when it is longer; a full disk leaves it for the next time."""
+        if _size(self._wal) <= above_bytes:
+            return
+        try:
+            self.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except DiskFull:
+            return
+
+    def close(self) -> None:
+        """Closes the file; an open transaction is rolled back. Idempotent."""
+        if not self._abandoned:
+            with self._border():
+                self._connection.close()
+
+    def abandon(self) -> None:
+        """Leaves the file as a crash would, for the next start to recover; after a fatal error.
+
+        Closing would fold the WAL once more, and so repeat an fsync that has failed; so would the interpreter's end,
+        hence the reference that is never given back. (NO_CKPT_ON_CLOSE can be set from Python 3.12 on only.)
+        """
+        if not self._abandoned:
+            self._abandoned = True
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
+
+    @property
+    def _wal(self) -> Path:
+        return self.path.with_name(self.path.name + "-wal")
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            self.execute("ROLLBACK")
+
+    @contextmanager
+    def _border(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: sqlite3.Error) -> Exception:
+        """The error of ours for SQLite's; a wrong statement of ours stays what it is, a bug."""
+        code = getattr(error, "sqlite_errorcode", None)
+        where = f"{shown(self.path)}:"
+        match None if code is None else code & 0xFF:
+            case sqlite3.SQLITE_FULL:
+                return DiskFull(f"{where} cannot write, got {error}")
+            case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+                return StorageDamaged(f"{where} must be a whole journal, got {error}; {_REMEDY}")
+            case sqlite3.SQLITE_IOERR if code == sqlite3.SQLITE_IOERR_WRITE and self._refused():
+                return DiskFull(f"{where} cannot write, got a quota or a file-size limit")
+            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+                return StorageError(
+                    f"{where} must be open once, got another process that has it open"
+                )
+            case (
+                sqlite3.SQLITE_IOERR
+                | sqlite3.SQLITE_CANTOPEN
+                | sqlite3.SQLITE_READONLY
+                | sqlite3.SQLITE_PERM
+            ):
+                return StorageError(f"{where} cannot be read or written, got {error}")
+        return error
+
+    def _refused(self) -> bool:
+        """Was a failed write a matter of room? SQLite tells ENOSPC, but not EDQUOT and EFBIG, from a broken disk."""
+        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if limit != resource.RLIM_INFINITY and _size(self._wal) + _PROBE_BYTES > limit:
+            return True
+        probe = temporary(self.path.parent)
+        try:
+            probe.write_bytes(bytes(_PROBE_BYTES))
+        except OSError as error:
+            return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        finally:
+            probe.unlink(missing_ok=True)
+        return False
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    try:
+        connection = sqlite3.connect(
+            os.fspath(path),
+            timeout=_BUSY_SECONDS,
+            isolation_level=None,  # transactions are written out
+            check_same_thread=False,  # opened at the start, used by the writer's thread from then on
+        )
+    except sqlite3.Error as error:
+        raise StorageError(f"{shown(path)}: cannot be opened, got {error}") from error
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Settings of the connection, the checks, and in a new file the tables."""
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    new = (application, version, tables) == (0, 0, 0)
+    if not new:
+        _check(connection, path, application, version)
+    connection.execute(
+        "PRAGMA journal_mode = WAL"
+    )  # not before the checks: it writes into the file
+    if new:
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {SCHEMA}"
+            f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT_VERSION}; COMMIT;"
+        )
+
+
+def _check(connection: sqlite3.Connection, path: Path, application: int, version: int) -> None:
+    if application != APPLICATION_ID:
+        raise StorageDamaged(
+            f"{shown(path)}: must be a journal of headrace, got another program's file; {_REMEDY}"
+        )
+    if version != FORMAT_VERSION:
+        raise StorageDamaged(
+            f"{shown(path)}: the journal's format must be {FORMAT_VERSION}, got {version}; "
+            "run the headrace that wrote it, or move the whole root away and begin again"
+        )
+    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise StorageDamaged(f"{shown(path)}: must be a whole journal, got {found}; {_REMEDY}")
+
+
+def _size(path: Path) -> int:
+    with storage_border("look at", path):
+        try:
+            return path.stat().st_size
+        except FileNotFoundError:
+            return 0

@@ -1,0 +1,120 @@
+"""Files that last: every write, rename and flush that must survive a power cut goes through here.
+
+Rules. A new file is written beside its place under a dot-name, flushed, renamed, and its directory is flushed: the name
+shows the old bytes or the new ones, never a part. A sample file is moved without ever replacing another. What the
+operating system reports is translated here and nowhere else:
+
+    ENOSPC, EDQUOT, EFBIG of a write     DiskFull      roll back, pause, go on when there is room
+    any error of an fsync                StorageError  fatal, never retried, ENOSPC too: the kernel has already dropped the
+                                                       page and marked it clean, so a second fsync would say yes to a loss
+    every other OSError                  StorageError  fatal
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from service.core.errors import DiskFull, StorageError
+from service.core.layout import shown
+
+TEMPORARY_PREFIX = ".headrace-"
+TEMPORARY_SUFFIX = ".tmp"
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@contextmanager
+def storage_border(what: str, path: Path | str) -> Iterator[None]:
+    """Translates an OSError inside into DiskFull or StorageError: `path: what failed, got the system's text`."""
+    try:
+        yield
+    except OSError as error:
+        kind = DiskFull if error.errno in _FULL else StorageError
+        raise kind(f"{shown(path)}: cannot {what}, got {error.strerror or error}") from error
+
+
+def temporary(directory: Path) -> Path:
+    """A new dot-name in `directory` that no intake takes and that recovery deletes."""
+    return directory / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+
+
+def is_temporary(name: str) -> bool:
+    return name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
+
+
+def replace_file(path: Path, data: bytes | Callable[[BinaryIO], object]) -> None:
+    """Puts `data` at `path`, whole and durable; a callable is given the open file to write to.
+
+    When it raises, `path` is as it was and the temporary file is gone.
+    """
+    part = temporary(path.parent)
+    with storage_border("write", path), _removed_on_error(part):
+        with open(part, "xb") as file:
+            if isinstance(data, bytes):
+                file.write(data)  # a buffered file loops on short writes
+            else:
+                data(file)
+            file.flush()
+            fsync(file.fileno(), path)
+        os.rename(part, path)
+    fsync_directory(path.parent)
+
+
+def replace_link(path: Path, target: str) -> None:
+    """Makes `path` a link to `target` at once, whatever it was, and durable."""
+    part = temporary(path.parent)
+    with storage_border("link", path), _removed_on_error(part):
+        os.symlink(target, part)
+        os.rename(part, path)
+    fsync_directory(path.parent)
+
+
+@contextmanager
+def _removed_on_error(part: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise
+
+
+def fsync_directory(path: Path) -> None:
+    """New, moved and deleted names in the directory reach the disk."""
+    with storage_border("open", path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fsync(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
+def names(directory: Path) -> list[str]:
+    """The names in a directory, sorted; none where there is no directory."""
+    with storage_border("list", directory):
+        try:
+            return sorted(os.listdir(directory))
+        except FileNotFoundError:
+            return []
+
+
+def fsync(descriptor: int, path: Path) -> None:
+    """What was written to the open file reaches the disk; `path` is for the error's text."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Not DiskFull, whatever the number says: see the rules above.
+        raise StorageError(f"{shown(path)}: cannot flush, got {error.strerror}") from error
+
+
+def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+    """Writes all of `data` at `offset`: a short write is continued, so a full disk shows itself as its OSError."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written

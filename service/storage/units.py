@@ -1,0 +1,288 @@
+"""Everything that becomes durable, as ready-made units for the writer: what the stages hand in, and the crash sweep proves.
+
+Rules. A unit decides in its transaction and acts after it; what it does after it, completion.py can do again. Values that
+a unit is given must not change until its future is done: the tensors are read in the writer's thread.
+
+    admission        intake    files get their numbers, then move into work/
+    private_commit   record    a resume point inside the file in progress
+    acceptance       record    a whole file: model, records, done/
+    refusal          record    a file that broke a rule: note, failed/
+    duplicate        record    a file that is in the model already: done/
+    withdrawal       record    a file that changed: back to the inbox
+    reset            command   the job's model is forgotten
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from service.core.errors import Refusal
+from service.core.layout import Layout
+from service.storage import checkpoints, completion, logs
+from service.storage.checkpoints import Tensors, Written
+from service.storage.completion import Keep
+from service.storage.disk import fsync_directory
+from service.storage.journal import Journal
+from service.storage.tables import After, Commit, Entry, FileRow, LogState, Publication, Scope
+from service.storage.writer import A, P, R, Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a file is in the model, and what belongs to it.
+
+    `row`: data rows of the file that the model has seen; `sequence`: accepted files of the job's generation (with this
+    one, for a whole file); `spools`: bytes of each spool that belong to it, by log; `header`: the model file's JSON;
+    `extra`: the caller's JSON, kept in the commit.
+    """
+
+    job: str
+    admission: int
+    row: int
+    version: int
+    sequence: int
+    tensors: Tensors
+    header: Mapping[str, Any]
+    spools: Mapping[str, int]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A whole file is in the model: its row, the public commit, and the logs that began anew since theirs were gone."""
+
+    file: FileRow
+    commit: Commit
+    renewed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """What an acceptance has committed."""
+
+    file: FileRow
+    commit: Commit
+    publications: tuple[Publication, ...]
+    renewed: tuple[str, ...]
+    models: tuple[str, ...]
+
+
+def perform(journal: Journal, unit: Unit[P, A, R]) -> R:
+    """Does one unit here and now, where no writer runs: commands without a daemon, and tests."""
+    prepared = unit.prepare()
+    with journal.transaction():
+        applied = unit.apply(journal, prepared)
+    result = unit.finish(applied)
+    if unit.mark is not None:
+        with journal.transaction():
+            unit.mark(journal, applied, result)
+    return result
+
+
+def admission(
+    layout: Layout,
+    job: str,
+    entries: Sequence[Entry],
+    *,
+    settings: tuple[str, str],
+    after: After,
+    at: float,
+) -> Unit[None, list[FileRow], tuple[FileRow | None, ...]]:
+    """Numbers the files in order and takes them. Result: a row per entry, None for one that vanished or changed.
+
+    `settings` is (digest, body); `at` is seconds since 1970.
+    """
+
+    def apply(journal: Journal, _: None) -> list[FileRow]:
+        numbers = journal.admit(job, entries, settings=settings, after=after, at=at)
+        return [journal.file(job, number) for number in numbers]
+
+    def finish(files: list[FileRow]) -> tuple[FileRow | None, ...]:
+        taken = completion.take_admitted(layout, files)
+        return tuple(file if ours else None for file, ours in zip(files, taken, strict=True))
+
+    def mark(journal: Journal, files: list[FileRow], result: tuple[FileRow | None, ...]) -> None:
+        for file, taken in zip(files, result, strict=True):
+            if taken is None:
+                journal.withdraw(job, file.admission)
+                journal.settled(job, file.admission, None)
+
+    return Unit(_nothing, apply, finish, mark)
+
+
+def private_commit(layout: Layout, progress: Progress) -> Unit[Written, Commit, Commit]:
+    """A resume point inside the file in progress; the one before it is deleted."""
+    job, private = progress.job, layout.private(progress.job)
+
+    def prepare() -> Written:
+        _flush_spools(layout, progress)
+        stem = checkpoints.private_stem(progress.admission, progress.row)
+        return checkpoints.write(private, stem, progress.tensors, progress.header)
+
+    def apply(journal: Journal, model: Written) -> Commit:
+        commit = _commit(progress, "private", model)
+        journal.commit_private(commit, progress.spools)
+        return commit
+
+    def finish(commit: Commit) -> Commit:
+        checkpoints.prune(layout.private(job), {commit.model})
+        return commit
+
+    return Unit(prepare, apply, finish)
+
+
+def acceptance(
+    layout: Layout, progress: Progress, *, sha256: str, keep: Keep
+) -> Unit[Written, _Planned, Accepted]:
+    """A whole file is in the model: its model becomes `current`, its spools the end of the logs, and it is settled."""
+    job, number = progress.job, progress.admission
+
+    def prepare() -> Written:
+        _flush_spools(layout, progress)
+        stem = checkpoints.public_stem(progress.sequence, progress.version)
+        return checkpoints.write(layout.models(job), stem, progress.tensors, progress.header)
+
+    def apply(journal: Journal, model: Written) -> _Planned:
+        publications, ends, renewed = _plan(layout, journal, progress, keep.rotate_bytes)
+        commit = _commit(progress, "public", model)
+        journal.accept(commit, sha256=sha256, publications=publications, ends=ends)
+        models = tuple(name for name, _ in journal.models(job, keep.models))
+        return _Planned(journal.file(job, number), commit, publications, renewed, models)
+
+    def finish(planned: _Planned) -> Accepted:
+        completion.publish(layout, planned.publications)
+        checkpoints.point_current(layout.models(job), planned.commit.model)
+        settled_as = completion.settle(layout, planned.file)
+        completion.clear(layout, job, number)
+        completion.prune(layout, job, planned.models, keep)
+        return Accepted(
+            replace(planned.file, settled_as=settled_as), planned.commit, planned.renewed
+        )
+
+    def mark(journal: Journal, _: _Planned, accepted: Accepted) -> None:
+        journal.published(job, number)
+        journal.settled(job, number, accepted.file.settled_as)
+
+    return Unit(prepare, apply, finish, mark)
+
+
+def refusal(
+    layout: Layout, job: str, admission: int, refusal: Refusal
+) -> Unit[None, FileRow, FileRow]:
+    """The file broke a rule: its note, then the file, go to failed/; nothing else remembers it."""
+    return _decided(
+        layout, job, admission, lambda journal: journal.refuse(job, admission, asdict(refusal))
+    )
+
+
+def duplicate(
+    layout: Layout, job: str, admission: int, *, sha256: str | None = None
+) -> Unit[None, FileRow, FileRow]:
+    """The file is in the model already: it goes to done/ and changes nothing."""
+    return _decided(
+        layout, job, admission, lambda journal: journal.duplicate(job, admission, sha256=sha256)
+    )
+
+
+def withdrawal(layout: Layout, job: str, admission: int) -> Unit[None, FileRow, FileRow]:
+    """The file changed after it was taken: it goes back to the inbox and waits to be admitted again."""
+    return _decided(layout, job, admission, lambda journal: journal.withdraw(job, admission))
+
+
+def reset(layout: Layout, job: str) -> Unit[None, int, int]:
+    """The job's model is forgotten, its files stay; result: the new generation. No file may be in progress."""
+
+    def apply(journal: Journal, _: None) -> int:
+        return journal.reset(job)
+
+    def finish(generation: int) -> int:
+        checkpoints.point_current(layout.models(job), None)
+        checkpoints.prune(layout.models(job), ())
+        checkpoints.prune(layout.private(job), ())
+        return generation
+
+    return Unit(_nothing, apply, finish)
+
+
+def drop_private(layout: Layout, job: str) -> Unit[None, None, None]:
+    """The file in progress will be trained from its first row: its resume point goes."""
+
+    def finish(_: None) -> None:
+        checkpoints.prune(layout.private(job), ())
+
+    return Unit(_nothing, lambda journal, _: journal.drop_private(job), finish)
+
+
+def death(job: str, admission: int) -> Unit[None, int, int]:
+    """A worker died with the file; result: how many did in a row without progress."""
+    return Unit(
+        _nothing, lambda journal, _: journal.count_death(job, admission), lambda deaths: deaths
+    )
+
+
+def digest(job: str, admission: int, sha256: str) -> Unit[None, None, None]:
+    """The file's content is known before its end: later files of the same size can be compared with it."""
+    return Unit(_nothing, lambda journal, _: journal.note_sha256(job, admission, sha256), _done)
+
+
+def _decided(
+    layout: Layout, job: str, admission: int, decide: Callable[[Journal], None]
+) -> Unit[None, FileRow, FileRow]:
+    """The file's end without a trace in the model."""
+
+    def apply(journal: Journal, _: None) -> FileRow:
+        decide(journal)
+        return journal.file(job, admission)
+
+    def finish(file: FileRow) -> FileRow:
+        settled_as = completion.settle(layout, file)
+        completion.clear(layout, job, admission)
+        return replace(file, settled_as=settled_as)
+
+    def mark(journal: Journal, _: FileRow, file: FileRow) -> None:
+        journal.settled(job, admission, file.settled_as)
+
+    return Unit(_nothing, apply, finish, mark)
+
+
+def _nothing() -> None:
+    """There is nothing to prepare."""
+
+
+def _done(_: None) -> None:
+    """Nothing follows the commit."""
+
+
+def _flush_spools(layout: Layout, progress: Progress) -> None:
+    for log, length in progress.spools.items():
+        spool = layout.spool(progress.job, progress.admission, log)
+        if length:
+            logs.flush_spool(spool, length)
+    fsync_directory(layout.spools(progress.job))
+
+
+def _commit(progress: Progress, scope: Scope, model: Written) -> Commit:
+    p = progress
+    return Commit(
+        p.job, scope, p.admission, p.row, p.version, model.name, model.sha256, p.sequence, p.extra
+    )
+
+
+def _plan(
+    layout: Layout, journal: Journal, progress: Progress, rotate_bytes: int
+) -> tuple[tuple[Publication, ...], dict[str, LogState], tuple[str, ...]]:
+    """Where each spool goes, the logs' ends after it, and which logs begin anew because they were taken away."""
+    job = progress.job
+    pending = {publication.log for publication in journal.publications(job)}
+    publications, ends, renewed = [], {}, []
+    for log, length in sorted(progress.spools.items()):
+        end = journal.log_end(job, log)
+        # A log that a unit of this very group is about to write to can't be judged by its length.
+        gone = log not in pending and logs.is_gone(layout.logs(job), log, end)
+        if length:
+            position, ends[log] = logs.plan(end, length, rotate_bytes, renew=gone)
+            publications.append(Publication(job, progress.admission, log, length, position))
+            renewed += [log] if gone else []
+    return tuple(publications), ends, tuple(renewed)

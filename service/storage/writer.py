@@ -1,0 +1,265 @@
+"""The one thread in which everything durable happens, in order, and commits in groups.
+
+Rules. Only this thread touches the journal. What is handed in is done in that order. Units that are ready together share
+one transaction; a plain function runs alone, between groups.
+
+    unit     prepare          apply                  finish              mark
+             flush spools,    rows of the journal,   publish, link,      "it is done", in the
+             write the model  in ONE transaction     move, delete        next transaction
+    group    each             all                    each                all
+
+    an error in         DiskFull                           other StorageError   anything else
+    a function          fails the function                 fatal                fails the function
+    prepare             fails the unit                     fatal                fails the unit
+    apply, the commit   rolls back, fails the whole group  fatal                takes the unit's part back, fails the unit
+    finish              tried again until there is room    fatal                fatal (the commit stands, its effects do not)
+    mark                kept for the next transaction      fatal                fatal
+
+After a fatal error the thread does no more; every future, old and new, fails with it, and `on_fatal` is called once. What
+was committed is finished by recovery at the next start: finish and mark must bear being done again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from service.core.errors import DiskFull, StorageError
+from service.storage.journal import Journal
+
+P = TypeVar("P")
+A = TypeVar("A")
+R = TypeVar("R")
+
+GROUP_UNITS = 64  # bounds how long the first unit of a group waits for the last one's flushes
+RETRY_SECONDS = 1.0  # how often a full disk is asked again
+
+
+@dataclass(frozen=True, slots=True)
+class Unit(Generic[P, A, R]):
+    """Something that becomes durable at once: what prepare gives goes to apply, what apply gives to finish and mark.
+
+    The result of finish is the future's, and mark's too. None of the four may use the event loop.
+    """
+
+    prepare: Callable[[], P]
+    apply: Callable[[Journal, P], A]
+    finish: Callable[[A], R]
+    mark: Callable[[Journal, A, R], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    unit: Unit[Any, Any, Any]
+    future: Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Function:
+    call: Callable[[], Any]
+    future: Future[Any]
+
+
+class Writer:
+    """Owns the journal's thread from the constructor to `close`. Safe to use from any thread.
+
+    `on_fatal(error)` is called once, `on_full(error)` when a full disk holds up what is committed and `on_full(None)`
+    when it goes on; both in the writer's thread.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        on_fatal: Callable[[BaseException], None] = lambda error: None,
+        on_full: Callable[[DiskFull | None], None] = lambda error: None,
+    ) -> None:
+        self._journal = journal
+        self._on_fatal = on_fatal
+        self._on_full = on_full
+        self._queue: deque[_Waiting | _Function] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._failed: BaseException | None = None
+        self._group: list[_Waiting | _Function] = []
+        self._marks: list[tuple[Callable[[Journal, Any, Any], None], Any, Any]] = []
+        self._thread = threading.Thread(target=self._run, name="headrace-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, unit: Unit[P, A, R]) -> Future[R]:
+        """Queues a unit; its future has the result when its finish is done. It can be cancelled until it is begun."""
+        future: Future[R] = Future()
+        self._put(_Waiting(unit, future))
+        return future
+
+    def run(self, call: Callable[[], R]) -> Future[R]:
+        """Queues a function of no arguments, say a question to the journal."""
+        future: Future[R] = Future()
+        self._put(_Function(call, future))
+        return future
+
+    def close(self) -> None:
+        """Does what is queued, writes what is marked, ends the thread; idempotent. The journal stays open.
+
+        A unit that a full disk holds up fails with DiskFull: recovery will finish it.
+        """
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _put(self, item: _Waiting | _Function) -> None:
+        with self._changed:
+            if self._failed is None and not self._closing:
+                self._queue.append(item)
+                self._changed.notify_all()
+                return
+            error = self._failed or RuntimeError("writer: must be open, got a unit after close")
+        item.future.set_exception(error)
+
+    # The thread
+
+    def _run(self) -> None:
+        try:
+            while self._wait():
+                self._group = self._take()
+                if self._group and isinstance(self._group[0], _Function):
+                    self._call(self._group[0])
+                elif self._group:
+                    self._commit([item for item in self._group if isinstance(item, _Waiting)])
+                else:
+                    self._write_marks()
+        except BaseException as error:
+            self._stop(error)
+
+    def _wait(self) -> bool:
+        """Waits for work; False when closed and drained. Marks are work when there is nothing else."""
+        with self._changed:
+            if not self._queue and not self._marks:
+                self._changed.wait_for(lambda: self._queue or self._closing)
+            return bool(self._queue or self._marks)
+
+    def _take(self) -> list[_Waiting | _Function]:
+        """What is begun next: one function, or the units up to the next function, at most a group."""
+        taken: list[_Waiting | _Function] = []
+        with self._changed:
+            while self._queue and len(taken) < GROUP_UNITS:
+                alone = isinstance(self._queue[0], _Function)
+                if not (alone and taken):
+                    taken.append(self._queue.popleft())
+                if alone:
+                    break
+        return [item for item in taken if item.future.set_running_or_notify_cancel()]
+
+    def _call(self, function: _Function) -> None:
+        try:
+            function.future.set_result(function.call())
+        except Exception as error:
+            _fail(function, error)
+
+    def _commit(self, group: list[_Waiting]) -> None:
+        for waiting, value in self._apply(self._prepare(group)):
+            result = self._finish(waiting.unit, value)
+            if waiting.unit.mark is not None:
+                self._marks.append((waiting.unit.mark, value, result))
+            waiting.future.set_result(result)
+
+    def _prepare(self, group: list[_Waiting]) -> list[tuple[_Waiting, Any]]:
+        prepared = []
+        for waiting in group:
+            try:
+                prepared.append((waiting, waiting.unit.prepare()))
+            except Exception as error:
+                _fail(waiting, error)
+        return prepared
+
+    def _apply(self, prepared: list[tuple[_Waiting, Any]]) -> list[tuple[_Waiting, Any]]:
+        """One transaction for all; says what is committed."""
+        applied: list[tuple[_Waiting, Any]] = []
+        if not prepared:
+            return applied
+        try:
+            with self._journal.transaction():
+                self._apply_marks()
+                for waiting, value in prepared:
+                    self._apply_part(waiting, value, applied)
+        except DiskFull as error:
+            for waiting, _ in prepared:
+                if not waiting.future.done():
+                    waiting.future.set_exception(error)
+            return []
+        self._marks.clear()
+        return applied
+
+    def _apply_part(
+        self, waiting: _Waiting, value: Any, applied: list[tuple[_Waiting, Any]]
+    ) -> None:
+        try:
+            with self._journal.savepoint():
+                applied.append((waiting, waiting.unit.apply(self._journal, value)))
+        except StorageError:
+            raise
+        except Exception as error:
+            _fail(waiting, error)
+
+    def _finish(self, unit: Unit[Any, Any, Any], value: Any) -> Any:
+        """The committed unit's effects, tried again while the disk is full: there is no way back."""
+        held_up = False
+        while True:
+            try:
+                result = unit.finish(value)
+            except DiskFull as error:
+                if not held_up:
+                    self._on_full(error)
+                held_up = True
+                if self._closed_within(RETRY_SECONDS):
+                    raise
+                continue
+            if held_up:
+                self._on_full(None)
+            return result
+
+    def _write_marks(self) -> None:
+        """Marks in a transaction of their own, since nothing waits; on a full disk they wait for room or for company."""
+        try:
+            with self._journal.transaction():
+                self._apply_marks()
+        except DiskFull:
+            if self._closed_within(RETRY_SECONDS):
+                self._marks.clear()  # recovery finds for itself what they say
+            return
+        self._marks.clear()
+
+    def _apply_marks(self) -> None:
+        for mark, value, result in self._marks:
+            mark(self._journal, value, result)
+
+    def _closed_within(self, seconds: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: self._closing, seconds)
+
+    def _stop(self, error: BaseException) -> None:
+        """The end after an error: nothing more is done. Only a full disk during `close` is not fatal."""
+        with self._changed:
+            self._failed = error
+            left = [*self._group, *self._queue]
+            self._queue.clear()
+        for item in left:
+            if not item.future.done() and (
+                item.future.running() or item.future.set_running_or_notify_cancel()
+            ):
+                item.future.set_exception(error)
+        if not isinstance(error, DiskFull):
+            self._journal.abandon()
+            self._on_fatal(error)
+
+
+def _fail(item: _Waiting | _Function, error: Exception) -> None:
+    """Gives the error to its future; one of the disk, but a full one, is everybody's."""
+    if isinstance(error, StorageError) and not isinstance(error, DiskFull):
+        raise error
+    item.future.set_exception(error)

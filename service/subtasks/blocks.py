@@ -1,0 +1,128 @@
+"""A chunk of a sample file becomes a block: arrays in the arena that every worker can read.
+
+Rules: the region is reserved by the daemon for the largest block that the chunk can give, and backed
+by memory here for what the block really needs. Parts of blocks are gathered without a copy when
+one block holds them all.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from kernels.contract import Array, Layout
+from kernels.learner import Rows
+from service import formats
+from service.core.errors import FileRefused
+from service.formats.contract import BadRow, Chunk, Fields, RowRules, Source
+from service.runtime.arena import Region, arrays, back, size_of
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlock:
+    """A decoded chunk in the arena, and what became of the chunk's rows."""
+
+    region: Region
+    layout: Layout
+    rows: int
+    rows_seen: int
+    unlabelled: int
+    rejected: int
+    first_bad: tuple[BadRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows [start, stop) of a stored block; `first_row` is the file's number of its chunk's first row."""
+
+    region: Region
+    layout: Layout
+    start: int
+    stop: int
+    first_row: int
+
+    @property
+    def rows(self) -> int:
+        return self.stop - self.start
+
+
+CARRIED_BYTES = 64 << 20
+"""The most that the id and time columns of one chunk may hold, as text."""
+
+
+def room(source: Source, chunk: Chunk, fields: Fields) -> int:
+    """Bytes that the chunk's block surely fits in; only what it needs is backed by memory."""
+    carries = fields.id is not None or fields.time is not None
+    return formats.block_bytes(source, chunk, fields) + 64 * 5 + (CARRIED_BYTES if carries else 0)
+
+
+def decode(source: Source, chunk: Chunk, fields: Fields, rules: RowRules, region: Region) -> StoredBlock:
+    """Decodes a chunk into `region`; raises FileRefused when the file's structure is broken."""
+    block = formats.decode(source, chunk, fields, rules)
+    stored: dict[str, Array] = {"x": block.x, "y": block.y, "row": block.row}
+    if block.w is not None:
+        stored["w"] = block.w
+    if block.carried:
+        stored["carried"] = _packed(pl.DataFrame(block.carried))
+    layout = {name: (array.shape, array.dtype.str) for name, array in stored.items()}
+    if size_of(layout) > region.length:
+        raise FileRefused(
+            f"the id and time columns hold at most {CARRIED_BYTES} bytes in a chunk",
+            place=source.name,
+            value=f"{size_of(layout)} bytes with the rows of chunk {chunk.index}",
+            remedy="leave out id and time, or shorten their values",
+        )
+    back(region, size_of(layout))
+    for name, place in arrays(region, layout).items():
+        place[...] = stored[name]
+    return StoredBlock(
+        region=region,
+        layout=layout,
+        rows=len(block.y),
+        rows_seen=block.rows_seen,
+        unlabelled=block.unlabelled,
+        rejected=block.rejected,
+        first_bad=block.first_bad,
+    )
+
+
+def rows_of(parts: Sequence[Part]) -> Rows:
+    """The features, labels and weights of consecutive parts; weights are 1 without a weight column."""
+    w = gather(parts, "w")
+    y = gather(parts, "y")
+    return Rows(gather(parts, "x"), y, np.ones(len(y)) if w is None else w)
+
+
+def gather(parts: Sequence[Part], name: str) -> Array | None:
+    """One array of consecutive parts, a view when there is a single part; None where they lack it."""
+    if not parts or name not in parts[0].layout:
+        return None
+    views = [arrays(p.region, p.layout)[name][p.start : p.stop] for p in parts]
+    return views[0] if len(views) == 1 else np.concatenate(views)
+
+
+def file_rows(parts: Sequence[Part]) -> Array:
+    """Which of the file's data rows these are, counted from 0."""
+    return np.concatenate(
+        [arrays(p.region, p.layout)["row"][p.start : p.stop] + p.first_row for p in parts]
+    )
+
+
+def carried(parts: Sequence[Part]) -> pl.DataFrame:
+    """The `id` and `time` columns of consecutive parts, as text; a frame without columns where there are none."""
+    frames = [
+        pl.read_ipc(io.BytesIO(arrays(p.region, p.layout)["carried"].tobytes()))[p.start : p.stop]
+        for p in parts
+        if "carried" in p.layout
+    ]
+    return pl.concat(frames) if frames else pl.DataFrame()
+
+
+def _packed(frame: pl.DataFrame) -> Array:
+    buffer = io.BytesIO()
+    frame.write_ipc(buffer)
+    return np.frombuffer(buffer.getvalue(), np.uint8)

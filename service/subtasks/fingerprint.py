@@ -1,0 +1,39 @@
+"""What the last bits of a model depend on beside settings and files: versions and kind of CPU."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+
+PACKAGES = ("numpy", "numba", "llvmlite", "polars", "safetensors")
+
+
+def fingerprint() -> dict[str, str]:
+    """Versions of what computes, and the instructions that numpy found; one line each."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    found |= {name: _version(name) for name in PACKAGES}
+    found["cpu"] = _cpu()
+    found["blas"] = _blas()
+    return found
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def _cpu() -> str:
+    """The instruction sets in use: numpy's own list, and the name that compiled kernels are made for."""
+    import llvmlite.binding
+
+    simd = np.show_config(mode="dicts").get("SIMD Extensions", {})
+    return " ".join([llvmlite.binding.get_host_cpu_name(), *sorted(simd.get("found", []))])
+
+
+def _blas() -> str:
+    built = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
+    return f"{built.get('name', 'unknown')} {built.get('version', '')}".strip()

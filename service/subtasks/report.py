@@ -1,0 +1,341 @@
+"""What is recorded of a round becomes metrics, progress records and sample records.
+
+    results of a round ─▶ report ─▶ text of both logs, metric states     one a round, in order
+    metric states      ─▶ close  ─▶ the file's own record                one a file
+
+Rules: records hold no clock, pid or attempt; their sums are taken round by round, so that their bytes
+are a function of settings and files. The text goes to the arena: samples first, metrics behind.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from kernels import metrics
+from kernels.contract import Array
+from kernels.learner import Learner, Rows, build
+from service.runtime.arena import Region, arrays, back, view
+from service.subtasks import samples
+from service.subtasks.blocks import Part, carried, file_rows, gather, rows_of
+from service.subtasks.learn import Shape, scope, scores_layout
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whose records these are, and which are asked for: the same for a whole file."""
+
+    job: str
+    file: str
+    sequence: int
+    epoch: int
+    classes: tuple[str | float, ...] | None
+    every_rows: int
+    steps: bool
+    samples: str
+    samples_format: str
+
+    def head(self, kind: str) -> Record:
+        return {"kind": kind, "job": self.job, "file": self.file, "sequence": self.sequence}
+
+
+@dataclass(frozen=True, slots=True)
+class RoundResults:
+    """A round that was learnt: its rows, and what was recorded of them lane by lane."""
+
+    parts: tuple[Part, ...]
+    results: tuple[tuple[Region, int], ...]
+    gradients: bool
+    rows_from: int
+    version: int
+    learning_rate: float
+
+    @property
+    def rows(self) -> int:
+        return sum(rows for _, rows in self.results)
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """The metric states before and after, the model before the file, and room for the text."""
+
+    spec: str
+    before: Region
+    scores: Region
+    scores_after: Region
+    text: Region
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The rows since the last progress record: what the metric states don't hold of them."""
+
+    rows_from: int = 0
+    rows: int = 0
+    norm_sum: float = 0.0
+    time_min: str | float | None = None
+    time_max: str | float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """How long the texts in the arena are, and where the file stands."""
+
+    samples_bytes: int
+    metrics_bytes: int
+    segment: Segment
+    loss: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What the file's own record says beside its metrics."""
+
+    version: int
+    rows: int
+    rows_rejected: int
+    rows_unlabelled: int
+    size: int
+    sha256: str
+    learning_rate: float
+
+
+def text_bytes(subject: Subject, shape: Shape, round_results: RoundResults) -> int:
+    """Room that the text of a round's records surely fits in; only what is used is backed by memory."""
+    names = 6 * (len(subject.file) + len(subject.job) + 64)
+    gradients = {"full": shape.parameters, "factored": shape.outputs}.get(subject.samples, 1)
+    labels = 6 * max((len(str(label)) for label in subject.classes or ()), default=0)
+    one = 400 + names + 2 * labels + 26 * gradients
+    metric_records = round_results.rows // subject.every_rows + 2
+    extra = sum(math.prod(p.layout["carried"][0]) for p in round_results.parts if "carried" in p.layout)
+    return round_results.rows * one + 12 * extra + metric_records * (2000 + names)
+
+
+def report(subject: Subject, done: RoundResults, books: Books, segment: Segment) -> Reported:
+    """Takes a round's results into the metric states and writes its records."""
+    learner = build(books.spec)
+    rows = rows_of(done.parts)
+    results = _joined(learner, done)
+    loss = learner.loss(results["output"], rows.y)
+    prediction = learner.prediction(results["output"])
+    scores = _copied(books, scores_layout(learner))
+    metrics.update(scope(scores, "file"), results["output"], prediction, rows.y, rows.w, loss)
+    _score_before(learner, books.before, rows, scope(scores, "before"))
+    progress = _Progress(subject, done, scope(scores, "segment"), segment)
+    progress.take(results, prediction, rows, loss)
+    lines = b""
+    if subject.samples != "off" and subject.epoch == 1:
+        table = samples.Table(
+            row=file_rows(done.parts),
+            carried=carried(done.parts),
+            weight=gather(done.parts, "w"),
+            label=rows.y,
+            loss=loss,
+            prediction=prediction,
+            results=results,
+        )
+        lines = samples.text(subject, done.version, table)
+    file_loss = metrics.mean_loss(scope(scores, "file"))
+    return _written(books.text, lines, progress.records, progress.segment, file_loss)
+
+
+def close(subject: Subject, ending: Ending, books: Books, segment: Segment) -> Reported:
+    """Takes the file's metrics into those of the job's life, and writes the record of the file."""
+    learner = build(books.spec)
+    scores = _copied(books, scores_layout(learner))
+    file, before, lifetime = (scope(scores, name) for name in ("file", "before", "lifetime"))
+    records: list[Record] = []
+    if segment.rows and subject.epoch == 1 and not subject.steps:
+        part = scope(scores, "segment")
+        records.append(
+            _progress_record(subject, segment, part, ending.version, ending.learning_rate)
+        )
+    if subject.epoch == 1:
+        metrics.merge(lifetime, file)
+    records.append(_file_record(subject, ending, file, before, lifetime))
+    loss = metrics.mean_loss(file)
+    for name in ("file", "before", "segment"):
+        for array in scope(scores, name).values():
+            array[...] = 0
+    return _written(books.text, b"", records, Segment(), loss)
+
+
+def _file_record(
+    subject: Subject,
+    ending: Ending,
+    file: Mapping[str, Array],
+    before: Mapping[str, Array],
+    lifetime: Mapping[str, Array],
+) -> Record:
+    record = subject.head("file" if subject.epoch == 1 else "epoch")
+    if subject.epoch > 1:
+        record["epoch"] = subject.epoch
+    record |= {
+        "version": ending.version,
+        "rows": ending.rows,
+        "rows_rejected": ending.rows_rejected,
+        "rows_unlabelled": ending.rows_unlabelled,
+        "weight_sum": metrics.weight_sum(file),
+        "bytes": ending.size,
+        "sha256": ending.sha256,
+    }
+    record |= _scored(file)
+    record["before"] = _scored(before)
+    record["lifetime"] = {"rows": metrics.rows(lifetime)} | _scored(lifetime)
+    return record
+
+
+class _Progress:
+    """Cuts a round's rows at every `every_rows` rows of the file, and writes a record at each cut."""
+
+    def __init__(
+        self, subject: Subject, done: RoundResults, state: dict[str, Array], segment: Segment
+    ) -> None:
+        self.subject = subject
+        self.done = done
+        self.state = state
+        self.segment = segment
+        self.records: list[Record] = []
+
+    def take(
+        self, results: Mapping[str, Array], prediction: Array, rows: Rows, loss: Array
+    ) -> None:
+        times = carried(self.done.parts)
+        at = 0
+        while at < self.done.rows:
+            stop = min(at + self._room(), self.done.rows)
+            cut = slice(at, stop)
+            metrics.update(
+                self.state, results["output"][cut], prediction[cut], rows.y[cut], rows.w[cut], loss[cut]
+            )
+            self._add(stop - at, float(np.sum(results["norm"][cut] * rows.w[cut])))
+            if "time" in times.columns:
+                self._add_times(times["time"][cut])
+            if stop - at == self._room_before or (self.subject.steps and stop == self.done.rows):
+                self._record()
+            at = stop
+
+    def _room(self) -> int:
+        self._room_before = (
+            self.done.rows if self.subject.steps else self.subject.every_rows - self.segment.rows
+        )
+        return self._room_before
+
+    def _add(self, rows: int, norm_sum: float) -> None:
+        segment = self.segment
+        self.segment = replace(
+            segment, rows=segment.rows + rows, norm_sum=segment.norm_sum + norm_sum
+        )
+
+    def _add_times(self, times: pl.Series) -> None:
+        ends = [t for t in _ends(times) if t is not None]
+        low = [t for t in (self.segment.time_min, *ends) if t is not None]
+        high = [t for t in (self.segment.time_max, *ends) if t is not None]
+        if low and high:
+            self.segment = replace(
+                self.segment, time_min=min(low, key=_order), time_max=max(high, key=_order)
+            )
+
+    def _record(self) -> None:
+        if self.subject.epoch == 1:
+            version, rate = self.done.version + 1, self.done.learning_rate
+            self.records.append(
+                _progress_record(self.subject, self.segment, self.state, version, rate)
+            )
+        self.segment = Segment(rows_from=self.segment.rows_from + self.segment.rows)
+        for array in self.state.values():
+            array[...] = 0
+
+
+def _progress_record(
+    subject: Subject, segment: Segment, state: Mapping[str, Array], version: int, rate: float
+) -> Record:
+    record = subject.head("step" if subject.steps else "progress")
+    record |= {
+        "rows_from": segment.rows_from,
+        "rows_to": segment.rows_from + segment.rows,
+        "version": version,
+    }
+    record |= _scored(state)
+    weight = metrics.weight_sum(state)
+    record["gradient_norm"] = segment.norm_sum / weight if weight else None
+    record["learning_rate"] = rate
+    if segment.time_min is not None:
+        record |= {"time_min": segment.time_min, "time_max": segment.time_max}
+    return record
+
+
+def _scored(state: Mapping[str, Array]) -> Record:
+    return {"loss": metrics.mean_loss(state), "metrics": metrics.summary(state)}
+
+
+def _score_before(
+    learner: Learner, before: Region, rows: Rows, state: dict[str, Array]
+) -> None:
+    """How a model that serves between files would have done on these rows."""
+    output = learner.predict(arrays(before, learner.layout()), rows.x)
+    loss = learner.loss(output, rows.y)
+    metrics.update(state, output, learner.prediction(output), rows.y, rows.w, loss)
+
+
+def _joined(learner: Learner, done: RoundResults) -> dict[str, Array]:
+    lanes = [
+        arrays(region, learner.results_layout(rows, done.gradients))
+        for region, rows in done.results
+    ]
+    if len(lanes) == 1:
+        return lanes[0]
+    return {name: np.concatenate([lane[name] for lane in lanes]) for name in lanes[0]}
+
+
+def _copied(books: Books, layout: Mapping[str, tuple[tuple[int, ...], str]]) -> dict[str, Array]:
+    back(books.scores_after, books.scores_after.length)
+    after = arrays(books.scores_after, layout)
+    for name, array in arrays(books.scores, layout).items():
+        after[name][...] = array
+    return after
+
+
+def _ends(times: pl.Series) -> tuple[str | float | None, str | float | None]:
+    """The earliest and latest of some times: as numbers where all are numbers, else as text."""
+    numbers = times.cast(pl.Float64, strict=False)
+    if numbers.null_count() == times.null_count():
+        return numbers.min(), numbers.max()  # type: ignore[return-value]
+    return times.min(), times.max()  # type: ignore[return-value]
+
+
+def _order(time: str | float) -> tuple[bool, str | float]:
+    return isinstance(time, str), time
+
+
+def _written(
+    region: Region, lines: bytes, records: Sequence[Record], segment: Segment, loss: float | None
+) -> Reported:
+    tail = b"".join(json_line(record) for record in records)
+    back(region, len(lines) + len(tail))
+    room = view(region)
+    room[: len(lines)] = np.frombuffer(lines, np.uint8)
+    room[len(lines) : len(lines) + len(tail)] = np.frombuffer(tail, np.uint8)
+    return Reported(len(lines), len(tail), segment, loss)
+
+
+def json_line(record: Record) -> bytes:
+    """One record as a line of JSON: UTF-8, NaN and infinity as null."""
+    text = json.dumps(_finite(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode() + b"\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,104 @@
+"""The records of samples, formatted in bulk: JSON lines, or the article's line of text."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from kernels.contract import Array
+
+if TYPE_CHECKING:
+    from service.subtasks.report import Subject
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What is known of n rows, in their order.
+
+    `prediction` is (n,) or, of several classes, their probabilities (n, k); `weight` is None without
+    a weight column; `results` holds `output`, `residual`, `norm` and perhaps `gradient`.
+    """
+
+    row: Array
+    carried: pl.DataFrame
+    weight: Array | None
+    label: Array
+    loss: Array
+    prediction: Array
+    results: Mapping[str, Array]
+
+
+def text(subject: Subject, version: int, table: Table) -> bytes:
+    """The records of a round's rows in the job's format."""
+    if subject.samples_format == "text":
+        return _article_lines(table)
+    buffer = io.BytesIO()
+    _frame(subject, version, table).write_ndjson(buffer)
+    return buffer.getvalue()
+
+
+def labels(indices: Array, classes: tuple[str | float, ...]) -> pl.Series:
+    """Class indices (n,) as the labels that files give; whole numbers lose their point."""
+    values = [int(c) if isinstance(c, float) and c.is_integer() else c for c in classes]
+    return pl.Series("label", values, strict=False).gather(indices.astype(np.int64))
+
+
+def _frame(subject: Subject, version: int, table: Table) -> pl.DataFrame:
+    columns: dict[str, pl.Series | pl.Expr] = {"row": pl.Series("row", table.row)}
+    if "id" in table.carried.columns:
+        columns["id"] = table.carried["id"]
+    columns["loss"] = pl.Series("loss", table.loss)
+    columns |= _predicted(table.prediction, subject.classes)
+    if subject.classes is None:
+        columns["label"] = pl.Series("label", table.label)
+    else:
+        columns["label"] = labels(table.label, subject.classes)
+    if table.weight is not None:
+        columns["weight"] = pl.Series("weight", table.weight)
+    if "time" in table.carried.columns:
+        columns["time"] = table.carried["time"]
+    columns |= _gradients(subject.samples, table.results)
+    frame = pl.DataFrame([series.alias(name) for name, series in columns.items()])
+    constant = [pl.lit(subject.file).alias("file"), pl.lit(version).alias("version")]
+    first = [name for name in ("row", "id") if name in columns]
+    rest = [name for name in columns if name not in first]
+    return frame.with_columns(constant).select("file", *first, "version", *rest)
+
+
+def _predicted(
+    prediction: Array, classes: tuple[str | float, ...] | None
+) -> dict[str, pl.Series | pl.Expr]:
+    if prediction.ndim == 1 or classes is None:
+        return {"prediction": pl.Series("prediction", prediction.reshape(-1))}
+    best = prediction.argmax(axis=1)
+    return {
+        "prediction": labels(best, classes),
+        "probability": pl.Series("probability", prediction[np.arange(len(best)), best]),
+    }
+
+
+def _gradients(wanted: str, results: Mapping[str, Array]) -> dict[str, pl.Series | pl.Expr]:
+    if wanted == "factored":
+        residual = results["residual"]
+        return {"residual": pl.Series("residual", residual[:, 0] if residual.shape[1] == 1 else residual)}
+    if wanted == "full":
+        return {"gradient": pl.Series("gradient", results["gradient"])}
+    columns: dict[str, pl.Series | pl.Expr] = {"gradient_norm": pl.Series("norm", results["norm"])}
+    if "gradient" in results:  # recorded with the norms where the model has a single parameter
+        columns["gradient"] = pl.Series("gradient", results["gradient"][:, 0])
+    return columns
+
+
+def _article_lines(table: Table) -> bytes:
+    """The article's line; of more than one parameter it can give the gradient's norm only."""
+    if "gradient" in table.results and table.results["gradient"].shape[1] == 1:
+        line, gradient = "Sample %d: gradient = %f, loss = %f\n", table.results["gradient"][:, 0]
+    else:
+        line, gradient = "Sample %d: gradient_norm = %f, loss = %f\n", table.results["norm"]
+    rows = zip(table.row.tolist(), gradient.tolist(), table.loss.tolist(), strict=True)
+    return "".join(map(line.__mod__, rows)).encode()

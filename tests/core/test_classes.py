@@ -1,0 +1,86 @@
+"""Classes have one order: settings decide it, or the first file does, and of two the positive one is the last."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.core.classes import known, learnt
+from service.core.errors import FileRefused
+from service.core.job_settings import Job
+from service.core.settings import parse
+
+
+def job(kernel: str = "logistic", model: str = "") -> Job:
+    text = f'[[jobs]]\nname = "a"\nlabel = "y"\n[jobs.model]\nkernel = "{kernel}"\n{model}'
+    return parse(text, "c").jobs[0]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "model", "expected"),
+    [
+        ("linear", "", ()),
+        ("logistic", "", None),
+        ("softmax", "", None),
+        ("logistic", "positive = 0", None),
+        ("softmax", "classes = 4", (0, 1, 2, 3)),
+        ("softmax", 'classes = ["b", "a", "c"]', ("b", "a", "c")),
+        ("logistic", "classes = 2", (0, 1)),
+        ("logistic", "classes = 2\npositive = 0", (1, 0)),
+        ("logistic", "classes = [1, -1]", (-1, 1)),
+        ("logistic", 'classes = ["yes", "no"]', ("yes", "no")),
+        ("logistic", 'classes = ["yes", "no"]\npositive = "yes"', ("no", "yes")),
+    ],
+)
+def test_the_settings_order_the_classes(kernel: str, model: str, expected: object) -> None:
+    assert known(job(kernel, model)) == expected
+
+
+@pytest.mark.parametrize(
+    ("kernel", "model", "found", "expected"),
+    [
+        ("logistic", "", {0.0, 1.0}, (0, 1)),
+        ("logistic", "", {1.0}, (0, 1)),
+        ("logistic", "", {2.0, -1.0}, (-1, 2)),
+        ("logistic", "positive = -1", {1.0, -1.0}, (1, -1)),
+        ("logistic", "positive = 2", {1.0}, (1, 2)),
+        ("logistic", 'positive = "UP"', {"UP", "DOWN"}, ("DOWN", "UP")),
+        ("logistic", 'positive = "DOWN"', {"UP", "DOWN"}, ("UP", "DOWN")),
+        ("logistic", 'positive = "UP"', {"DOWN"}, ("DOWN", "UP")),
+        ("softmax", "", {10.0, 9.0, 2.5}, (2.5, 9, 10)),
+        ("softmax", "", {"b", "B", "a"}, ("B", "a", "b")),
+    ],
+)
+def test_the_first_file_says_what_the_settings_leave_open(
+    kernel: str, model: str, found: set[str | float], expected: object
+) -> None:
+    assert learnt(job(kernel, model), found) == expected
+
+
+@pytest.mark.parametrize(
+    ("kernel", "model", "found", "key"),
+    [
+        ("logistic", "", {"UP", "DOWN"}, "model.positive"),
+        ("logistic", "", {-1.0}, "model.classes"),
+        ("logistic", "", {0.0, 1.0, 2.0}, "model.classes"),
+        ("logistic", 'positive = "UP"', {"UP"}, "model.classes"),
+        ("logistic", 'positive = "UP"', {"A", "B"}, "model.classes"),
+        ("softmax", "", {3.0}, "model.classes"),
+        ("softmax", "", {3.0, "a"}, "labels"),
+        ("logistic", "", set(), "labelled"),
+        ("softmax", "", set(), "labelled"),
+    ],
+)
+def test_a_first_file_that_leaves_it_open_is_refused_with_the_remedy(
+    kernel: str, model: str, found: set[str | float], key: str
+) -> None:
+    with pytest.raises(FileRefused) as caught:
+        learnt(job(kernel, model), found)
+    refusal = caught.value.refusal
+    assert refusal.place == 'column "y"'
+    assert key in refusal.remedy
+
+
+def test_a_note_names_a_few_of_many_labels() -> None:
+    with pytest.raises(FileRefused) as caught:
+        learnt(job(), {float(i) for i in range(100)})
+    assert caught.value.refusal.value == "0.0, 1.0, 2.0, 3.0, 4.0 and 95 more"

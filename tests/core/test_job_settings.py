@@ -1,0 +1,217 @@
+"""A job's settings fit each other and its kernel, or are refused with the key that doesn't."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.core.errors import ConfigurationError
+from service.core.job_settings import Job
+from service.core.settings import parse
+
+
+def job(keys: str = "", kernel: str = "logistic", model: str = "", tables: str = "") -> Job:
+    text = f"""
+[[jobs]]
+name = "a"
+label = "y"
+{keys}
+[jobs.model]
+kernel = "{kernel}"
+{model}
+{tables}
+"""
+    return parse(text, "c").jobs[0]
+
+
+def complaint(**parts: str) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        job(**parts)
+    return str(caught.value).removeprefix("c: jobs[0].")
+
+
+@pytest.mark.parametrize("name", ["a b", "", "../up", "ä", "x" * 65, "a\\n", "."])
+def test_a_name_that_is_no_safe_folder_is_refused(name: str) -> None:
+    text = f'[[jobs]]\nname = "{name}"\nlabel = "y"\nmodel.kernel = "linear"\n'
+    with pytest.raises(ConfigurationError, match="name: must be 1 to 64"):
+        parse(text, "c")
+
+
+def test_a_kernels_options_come_out_whole() -> None:
+    assert job(model="l2 = 1").model.options == {"intercept": True, "l2": 1.0}
+    assert job(kernel="mlp", model="hidden = [3, 2]").model.options == {
+        "hidden": (3, 2),
+        "activation": "relu",
+        "output": "softmax",
+        "l2": 0.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ({"model": "l2 = -1"}, "model.l2: must be 0 or greater, and finite, got -1.0"),
+        ({"model": 'l2 = "x"'}, 'model.l2: must be a number, got "x"'),
+        ({"model": "intercept = 1"}, "model.intercept: must be true or false, got 1"),
+        (
+            {"kernel": "mlp", "model": 'hidden = [3, "a"]'},
+            'model.hidden[1]: must be a whole number, got "a"',
+        ),
+        (
+            {"kernel": "mlp", "model": 'activation = "x"'},
+            'model.activation: must be "relu" or "tanh", got "x"',
+        ),
+        (
+            {"model": "l3 = 1"},
+            "model.l3: unknown key, the nearest is l2, "
+            "allowed are classes, intercept, kernel, l2, positive",
+        ),
+        (
+            {"model": "options = {}"},
+            "model.options: unknown key, allowed are classes, intercept, kernel, l2, positive",
+        ),
+        (
+            {"kernel": "logit"},
+            "model.kernel: must be one of linear, logistic, softmax, mlp "
+            "or package.module:Name, got 'logit'",
+        ),
+        (
+            {"tables": '[jobs.optimizer]\nname = "foo"'},
+            "optimizer.name: must be one of sgd, adagrad, adam, got 'foo'",
+        ),
+        (
+            {"tables": "[jobs.optimizer]\nlearning_rate = -1"},
+            "optimizer.learning_rate: must be greater than 0 and finite, got -1.0",
+        ),
+        (
+            {"tables": "[jobs.optimizer]\nb1 = 0.5"},
+            "optimizer.b1: unknown key, allowed are epsilon, learning_rate, name",
+        ),
+        (
+            {"tables": '[jobs.schedule]\nname = "constant"\npower = 1'},
+            "schedule.power: unknown key, allowed are name",
+        ),
+        (
+            {"tables": "[jobs.training]\nbatch_rows = 0"},
+            'training.batch_rows: must be a whole number from 1, or "auto", got 0',
+        ),
+        (
+            {"tables": '[jobs.training]\ndtype = "f"'},
+            'training.dtype: must be "auto", "float32" or "float64", got "f"',
+        ),
+        (
+            {"tables": "[jobs.scaling]\nstandardise = false\nclip = 3"},
+            "scaling.clip: must be left out, or 0, where standardise is false, got 3.0",
+        ),
+    ],
+)
+def test_an_option_that_does_not_fit_is_refused(parts: dict[str, str], expected: str) -> None:
+    assert complaint(**parts) == expected
+
+
+def test_options_without_an_optimizers_name_are_those_of_the_kernels_own() -> None:
+    given = job(tables="[jobs.optimizer]\nlearning_rate = 0.5").optimizer
+    assert (given.name, given.options) == ("auto", {"learning_rate": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ('id = "y"', 'id: must be another column than label, got "y"'),
+        ('features = ["a", "y"]', 'features[1]: must be another column than label, got "y"'),
+        ('features = ["a", "a"]', 'features[1]: must be another column than features[0], got "a"'),
+        ('features = ["a"]\ntime = "a"', 'features[0]: must be another column than time, got "a"'),
+        ("id = 3", "id: must be a name, as the label is, got 3"),
+        (
+            "features = []",
+            "features: must be a list of at least one column, "
+            "by name or by number counted from 0, got []",
+        ),
+    ],
+)
+def test_each_column_has_one_part(keys: str, expected: str) -> None:
+    assert complaint(keys=keys) == expected
+
+
+def test_columns_are_all_names_or_all_numbers() -> None:
+    text = '[[jobs]]\nname = "a"\nlabel = 0\n{}\nmodel.kernel = "linear"\n'
+    assert parse(text.format("features = [2, 1]"), "c").jobs[0].columns == {"label": 0}
+    for keys in ('features = ["x"]', 'id = "x"'):
+        with pytest.raises(ConfigurationError, match="must be a number, as the label is"):
+            parse(text.format(keys), "c")
+    with pytest.raises(ConfigurationError, match="a column's name, or its number"):
+        parse(text.format("id = -1"), "c")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "model", "expected"),
+    [
+        ("linear", "classes = 2", "classes: must be left out: kernel linear learns numbers, got 2"),
+        ("softmax", "positive = 1", "positive: must be left out: it belongs to kernels of two"),
+        ("logistic", "classes = 3", "classes: must be 2 classes for kernel logistic, got 3"),
+        ("logistic", 'classes = ["a"]', "classes: must be a list of at least 2 names or numbers"),
+        ("softmax", 'classes = ["a", "b", "a"]', 'classes: must be distinct, got ["a", "b", "a"]'),
+        (
+            "softmax",
+            'classes = ["1", "b"]',
+            'classes: must be all names or all numbers, got [1, "b"]',
+        ),
+        (
+            "logistic",
+            'classes = ["a", "b"]\npositive = "c"',
+            'positive: must be one of the classes ["a", "b"], got "c"',
+        ),
+        ("logistic", "positive = true", "positive: must be a name or a number, got true"),
+    ],
+)
+def test_classes_fit_the_kernel(kernel: str, model: str, expected: str) -> None:
+    assert complaint(kernel=kernel, model=model).startswith(f"model.{expected}")
+
+
+def test_a_label_is_the_same_however_it_is_written() -> None:
+    written = [job(model=f"positive = {label}").model for label in ("1", "1.0", '"1"', '"1.0"')]
+    assert {model.positive for model in written} == {1}
+    assert {type(model.positive) for model in written} == {int}
+    for name in ("nan", "inf", "1_000", "1,5", "up"):
+        assert job(model=f'positive = "{name}"').model.positive == name
+
+
+STRANGER = """
+from dataclasses import dataclass
+from kernels.linear import Linear
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    depth: int
+    intercept: bool = True
+    l2: float = 0.0
+
+class Deep(Linear):
+    Options = Options
+"""
+
+
+@pytest.fixture
+def strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("stranger", "raises"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return tmp_path
+
+
+def test_a_strangers_kernel_has_its_own_options(strangers: Path) -> None:
+    (strangers / "stranger.py").write_text(STRANGER)
+    given = job(kernel="stranger:Deep", model="depth = 3").model
+    assert given.options == {"depth": 3, "intercept": True, "l2": 0.0}
+    assert given.problem == "regression"
+    assert complaint(kernel="stranger:Deep") == "model.depth: must be given"
+
+
+@pytest.mark.parametrize("body", ["raise OSError('gone')", "def f(:", "import nowhere"])
+def test_a_strangers_module_that_fails_is_a_wrong_setting(strangers: Path, body: str) -> None:
+    (strangers / "raises.py").write_text(f"{body}\n")
+    text = complaint(kernel="raises:Deep")
+    assert text.startswith("model.kernel: 'raises:Deep' can't be loaded, ")
+    assert text.isprintable()

@@ -1,0 +1,69 @@
+"""A resolved job leaves nothing open, and its Spec says everything that its Learner is built from."""
+
+from __future__ import annotations
+
+import pytest
+
+from kernels.contract import Spec
+from service.core.job_settings import Job
+from service.core.resolution import resolve, spec
+from service.core.settings import parse
+
+
+def job(kernel: str, tables: str = "") -> Job:
+    text = f'[[jobs]]\nname = "a"\nlabel = "y"\n[jobs.model]\nkernel = "{kernel}"\n{tables}'
+    return parse(text, "c").jobs[0]
+
+
+@pytest.mark.parametrize("kernel", ["linear", "logistic", "softmax", "mlp"])
+def test_a_resolved_job_leaves_nothing_to_the_kernel(kernel: str) -> None:
+    given = job(kernel)
+    whole, defaults = resolve(given), given.model.defaults
+    training = whole.training
+    assert (training.batch_rows, training.lanes, training.local_steps, training.dtype) == (
+        defaults.batch_rows,
+        defaults.lanes,
+        defaults.local_steps,
+        defaults.dtype,
+    )
+    assert whole.optimizer.name == defaults.optimizer
+    assert resolve(whole) == whole
+
+
+def test_what_is_given_stays() -> None:
+    tables = "[jobs.optimizer]\nepsilon = 0.5\n[jobs.training]\nlanes = 7\ndtype = 'float32'"
+    whole = resolve(job("logistic", tables))
+    assert whole.optimizer.options == {"learning_rate": 0.1, "epsilon": 0.5}
+    assert (whole.training.lanes, whole.training.dtype) == (7, "float32")
+
+
+def test_only_labels_that_are_numbers_are_scaled() -> None:
+    assert resolve(job("linear")).scaling.target == "auto"
+    assert resolve(job("linear", "[jobs.scaling]\ntarget = 'none'")).scaling.target == "none"
+    assert resolve(job("logistic")).scaling.target == "none"
+
+
+def test_what_is_not_standardised_is_not_clipped() -> None:
+    assert resolve(job("linear", "[jobs.scaling]\nstandardise = false")).scaling.clip == 0
+
+
+def test_a_spec_holds_what_the_learner_needs() -> None:
+    tables = "[jobs.schedule]\nname = 'inverse_scaling'\npower = 1\n[jobs.training]\nseed = 5"
+    assert spec(job("linear", tables), features=3, outputs=1) == Spec(
+        kernel="linear",
+        options={"intercept": True, "l2": 0.0},
+        features=3,
+        outputs=1,
+        optimizer={"name": "adagrad", "learning_rate": 0.1, "epsilon": 1e-8},
+        schedule={"name": "inverse_scaling", "power": 1.0, "steps": 1.0},
+        standardise=True,
+        clip=5.0,
+        scale_target=True,
+        seed=5,
+        dtype="float64",
+    )
+
+
+def test_equal_specs_have_equal_text() -> None:
+    texts = {spec(job("mlp", tables), 4, 10).to_json() for tables in ("", "hidden = [128]")}
+    assert len(texts) == 1

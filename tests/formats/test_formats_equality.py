@@ -1,0 +1,138 @@
+"""The same rows give the same bits, whatever the format, the packing and the size of the chunks."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import math
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.formats import Fields, Limits, prepare
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-9, 9).map(float)
+NAMES = ["UP", "DOWN", 'é, "q"\n', "7", " x:{} "]
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_size=1, max_size=8)
+CHUNKS = [1, 17, 100, 4 << 20]
+
+
+def as_csv(columns: dict[str, list], end: str, quoting: int) -> bytes:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator=end, quoting=quoting)
+    writer.writerow(columns)
+    for row in zip(*columns.values(), strict=True):
+        writer.writerow(["" if v is None else repr(v) if isinstance(v, float) else v for v in row])
+    return out.getvalue().encode()
+
+
+def as_jsonl(columns: dict[str, list], ascii_only: bool) -> bytes:
+    rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+    return "".join(json.dumps(row, ensure_ascii=ascii_only) + "\n" for row in rows).encode()
+
+
+def as_parquet(columns: dict[str, list], group: int) -> bytes:
+    out = io.BytesIO()
+    pl.DataFrame(columns).write_parquet(out, row_group_size=group)
+    return out.getvalue()
+
+
+def as_npz(columns: dict[str, list], compressed: bool) -> bytes:
+    out = io.BytesIO()
+    arrays = {name: np.array(values) for name, values in columns.items()}
+    (np.savez_compressed if compressed else np.savez)(out, **arrays)
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def bits(read_whole):
+    """bits(data, name, fields, chunk_bytes) -> all that must be equal."""
+
+    def reads(data: bytes, name: str, fields: Fields, chunk_bytes: int) -> tuple[object, ...]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "1")
+            path.write_bytes(data)
+            source = prepare(path, name, Path(folder, "2"), fields, Limits())
+            return read_whole(source, fields, chunk_bytes).bits()
+
+    return reads
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> tuple[dict[str, list], Fields]:
+    rows = draw(st.integers(1, 12))
+    many = lambda values: draw(st.lists(values, min_size=rows, max_size=rows))  # noqa: E731
+    columns: dict[str, list] = {f"x{i}": many(NUMBERS) for i in range(draw(st.integers(1, 3)))}
+    named = draw(st.booleans())
+    columns["y"] = many(st.sampled_from(NAMES)) if named else many(NUMBERS)
+    fields = {"labels": "class", "classes": tuple(NAMES)} if named else {}
+    if draw(st.booleans()):
+        columns["w"] = many(st.floats(0, 1e9))
+        fields["weight"] = "w"
+    if draw(st.booleans()):
+        columns["k"] = many(TEXTS)
+        fields["id"] = "k"
+    return columns, Fields("y", **fields)
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables(), st.sampled_from(CHUNKS), st.booleans(), st.integers(1, 5))
+def test_every_format_gives_the_same_bits(bits, table, chunk_bytes, flag, group):
+    columns, fields = table
+    expected = bits(as_csv(columns, "\n", csv.QUOTE_MINIMAL), "t.csv", fields, 4 << 20)
+    files = {
+        "a.csv": as_csv(columns, "\r\n" if flag else "\n", csv.QUOTE_ALL),
+        "b.csv.gz": gzip.compress(as_csv(columns, "\n", csv.QUOTE_MINIMAL)),
+        "c.jsonl": as_jsonl(columns, flag),
+        "d.parquet": as_parquet(columns, group),
+        "e.npz": as_npz(columns, flag),
+    }
+    for name, data in files.items():
+        assert bits(data, name, fields, chunk_bytes) == expected, name
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.lists(NUMBERS, min_size=3, max_size=3), min_size=1, max_size=20),
+    st.sampled_from(CHUNKS),
+)
+def test_files_without_names_give_the_same_bits(bits, rows, chunk_bytes):
+    array = np.array(rows)
+    out = io.BytesIO()
+    np.save(out, np.asfortranarray(array))
+    text = "".join(",".join(map(repr, row)) + "\n" for row in rows).encode()
+    tabs = text.replace(b",", b"\t").replace(b"\n", b"\r\n")
+    expected = bits(text, "t.csv", Fields(0), 4 << 20)
+    for name, data in {"a.npy": out.getvalue(), "b.tsv": tabs, "c.csv": text}.items():
+        assert bits(data, name, Fields(0), chunk_bytes) == expected, name
+    assert expected[1] == np.ascontiguousarray(array[:, 1:]).tobytes()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(NUMBERS, st.none() | NUMBERS), min_size=1, max_size=20),
+    st.sampled_from(CHUNKS),
+)
+def test_missing_labels_are_the_same_in_every_format(bits, rows, chunk_bytes):
+    columns = {"a": [r[0] for r in rows], "y": [r[1] for r in rows]}
+    typed = pl.DataFrame(columns, schema={"a": pl.Float64, "y": pl.Float64})
+    out = io.BytesIO()
+    typed.write_parquet(out)
+    filled = {"a": columns["a"], "y": [math.nan if y is None else y for y in columns["y"]]}
+    files = {
+        "a.csv": as_csv(columns, "\n", csv.QUOTE_MINIMAL),
+        "b.csv": as_csv(filled, "\n", csv.QUOTE_MINIMAL),
+        "c.jsonl": '{"a": null, "y": 0}\n'.encode() + as_jsonl(columns, True),
+        "d.parquet": out.getvalue(),
+        "e.npz": as_npz(filled, False),
+    }
+    got = {name: bits(data, name, Fields("y"), chunk_bytes) for name, data in files.items()}
+    assert got["a.csv"] == got["b.csv"] == got["d.parquet"] == got["e.npz"]
+    assert got["c.jsonl"][:3] == got["a.csv"][:3]

@@ -1,0 +1,131 @@
+"""Damaged files: whatever was done to them, they are read or refused, and in the same way for every chunk size.
+
+Seeds reproduce a run; HEADRACE_MUTATIONS sets how many there are (of each kind of file).
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import random
+
+import numpy as np
+import polars as pl
+import pytest
+import zstandard
+
+from service.core.errors import FileRefused
+from service.formats import Fields, Limits
+
+COUNT = int(os.environ.get("HEADRACE_MUTATIONS", "150"))
+FRAME = pl.DataFrame(
+    {
+        "a": [1.5, -2.0, 3e10, 0.1, 5.0, 6.0],
+        "k": ["p", 'q"r', "s,t", "u\nv", "é", "w"],
+        "b": [1, 2, 3, 4, 5, 6],
+        "y": ["UP", "DOWN", "UP", "UP", "DOWN", "UP"],
+    }
+)
+FIELDS = Fields("y", id="k", labels="class", classes=("DOWN", "UP"))
+
+
+def written(method: str, **options: object) -> bytes:
+    out = io.BytesIO()
+    getattr(FRAME, method)(out, **options)
+    return out.getvalue()
+
+
+def arrays(compressed: bool) -> bytes:
+    out = io.BytesIO()
+    save = np.savez_compressed if compressed else np.savez
+    save(
+        out,
+        **{
+            c: FRAME[c].to_numpy() if c in "ab" else FRAME[c].to_numpy().astype("U8")
+            for c in FRAME.columns
+        },
+    )
+    return out.getvalue()
+
+
+SEEDS = {
+    "t.csv": written("write_csv"),
+    "t.jsonl": written("write_ndjson"),
+    "t.parquet": written("write_parquet", row_group_size=2),
+    "t.npz": arrays(False),
+    "u.npz": arrays(True),
+    "t.csv.gz": gzip.compress(written("write_csv"), mtime=0),
+    "t.csv.zst": zstandard.ZstdCompressor(write_checksum=True).compress(written("write_csv")),
+}
+MARKS = [
+    b'"',
+    b",",
+    b"\n",
+    b"\r\n",
+    b"\r",
+    b"\\",
+    b"{",
+    b"[",
+    b":",
+    b"\0",
+    b"\xff",
+    b"e",
+    b"-",
+    b"null",
+    b"nan",
+    b"1e999",
+    b" ",
+    b"\t",
+    b"\\ud800",
+]
+
+
+def mutated(data: bytes, choose: random.Random) -> bytes:
+    for _ in range(choose.randint(1, 3)):
+        place = choose.randrange(len(data) + 1)
+        kind = choose.randrange(5)
+        if kind == 0:
+            data = data[:place] + choose.choice(MARKS) + data[place:]
+        elif kind == 1:
+            data = data[:place] + bytes([choose.randrange(256)]) + data[place + 1 :]
+        elif kind == 2:
+            data = data[:place] + data[place + choose.randint(1, 9) :]
+        elif kind == 3:
+            other = choose.randrange(len(data) + 1)
+            data = data[:place] + data[other : other + choose.randint(1, 30)] + data[place:]
+        else:
+            data = data[: max(place, 1)] if choose.random() < 0.2 else data
+    return data
+
+
+def outcome(read, data: bytes, name: str, chunk_bytes: int) -> object:
+    try:
+        got = read(data, name, FIELDS, chunk_bytes, Limits(max_bytes=1 << 20))
+    except FileRefused as refusal:
+        assert str(refusal).isprintable()
+        assert len(refusal.refusal.value) <= 80
+        return "refused"
+    return (*got.bits(), got.bad)
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_a_damaged_file_is_read_or_refused_alike_for_every_chunk_size(read, name):
+    for seed in range(COUNT):
+        data = mutated(SEEDS[name], random.Random(f"{name} {seed}"))
+        found = {repr(outcome(read, data, name, chunk_bytes)) for chunk_bytes in (1, 60, 4 << 20)}
+        assert len(found) == 1, f"seed {seed}: {data!r}"
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_a_file_cut_at_any_length_is_read_or_refused(read, name):
+    data = SEEDS[name]
+    lengths = range(len(data)) if len(data) < 400 else range(0, len(data), len(data) // 200)
+    for length in lengths:
+        found = outcome(read, data[:length], name, 4 << 20)
+        assert found == "refused" or name in ("t.csv", "t.jsonl"), length
+
+
+def test_the_undamaged_seeds_are_all_read_alike(read):
+    found = {name: read(data, name, FIELDS).bits() for name, data in SEEDS.items()}
+    assert len({repr(bits) for bits in found.values()}) == 1

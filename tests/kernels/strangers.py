@@ -1,0 +1,27 @@
+"""Kernels as a stranger would write them, loaded by name in tests: `strangers:Plain...`.
+
+The three plain ones have no compiled pass, so that the learner's own pass does their work.
+"""
+
+from __future__ import annotations
+
+from kernels.linear import Linear, Logistic, Softmax
+
+
+class PlainLinear(Linear):
+    def compiled(self, spec):
+        return None
+
+
+class PlainLogistic(Logistic):
+    def compiled(self, spec):
+        return None
+
+
+class PlainSoftmax(Softmax):
+    def compiled(self, spec):
+        return None
+
+
+class NoKernel:
+    """Has nothing of what a kernel must have."""

@@ -1,0 +1,110 @@
+"""Running moments against scikit-learn's, and the algebra of merging them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.preprocessing import StandardScaler
+
+from kernels import loops, scaling
+from kernels.scaling import Moments
+
+
+def nothing(features):
+    return Moments(np.zeros(1, np.int64), np.zeros(features), np.zeros(features))
+
+
+def taken(x, *cuts):
+    moments = nothing(x.shape[1])
+    for part in np.split(x, cuts):
+        if len(part):
+            loops.take_in_rows(part, *moments)
+    return moments
+
+
+def scaled(x, moments, clip=0.0, dtype="float64"):
+    z = np.empty(x.shape, dtype)
+    loops.scale_rows(x, *moments, clip, z)
+    return z
+
+
+@pytest.mark.parametrize("cuts", [(), (1, 2, 3), (10,), (1, 40, 41, 99)])
+def test_moments_are_those_of_scikit_learn_however_the_rows_come(cuts):
+    x = np.random.default_rng(0).normal(1e6, 3.0, (100, 4))
+    oracle = StandardScaler()
+    for part in np.split(x, cuts):
+        oracle.partial_fit(part)
+    moments = taken(x, *cuts)
+    assert moments.seen[0] == 100
+    np.testing.assert_allclose(moments.mean, oracle.mean_, rtol=1e-14)
+    np.testing.assert_allclose(moments.deviation() ** 2, oracle.var_, rtol=1e-8)
+    np.testing.assert_allclose(scaled(x, moments), oracle.transform(x), rtol=1e-7, atol=1e-7)
+
+
+@given(
+    value=st.floats(-1e12, 1e12, allow_nan=False),
+    sizes=st.lists(st.integers(1, 7), min_size=1, max_size=6),
+)
+def test_a_feature_that_never_changes_has_no_spread_and_is_scaled_to_zero(value, sizes):
+    x = np.full((sum(sizes), 1), value)
+    moments = taken(x, *np.cumsum(sizes)[:-1])
+    assert moments.mean[0] == value
+    assert moments.m2[0] == 0.0
+    assert not scaled(x, moments).any()
+
+
+def test_clipping_bounds_both_sides_and_zero_is_no_bound():
+    x = np.concatenate([np.zeros(98), [50.0, -50.0]])[:, None]
+    moments = taken(x)
+    assert np.abs(scaled(x, moments)).max() > 5
+    assert scaled(x, moments, 2.0).max() == 2.0
+    assert scaled(x, moments, 2.0).min() == -2.0
+
+
+def test_rows_of_either_precision_are_scaled_into_either():
+    x = np.random.default_rng(0).normal(5, 2, (20, 3)).astype(np.float32)
+    moments = taken(x.astype(np.float64))
+    np.testing.assert_allclose(
+        scaled(x, moments, 0.0, "float32"), scaled(x.astype(np.float64), moments), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_read_only_rows_are_taken_in_as_others_are():
+    x = np.random.default_rng(0).normal(size=(6, 2))
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    assert taken(frozen).mean.tobytes() == taken(x).mean.tobytes()
+
+
+@pytest.mark.parametrize("first", [0, 1, 30, 100])
+def test_merging_two_parts_is_taking_all_rows_in(first):
+    x = np.random.default_rng(4).normal(10, 2, (100, 3))
+    left, right = taken(x[:first]), taken(x[first:])
+    scaling.merge(left, right)
+    whole = taken(x)
+    assert left.seen[0] == 100
+    np.testing.assert_allclose(left.mean, whole.mean, rtol=1e-14)
+    np.testing.assert_allclose(left.m2, whole.m2, rtol=1e-12)
+
+
+@pytest.mark.parametrize("first", [0, 1, 50, 100])
+def test_an_increment_merged_into_what_was_before_gives_what_is_after(first):
+    x = np.random.default_rng(4).normal(10, 2, (100, 3))
+    x[:, 1] = 0.1
+    before, after = taken(x[:first]), taken(x)
+    merged = before.copy()
+    scaling.merge(merged, scaling.increment(after, before))
+    assert merged.seen[0] == after.seen[0]
+    np.testing.assert_allclose(merged.mean, after.mean, rtol=1e-14)
+    np.testing.assert_allclose(merged.m2, after.m2, rtol=1e-11)
+    assert merged.m2[1] == 0.0
+
+
+def test_labels_that_are_all_alike_are_scored_in_their_own_unit():
+    assert scaling.scoring_unit(None) == (0.0, 1.0)
+    assert scaling.scoring_unit(nothing(1)) == (0.0, 1.0)
+    alike = taken(np.full((5, 1), 7.0))
+    assert scaling.scoring_unit(alike) == (7.0, 1.0)
+    assert scaling.standardised_labels(alike, np.array([7.0])).tolist() == [0.0]

@@ -1,0 +1,48 @@
+"""When the pool spawns: pure bookkeeping, the clock is ours."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.runtime.births import LONGEST_WAIT_SECONDS, TRIES, Births
+
+
+def test_one_worker_alone_comes_first_when_it_fills_the_caches() -> None:
+    births = Births(4, one_first=True)
+    assert births.wanted == 1
+    births.succeeded()
+    assert births.wanted == 4
+
+
+def test_all_come_at_once_when_there_is_nothing_to_fill() -> None:
+    assert Births(4, one_first=False).wanted == 4
+
+
+def test_each_failed_birth_in_a_row_doubles_the_wait_up_to_a_limit() -> None:
+    births = Births(1, one_first=False)
+    waits = []
+    for _ in range(9):
+        births.failed(1000.0, "exit status 1")
+        waits.append(births.not_before - 1000.0)
+    assert waits[:6] == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2])
+    assert waits[6:] == pytest.approx([LONGEST_WAIT_SECONDS] * 3)
+
+
+def test_a_thousand_failures_are_still_counted() -> None:
+    births = Births(1, one_first=False)
+    for _ in range(5000):
+        births.failed(0.0, "")
+    assert births.not_before == LONGEST_WAIT_SECONDS
+
+
+def test_hope_ends_after_some_failures_in_a_row_and_comes_back_with_a_success() -> None:
+    births = Births(1, one_first=False)
+    for _ in range(TRIES):
+        assert not births.hopeless
+        births.failed(0.0, "exit status 1")
+    assert births.hopeless
+    assert births.trouble == "exit status 1"
+    births.succeeded()
+    assert births.trouble == ""
+    assert not births.hopeless
+    assert births.not_before == 0.0

@@ -1,0 +1,374 @@
+"""The journal: where files stand, what is committed, and that nothing is decided twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.core.errors import DiskFull, StorageDamaged, StorageError
+from service.core.layout import Layout
+from service.storage.journal import Journal
+from service.storage.tables import Commit, Entry, FileState, LogState, Position, Publication
+
+A, B = Entry(b"a", 10, 1, 101), Entry(b"b\xff", 20, 2, 102)
+
+
+def admit(journal: Journal, *entries: Entry, job: str = "j") -> list[int]:
+    with journal.transaction():
+        return journal.admit(
+            job, entries, settings=("digest", '{"body":1}'), after="archive", at=1.5
+        )
+
+
+def public(admission: int, sequence: int, **changes: Any) -> Commit:
+    commit = Commit("j", "public", admission, 5, 9, f"{sequence}.model", "cafe", sequence, {"k": 1})
+    return replace(commit, **changes)
+
+
+def accept(journal: Journal, admission: int, sequence: int, sha256: str = "sha") -> None:
+    with journal.transaction():
+        journal.accept(public(admission, sequence), sha256=sha256, publications=(), ends={})
+
+
+def test_admissions_are_numbered_in_order_for_each_job(journal: Journal) -> None:
+    assert admit(journal, A, B) == [1, 2]
+    assert admit(journal, A) == [3]
+    assert admit(journal, A, job="other") == [1]
+    row = journal.file("j", 2)
+    assert (row.name, row.size, row.inode, row.state) == (b"b\xff", 20, 102, FileState.ADMITTED)
+    assert (row.settings, row.after, row.admitted_at, row.deaths) == ("digest", "archive", 1.5, 0)
+    assert [file.admission for file in journal.unfinished("j")] == [1, 2, 3]
+    assert journal.settings_body("digest") == '{"body":1}'
+    assert journal.jobs() == ["j", "other"]
+
+
+def test_what_was_committed_is_there_after_opening_again(layout: Layout) -> None:
+    journal = Journal(layout.journal)
+    admit(journal, A)
+    accept(journal, 1, 1)
+    journal.close()
+    journal = Journal(layout.journal)
+    assert journal.commit("j", "public") == public(1, 1)
+    assert journal.file("j", 1).state is FileState.ACCEPTED
+    journal.close()
+
+
+def test_a_transaction_that_raises_leaves_nothing(journal: Journal) -> None:
+    with pytest.raises(ValueError, match="no"), journal.transaction():
+        journal.admit("j", [A], settings=("d", "b"), after="archive", at=0)
+        raise ValueError("no")
+    assert journal.jobs() == []
+
+
+def test_a_savepoint_that_raises_leaves_the_rest(journal: Journal) -> None:
+    with journal.transaction():
+        journal.admit("j", [A], settings=("d", "b"), after="archive", at=0)
+        with pytest.raises(ValueError, match="no"), journal.savepoint():
+            journal.refuse("j", 1, {})
+            raise ValueError("no")
+    assert journal.file("j", 1).state is FileState.ADMITTED
+
+
+def test_a_write_outside_a_transaction_is_a_bug(journal: Journal) -> None:
+    with pytest.raises(RuntimeError, match="must stand inside a transaction"):
+        journal.withdraw("j", 1)
+
+
+DECISIONS: dict[FileState, Callable[[Journal], None]] = {
+    FileState.ACCEPTED: lambda j: j.accept(public(1, 2), sha256="s", publications=(), ends={}),
+    FileState.REFUSED: lambda j: j.refuse("j", 1, {"rule": "r"}),
+    FileState.DUPLICATE: lambda j: j.duplicate("j", 1, sha256="s"),
+    FileState.WITHDRAWN: lambda j: j.withdraw("j", 1),
+}
+
+
+@pytest.mark.parametrize("second", DECISIONS)
+def test_a_file_is_decided_once(journal: Journal, second: FileState) -> None:
+    admit(journal, A)
+    accept(journal, 1, 1)
+    with pytest.raises(RuntimeError, match=f"must be admitted to become {second.value}"):
+        with journal.transaction():
+            DECISIONS[second](journal)
+
+
+@pytest.mark.parametrize("end", [state for state in DECISIONS if state != FileState.ACCEPTED])
+def test_an_end_without_the_model_forgets_the_files_progress(
+    journal: Journal, end: FileState
+) -> None:
+    admit(journal, A)
+    with journal.transaction():
+        journal.commit_private(public(1, 0, scope="private"), {"samples.jsonl": 7})
+    with journal.transaction():
+        DECISIONS[end](journal)
+    row = journal.file("j", 1)
+    assert (row.state, row.settled) == (end, False)
+    assert journal.commits() == []
+    assert journal.spool_lengths("j", 1) == {}
+    assert [file.admission for file in journal.unsettled("j")] == [1]
+    with journal.transaction():
+        journal.settled("j", 1, b"a~2")
+    assert journal.unsettled("j") == []
+    assert journal.file("j", 1).settled_as == b"a~2"
+
+
+def test_another_files_end_leaves_the_resume_point_alone(journal: Journal) -> None:
+    admit(journal, A, B)
+    private = public(1, 0, scope="private")
+    with journal.transaction():
+        journal.commit_private(private, {"samples.jsonl": 7})
+        journal.refuse("j", 2, {})
+    assert journal.commit("j", "private") == private
+    assert journal.spool_lengths("j", 1) == {"samples.jsonl": 7}
+
+
+def test_acceptance_moves_everything_at_once(journal: Journal) -> None:
+    admit(journal, A)
+    publication = Publication("j", 1, "samples.jsonl", 30, Position(2, 0, rotates=True))
+    with journal.transaction():
+        journal.commit_private(public(1, 0, scope="private"), {"samples.jsonl": 7})
+    with journal.transaction():
+        journal.accept(
+            public(1, 1),
+            sha256="s",
+            publications=[publication],
+            ends={"samples.jsonl": LogState(2, 30)},
+        )
+    assert journal.commits() == [public(1, 1)]
+    assert journal.publications("j") == [publication]
+    assert journal.log_end("j", "samples.jsonl") == LogState(2, 30)
+    assert journal.log_end("j", "metrics.jsonl") == LogState(1, 0)
+    row = journal.file("j", 1)
+    assert (row.sequence, row.sha256, row.rows, row.version) == (1, "s", 5, 9)
+    with journal.transaction():
+        journal.published("j", 1)
+    assert journal.publications("j") == []
+
+
+def test_a_sequence_with_a_gap_is_a_bug_and_changes_nothing(journal: Journal) -> None:
+    admit(journal, A)
+    with pytest.raises(RuntimeError, match="the next sequence must be 1, got 2"):
+        accept(journal, 1, 2)
+    assert journal.file("j", 1).state is FileState.ADMITTED
+
+
+def test_deaths_count_until_there_is_progress(journal: Journal) -> None:
+    admit(journal, A)
+    with journal.transaction():
+        assert [journal.count_death("j", 1) for _ in range(3)] == [1, 2, 3]
+        journal.commit_private(public(1, 0, scope="private"), {})
+        assert journal.count_death("j", 1) == 1
+
+
+def test_the_same_content_is_found_among_earlier_files_of_this_generation(
+    journal: Journal,
+) -> None:
+    admit(journal, A, A, replace(A, epoch=2), B)
+    accept(journal, 1, 1, sha256="same")
+    found = journal.find_same("j", size=10, sha256="same", before=2)
+    assert found is not None
+    assert found.admission == 1
+    assert journal.find_same("j", size=10, sha256="other", before=2) is None
+    assert journal.find_same("j", size=10, sha256="same", before=1) is None
+    assert journal.find_same("j", size=10, sha256="same", before=4, epoch=2) is None
+    assert journal.find_same("j", size=20, sha256=None, before=4) is None
+    named = journal.find_named("j", name=b"a", before=9)
+    assert named is not None
+    assert named.admission == 1
+    with journal.transaction():
+        assert journal.reset("j") == 1
+    assert journal.find_same("j", size=10, sha256="same", before=2) is None
+
+
+def test_a_refused_file_is_nobodys_duplicate(journal: Journal) -> None:
+    admit(journal, A, A)
+    with journal.transaction():
+        journal.note_sha256("j", 1, "same")
+        journal.refuse("j", 1, {})
+    assert journal.find_same("j", size=10, sha256="same", before=2) is None
+
+
+def test_a_reset_forgets_the_model_and_keeps_what_waits(journal: Journal) -> None:
+    admit(journal, A, B)
+    accept(journal, 1, 1)
+    with journal.transaction():
+        journal.commit_private(public(2, 1, scope="private"), {"samples.jsonl": 7})
+    with journal.transaction():
+        assert journal.reset("j") == 1
+    assert journal.commits() == []
+    assert journal.models("j") == []
+    assert [file.generation for file in journal.unfinished("j")] == [1]
+    assert journal.spool_lengths("j", 2) == {}
+    accept(journal, 2, 1)
+    assert journal.models("j") == [("1.model", "cafe")]
+
+
+def test_models_are_named_newest_first(journal: Journal) -> None:
+    admit(journal, A, B, A)
+    for number in (1, 2, 3):
+        accept(journal, number, number)
+    assert [name for name, _ in journal.models("j", 2)] == ["3.model", "2.model"]
+    assert len(journal.models("j")) == 3
+
+
+def test_counts_are_by_state(journal: Journal) -> None:
+    admit(journal, A, B, A)
+    accept(journal, 2, 1)
+    counts = journal.counts("j")
+    assert (counts[FileState.ADMITTED], counts[FileState.ACCEPTED]) == (2, 1)
+    assert counts[FileState.REFUSED] == 0
+
+
+def test_a_refusal_is_kept_as_it_was(journal: Journal) -> None:
+    admit(journal, A)
+    refusal = {"rule": "must ☃", "place": "row 1", "value": "\n", "remedy": "x"}
+    with journal.transaction():
+        journal.refuse("j", 1, refusal)
+    assert journal.file("j", 1).refusal == refusal
+
+
+def test_an_unknown_admission_says_so(journal: Journal) -> None:
+    with pytest.raises(KeyError):
+        journal.file("j", 7)
+
+
+# The file underneath
+
+
+def test_a_foreign_database_is_refused_and_left_as_it_is(layout: Layout, program) -> None:
+    text = f"""
+import sqlite3
+connection = sqlite3.connect({str(layout.journal)!r})
+connection.execute("CREATE TABLE t (x)")
+connection.close()
+"""
+    program(text)
+    before = layout.journal.read_bytes()
+    with pytest.raises(StorageDamaged, match="must be a journal of headrace"):
+        Journal(layout.journal)
+    assert layout.journal.read_bytes() == before
+
+
+def test_another_format_version_is_refused_by_name(layout: Layout, program) -> None:
+    Journal(layout.journal).close()
+    program(
+        f"import sqlite3; c = sqlite3.connect({str(layout.journal)!r}); "
+        "c.execute('PRAGMA user_version = 2'); c.close()"
+    )
+    with pytest.raises(StorageDamaged, match="format must be 1, got 2"):
+        Journal(layout.journal)
+
+
+def test_a_file_that_is_no_database_is_damaged(layout: Layout) -> None:
+    layout.journal.write_bytes(b"x" * 10000)
+    with pytest.raises(StorageDamaged, match="must be a whole journal"):
+        Journal(layout.journal)
+
+
+def test_a_torn_journal_is_damaged_wherever_it_is_cut(layout: Layout, tmp_path: Path) -> None:
+    journal = Journal(layout.journal)
+    admit(journal, *[A] * 200)
+    journal.close()
+    whole = layout.journal.read_bytes()
+    for pages in range(1, len(whole) // 4096):
+        layout.journal.write_bytes(whole[: pages * 4096])
+        with pytest.raises(StorageDamaged):
+            Journal(layout.journal)
+
+
+def test_a_second_process_cannot_have_it_open(layout: Layout, journal: Journal, program) -> None:
+    admit(journal, A)
+    said = program(
+        "from pathlib import Path\nfrom service.storage.journal import Journal\n"
+        "from service.core.errors import StorageError\n"
+        f"try: Journal(Path({str(layout.journal)!r}))\n"
+        "except StorageError as error: print(error)"
+    )
+    assert "must be open once" in said
+
+
+FILL = """
+import resource
+from pathlib import Path
+from service.core.errors import DiskFull
+from service.storage.journal import Journal
+from service.storage.tables import Entry
+journal = Journal(Path("journal.sqlite"))
+def admit(count):
+    with journal.transaction():
+        journal.admit("j", [Entry(b"n" * 200, 1, 1, 1)] * count, settings=("d", "b"), after="archive", at=0)
+admit(1)
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+{full}
+for _ in range(2):
+    try:
+        admit(20000)
+    except DiskFull as error:
+        print("full", error)
+{room}
+admit(1)
+print(len(journal.unfinished("j")))
+journal.close()
+"""
+
+
+def test_a_file_size_limit_rolls_back_and_it_goes_on_when_there_is_room(program) -> None:
+    full = "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))"
+    room = "resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))"
+    lines = program(FILL.format(full=full, room=room)).splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("full journal.sqlite: cannot write")
+    assert lines[2] == "2"
+
+
+def test_no_space_rolls_back_and_it_goes_on_when_there_is_room(program) -> None:
+    """strace refuses the writes of the large transactions (the first few hundred writes are the schema's)."""
+    text = FILL.format(full="", room="").replace("admit(20000)", "admit(2000)")
+    lines = program(text, inject="pwrite64:error=ENOSPC:when=120..121").splitlines()
+    assert lines[0].startswith("full journal.sqlite: cannot write")
+    assert lines[-1] in ("2002", "2")
+
+
+@pytest.mark.parametrize("when", [4, 5, 6])
+def test_a_failed_flush_of_the_journal_is_fatal(program, when: int) -> None:
+    text = """
+from pathlib import Path
+from service.core.errors import DiskFull, StorageError
+from service.storage.journal import Journal
+from service.storage.tables import Entry
+try:
+    journal = Journal(Path("journal.sqlite"))
+    for _ in range(9):
+        with journal.transaction():
+            journal.admit("j", [Entry(b"n", 1, 1, 1)], settings=("d", "b"), after="archive", at=0)
+except StorageError as error:
+    print(type(error).__name__)
+    journal.abandon()
+"""
+    assert program(text, inject=f"fdatasync:error=EIO:when={when}") == "StorageError"
+
+
+def test_an_abandoned_journal_is_left_as_a_crash_leaves_it(layout: Layout) -> None:
+    journal = Journal(layout.journal)
+    admit(journal, A)
+    wal = layout.journal.with_name("journal.sqlite-wal")
+    before = wal.read_bytes()
+    journal.abandon()
+    journal.close()
+    del journal
+    assert wal.read_bytes() == before
+
+
+def test_the_wal_is_folded_into_the_file_when_it_is_long(layout: Layout, journal: Journal) -> None:
+    for _ in range(4):
+        admit(journal, *[replace(A, name=b"n" * 200)] * 2000)
+    assert layout.journal.with_name("journal.sqlite-wal").stat().st_size <= 4 * 1024 * 1024
+    assert layout.journal.stat().st_size > 1024 * 1024
+
+
+def test_errors_of_the_journal_are_of_the_storage_family() -> None:
+    assert issubclass(DiskFull, StorageError)
+    assert issubclass(StorageDamaged, StorageError)
