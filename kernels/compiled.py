@@ -25,6 +25,7 @@ from kernels.loops import (
     OPTIMIZER_CODES,
     checksum,
     constants_loop,
+    dot_loop,
     frozen,
     inlined,
     inverse_deviations_loop,
@@ -93,15 +94,9 @@ def _target(count, mean, m2):
 @inlined
 def _outputs(weights, intercept, z, outputs):
     """outputs (k,) ← intercept + weights · z; returns |z|²."""
-    squares = z.dtype.type(0.0)
-    for f in range(z.shape[1]):
-        squares += z[0, f] * z[0, f]
     for j in range(len(outputs)):
-        total = z.dtype.type(0.0)
-        for f in range(z.shape[1]):
-            total += weights[j, f] * z[0, f]
-        outputs[j] = total + intercept[0, j]
-    return squares
+        outputs[j] = dot_loop(weights, j, z, 0) + intercept[0, j]
+    return dot_loop(z, 0, z, 0)
 
 
 @inlined

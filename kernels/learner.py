@@ -40,8 +40,9 @@ from kernels.scaling import Moments, Unit
 __all__ = ["Learner", "Rows", "build"]
 
 _TILE_ROWS = 256
-"""Rows are predicted in tiles of this size, the last one padded: matrix products of one shape give a
-row the same bits whatever its neighbours are, and so whatever the chunks are."""
+"""Rows are predicted in tiles of this size, the last one padded, and in float64: products of matrices of
+one shape then give a row the same bits wherever it stands. OpenBLAS' float32 kernels don't: there the
+last bit depends on a row's place among the others, and so would on chunks."""
 
 
 @lru_cache(maxsize=64)
@@ -182,15 +183,19 @@ class Learner:
     def predict(self, state: State, x: Array) -> Array:
         """Outputs (n, k) of raw rows x (n, f), in the label's units for regressions; learns nothing.
 
-        A row's outputs don't depend on its neighbours, to the last bit.
+        A row's outputs don't depend on its neighbours, to the last bit. They are reckoned in float64
+        whatever the job's dtype is.
         """
         features, target = self._moments(state)
         base, unit = scaling.scoring_unit(target)
-        parameters = self._parameters(state)
+        parameters = {
+            name: array.astype(np.float64, copy=False)
+            for name, array in self._parameters(state).items()
+        }
         outputs = np.empty((len(x), self.outputs))
         for start in range(0, len(x), _TILE_ROWS):
             part = x[start : start + _TILE_ROWS]
-            tile = np.zeros((_TILE_ROWS, self.spec.features), self.spec.dtype)
+            tile = np.zeros((_TILE_ROWS, self.spec.features))
             self._scale(features, part, tile[: len(part)])
             found, _ = self.kernel.forward(parameters, tile)
             outputs[start : start + len(part)] = found[: len(part)]

@@ -1,9 +1,9 @@
 """The loops that every learner runs, compiled by numba: taking rows in, scaling, optimizer steps.
 
 Rules: every loop works in place on arrays it is given; branches on codes stand outside the loops
-over features, so that these become vector instructions. Sums may be reordered and fused
-(`reassoc`, `contract`: settled when compiling, the same on every run), but NaN and infinity keep
-their meaning. The formulas are those of `optimizers`, compiled. Names in `..._rows` and `step` at
+over features, so that these become vector instructions. No fast mathematics: with it a sum's order
+depends on whether the compiler's vector loop may run, and that, on where arrays happen to lie in
+memory. Without it every operation is IEEE's, in the order written. The formulas are those of `optimizers`, compiled. Names in `..._rows` and `step` at
 the end are what Python calls; the others are parts of these and of the pass in `compiled`. Arrays
 are passed whole, with an index: a slice inside a loop costs more than the work on thirty features.
 """
@@ -25,7 +25,6 @@ from kernels.contract import Array
 from kernels.optimizers import Constants
 
 FLAGS: dict[str, Any] = {
-    "fastmath": {"reassoc", "contract"},
     "error_model": "numpy",
     "nogil": True,
 }
@@ -37,6 +36,27 @@ SGD, ADAGRAD, ADAM = range(3)
 _sgd = inlined(optimizers.sgd_direction)
 _adagrad = inlined(optimizers.adagrad_direction)
 _adam = inlined(optimizers.adam_direction)
+
+
+@inlined
+def dot_loop(a, i, b, j):
+    """a[i] · b[j], in eight interleaved sums and a rest: an order that fills vector registers."""
+    zero = a.dtype.type(0.0)
+    s0, s1, s2, s3, s4, s5, s6, s7 = zero, zero, zero, zero, zero, zero, zero, zero
+    whole = a.shape[1] // 8 * 8
+    for f in range(0, whole, 8):
+        s0 += a[i, f] * b[j, f]
+        s1 += a[i, f + 1] * b[j, f + 1]
+        s2 += a[i, f + 2] * b[j, f + 2]
+        s3 += a[i, f + 3] * b[j, f + 3]
+        s4 += a[i, f + 4] * b[j, f + 4]
+        s5 += a[i, f + 5] * b[j, f + 5]
+        s6 += a[i, f + 6] * b[j, f + 6]
+        s7 += a[i, f + 7] * b[j, f + 7]
+    total = ((s0 + s4) + (s2 + s6)) + ((s1 + s5) + (s3 + s7))
+    for f in range(whole, a.shape[1]):
+        total += a[i, f] * b[j, f]
+    return total
 
 
 @inlined

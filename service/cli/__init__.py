@@ -1,6 +1,6 @@
 """The command line: one module a command, and one place where errors become exit statuses.
 
-    0  done        1  it failed        2  the command line or the configuration is wrong
+0  done        1  it failed        2  the command line or the configuration is wrong
 """
 
 from __future__ import annotations

@@ -1,15 +1,27 @@
-"""Starts the engine below a root: its folders, its lock, its loop."""
+"""Starts the engine below a root: its folders, its lock, its journal, its loop."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import uvloop
 
+from service.core.errors import ConfigurationError
 from service.core.layout import Layout
 from service.core.settings import Settings
-from service.daemon import Daemon, Errand
+from service.core.terms import incompatible
+from service.daemon import Daemon
+from service.lines.life import Errand
+from service.lines.opening import keep
+from service.runtime.service_log import ServiceLog
+from service.storage.journal import Journal
+from service.storage.recovery import recover
 from service.storage.root import RootLock, prepare_root
+
+Companion = Callable[[Daemon], Coroutine[Any, Any, None]]
 
 
 def serve(
@@ -18,28 +30,55 @@ def serve(
     *,
     reread: Callable[[], Settings] | None = None,
     quiet: bool = False,
-    beside: Callable[[Daemon], Awaitable[None]] | None = None,
+    beside: Companion | None = None,
 ) -> int:
-    """Runs a daemon to its end and returns its exit status; `beside` runs beside it, and is cancelled after it."""
+    """Runs a daemon to its end and returns its exit status; `beside` runs beside it until then."""
     layout = Layout(settings.service.root.absolute())
     prepare_root(layout, [job.name for job in settings.jobs])
     with RootLock(layout.state):
-        daemon = Daemon(settings, layout, errand, reread=reread, quiet=quiet)
-        return uvloop.run(_both(daemon, beside))
+        journal = Journal(layout.journal)
+        try:
+            return uvloop.run(_serve(settings, layout, journal, errand, reread, quiet, beside))
+        finally:
+            journal.close()
 
 
-async def _both(daemon: Daemon, beside: Callable[[Daemon], Awaitable[None]] | None) -> int:
-    import asyncio
-
+async def _serve(
+    settings: Settings,
+    layout: Layout,
+    journal: Journal,
+    errand: Errand,
+    reread: Callable[[], Settings] | None,
+    quiet: bool,
+    beside: Companion | None,
+) -> int:
+    logs = settings.logs
+    log = ServiceLog(
+        layout.service_log,
+        rotate_bytes=logs.rotate_bytes,
+        keep=logs.keep,
+        people=None if quiet else sys.stderr,
+    )
+    refuse_incompatible(settings, journal)
+    for action in recover(layout, journal, keep=keep(settings)).actions:
+        log.write("recovered", job=action.job, what=action.what, subject=action.subject)
+    daemon = Daemon(settings, layout, journal, errand, log, reread=reread)
     if beside is None:
         return await daemon.run()
-    async with asyncio.TaskGroup() as group:
-        companion = group.create_task(_await(beside(daemon)))
-        try:
-            return await daemon.run()
-        finally:
-            companion.cancel()
+    companion = asyncio.create_task(beside(daemon))
+    try:
+        return await daemon.run()
+    finally:
+        companion.cancel()
+        await asyncio.wait([companion])
 
 
-async def _await(awaitable: Awaitable[None]) -> None:
-    await awaitable
+def refuse_incompatible(settings: Settings, journal: Journal) -> None:
+    """A job that has a model can't be made to mean something else: ConfigurationError, with the remedy."""
+    for job in settings.jobs:
+        commit = journal.commit(job.name, "public")
+        if commit is not None:
+            digest = journal.file(job.name, commit.admission).settings
+            why = incompatible(journal.settings_body(digest), job)
+            if why:
+                raise ConfigurationError(why)

@@ -82,7 +82,7 @@ def _predict(pool: Pool, arena: Arena, current: Path, file: Path, out: BinaryIO)
                 ).result()
                 if done.first_bad:
                     raise formats.refusal(source, done.first_bad[0], rows + done.first_bad[0].row)
-                out.write(view(text)[: done.bytes])
+                out.write(view(text)[: done.bytes].data)
                 arena.release(text)
                 rows += done.rows_seen
                 progress.update(bar, completed=chunk.stop)

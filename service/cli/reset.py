@@ -11,6 +11,7 @@ from service.core.errors import ConfigurationError, HeadraceError
 from service.core.layout import Layout, shown
 from service.runtime.control import ask
 from service.storage import units
+from service.storage.completion import Keep
 from service.storage.journal import Journal
 from service.storage.recovery import recover
 from service.storage.root import RootLock
@@ -41,7 +42,7 @@ def _reset_alone(layout: Layout, job: str) -> None:
             if job not in journal.jobs():
                 names = ", ".join(journal.jobs()) or "none yet"
                 raise ConfigurationError(f"--job: must be one of {names}, got {shown(job)!r}")
-            recover(layout, journal, keep=units.KEEP_ALL)
+            recover(layout, journal, keep=Keep(rotate_bytes=0, segments=0, models=2**62))
             units.perform(journal, units.reset(layout, job))
         finally:
             journal.close()

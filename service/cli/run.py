@@ -9,7 +9,7 @@ import click
 from service.cli.configuration import load
 from service.cli.engine import serve
 from service.cli.options import config_option, root_override
-from service.daemon import Errand
+from service.lines.life import Errand
 
 
 @click.command("run")

@@ -9,9 +9,11 @@ import click
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from kernels.contract import Array
 from service.cli.options import job_option, root_option
+from service.cli.terminal import say, terminal
 from service.core.errors import ConfigurationError
 from service.core.layout import Layout, shown
 from service.subtasks.predict import Model, newest
@@ -27,15 +29,16 @@ def command(root: Path, job: str) -> int:
         raise ConfigurationError(
             f"--job: the job must have a model, got {shown(job)!r} without {shown(current)}"
         )
-    model, console = newest(str(current.resolve())), Console()
-    for key, value in _facts(model):
-        console.print(f"{key:12} {value}", markup=False, highlight=False, soft_wrap=True)
-    coefficients = model.learner.coefficients(model.state)
-    if coefficients is None:
-        console.print(_layers(model))
-    else:
-        console.print(_weights(model, *coefficients))
+    show(newest(str(current.resolve())), terminal())
     return 0
+
+
+def show(model: Model, console: Console) -> None:
+    """Prints what a model is and, if it is linear, its weights; else the sizes of its parameters."""
+    for key, value in _facts(model):
+        say(console, f"{key:12} {value}")
+    coefficients = model.learner.coefficients(model.state)
+    console.print(_layers(model) if coefficients is None else _weights(model, *coefficients))
 
 
 def _facts(model: Model) -> list[tuple[str, Any]]:
@@ -53,7 +56,7 @@ def _facts(model: Model) -> list[tuple[str, Any]]:
 
 
 def _weights(model: Model, intercept: Array, weights: Array) -> Table:
-    """A row a feature, the largest weight by its effect on a standardised feature first."""
+    """A row a feature, the largest weight first."""
     table = Table(box=None, pad_edge=False)
     table.add_column("feature")
     outputs = ["weight"] if len(weights) == 1 else [str(c) for c in model.classes or ()]
@@ -62,7 +65,7 @@ def _weights(model: Model, intercept: Array, weights: Array) -> Table:
     table.add_row("(intercept)", *(f"{value:.6g}" for value in intercept))
     for index in np.argsort(-np.abs(weights).max(axis=0), kind="stable"):
         name = shown(model.header["features"][index])
-        table.add_row(name, *(f"{value:.6g}" for value in weights[:, index]))
+        table.add_row(Text(name), *(f"{value:.6g}" for value in weights[:, index]))
     return table
 
 
@@ -73,5 +76,5 @@ def _layers(model: Model) -> Table:
     for name, array in model.state.items():
         if name.startswith("parameters/"):
             norm = f"{np.linalg.norm(array):.6g}"
-            table.add_row(name.removeprefix("parameters/"), str(array.shape), str(array.dtype), norm)
+            table.add_row(Text(name.removeprefix("parameters/")), str(array.shape), str(array.dtype), norm)
     return table

@@ -5,14 +5,17 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from service.cli.options import root_option
+from service.cli.terminal import say, terminal
 from service.core.errors import HeadraceError
 from service.core.layout import Layout, shown
 
@@ -27,7 +30,7 @@ def command(root: Path, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(status, indent=2))
     else:
-        show(status, Console())
+        show(status, terminal())
     return 0
 
 
@@ -70,38 +73,46 @@ def _count(folder: Path) -> int:
 
 
 def show(status: dict[str, Any], console: Console) -> None:
-    """A table of the jobs, below one line on the daemon."""
+    """A table of the jobs, below one line on the daemon and above what they are at."""
     pause = status["loop_longest_pause_seconds"] * 1000
     head = f"{status['root']}: {status['state']}, pid {status['pid']}, {len(status['workers'])} workers"
-    console.print(f"{head}, longest pause of the loop {pause:.1f} ms", markup=False, highlight=False)
+    say(console, f"{head}, longest pause of the loop {pause:.1f} ms")
     console.print(table(status))
-    for name, job in status["jobs"].items():
-        if job["reason"]:
-            console.print(f"{name}: {job['reason']}", markup=False, highlight=False)
+    for line in at_work(status):
+        say(console, line)
 
 
 def table(status: dict[str, Any]) -> Table:
     """One row a job."""
     found = Table(box=None, pad_edge=False)
-    for heading in ("job", "state", "waiting", "done", "failed", "file", "rows", "loss", "version", "model"):
-        right = heading in ("waiting", "done", "failed", "rows", "loss", "version")
-        found.add_column(heading, justify="right" if right else "left", no_wrap=True)
+    for heading in ("job", "state", "waiting", "done", "failed", "loss", "version", "model"):
+        right = heading in ("waiting", "done", "failed", "loss", "version")
+        found.add_column(heading, justify="right" if right else "left", overflow="fold")
     for name, job in status["jobs"].items():
-        found.add_row(name, *_cells(job))
+        found.add_row(Text(name), *_cells(job))
     return found
 
 
+def at_work(status: dict[str, Any]) -> Iterator[str]:
+    """A line for each job that has a file in progress, or a reason to tell."""
+    for name, job in status["jobs"].items():
+        file = job["file"]
+        if file is not None:
+            loss = "" if file["loss"] is None else f", loss {file['loss']:.5g}"
+            epoch = "" if file["epoch"] == 1 else f" (epoch {file['epoch']})"
+            yield f"{name}: {file['name']}{epoch}, {file['share']:.0%}, {file['rows']:,} rows{loss}"
+        if job["reason"]:
+            yield f"{name}: {job['reason']}"
+
+
 def _cells(job: dict[str, Any]) -> list[str]:
-    file, model = job["file"] or {}, job["model"] or {}
-    progress = f"{file['name']} {file['share']:.0%}" if file else ""
-    loss = file.get("loss") if file.get("loss") is not None else model.get("loss")
+    model = job["model"] or {}
+    loss = model.get("loss")
     return [
         job["state"],
         str(job["waiting"]),
         str(job["done"]),
         str(job["failed"]),
-        progress,
-        f"{file['rows']:,}" if file else "",
         "" if loss is None else f"{loss:.5g}",
         str(model.get("version", "")),
         str(model.get("sha256", ""))[:12],

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from service.cli.configuration import load
 from service.cli.engine import serve
@@ -18,7 +25,8 @@ from service.core.errors import ConfigurationError
 from service.core.job_settings import Job
 from service.core.layout import shown
 from service.core.settings import Settings
-from service.daemon import Daemon, Errand
+from service.daemon import Daemon
+from service.lines.life import Errand
 from service.storage.tables import Entry
 
 REFRESH_SECONDS = 0.1

@@ -17,6 +17,7 @@ as text ("0", "1", ...).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -233,3 +234,6 @@ class Table:
     x: Floats | None = None
     """(height, features), C-order: the features, where a reader has them as a matrix; then they
     aren't in the frame."""
+    texts: Callable[[], Table] | None = None
+    """Reads the same rows as text, where the reader has parsed numbers: notes say how a bad value
+    is spelled."""

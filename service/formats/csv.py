@@ -16,6 +16,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import BinaryIO
 
 import numpy as np
@@ -25,7 +26,14 @@ import polars as pl
 from service.core.errors import FileRefused
 from service.formats import quoting
 from service.formats.contract import MOST_NOTES, BadRow, Chunk, Fields, Source, Table, Wanted
-from service.formats.text import check_bytes, check_text, near, read_range, rest_is_blank, skip_blank
+from service.formats.text import (
+    check_bytes,
+    check_text,
+    near,
+    read_range,
+    rest_is_blank,
+    skip_blank,
+)
 from service.formats.wording import listed, shown
 
 QUOTES_RULE = "quotes enclose whole fields, and close"
@@ -120,16 +128,16 @@ def table(source: Source, chunk: Chunk, wanted: Wanted) -> Table:
     frame = _fast(source, data, marks, wanted)
     if frame is None:
         return _exact(source, data, wanted)
-    return Table(frame, np.arange(frame.height, dtype=np.int64), frame.height)
+    rows = np.arange(frame.height, dtype=np.int64)
+    return Table(frame, rows, frame.height, texts=partial(_exact, source, data, wanted))
 
 
 def _marks(source: Source, data: bytes, start: int) -> quoting.Marks:
     """Counts what separates the fields. Raises FileRefused for quotes in odd places."""
-    bytes_ = np.frombuffer(data, np.uint8)
     delimiter = ord(source.delimiter)
-    marks = quoting.count(bytes_, delimiter)
+    marks = quoting.count(data, delimiter)
     if marks is None:
-        place = quoting.first_odd(bytes_, delimiter)
+        place = quoting.first_odd(data, delimiter)
         remedy = 'quote the whole field, and write a quote within it twice ("")'
         raise _refused(source, QUOTES_RULE, near(data, place), remedy, f"byte {start + place}")
     return marks
@@ -154,9 +162,7 @@ def _fast(source: Source, data: bytes, marks: quoting.Marks, wanted: Wanted) -> 
     frame = _read(source, data, schema)
     if frame is None or frame.height != rows:
         return None
-    frame = frame.select(columns)
-    finite = frame.select(pl.col(pl.Float64).is_finite().all())
-    return frame if not finite.width or all(finite.row(0)) else None  # the exact way knows how infinity was spelled
+    return frame if columns == source.columns else frame.select(columns)
 
 
 def _read(
@@ -198,7 +204,7 @@ def _exact(source: Source, data: bytes, wanted: Wanted) -> Table:
 
 def _texts(source: Source, data: bytes, rows: int) -> pl.DataFrame:
     """All columns of whole rows as text. Raises FileRefused if polars sees other rows."""
-    schema = {c: pl.String for c in source.columns}
+    schema = dict.fromkeys(source.columns, pl.String)
     if not rows:
         return pl.DataFrame(schema=schema)
     frame = _read(source, data, schema)

@@ -184,7 +184,7 @@ def _exact(data: bytes, wanted: Wanted) -> Table:
         rows.append(row)
         for column, value in zip(wanted.columns, values, strict=True):
             cells[column].append(value)
-    frame = pl.DataFrame(cells, schema={column: pl.String for column in wanted.columns})
+    frame = pl.DataFrame(cells, schema=dict.fromkeys(wanted.columns, pl.String))
     return Table(frame, np.array(rows, np.int64), len(lines), tuple(bad))
 
 

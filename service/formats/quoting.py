@@ -46,50 +46,79 @@ def inside(data: Bytes) -> Mask:
     return np.bitwise_xor.accumulate((data == QUOTE).view(np.uint8)).view(np.bool_)
 
 
-def count(data: Bytes, delimiter: int) -> Marks | None:
-    """The marks of a chunk; None if a quote stands where none may, or the last one doesn't
-    close."""
+def count(data: bytes, delimiter: int) -> Marks | None:
+    """The marks of a chunk; None if a quote stands where none may, or the last one doesn't close."""
+    bytes_ = np.frombuffer(data, np.uint8)
+    if b'"' not in data:
+        return Marks(_count(bytes_, NEWLINE), _count(bytes_, delimiter))
     breaks = delimiters = 0
     quoted = False
-    for start in range(0, data.size, BLOCK_BYTES):
-        block = data[start : start + BLOCK_BYTES]
-        is_break, is_delimiter, is_quote = block == NEWLINE, block == delimiter, block == QUOTE
-        if quoted or is_quote.any():
-            around = data[max(start - 1, 0) : start + BLOCK_BYTES + 1]
-            within = np.bitwise_xor.accumulate(is_quote.view(np.uint8)).view(np.bool_) ^ quoted
-            if _odd(around, within, is_quote, delimiter, first=start == 0):
-                return None
-            is_break &= ~within
-            is_delimiter &= ~within
-            quoted = bool(within[-1])
-        breaks += int(np.count_nonzero(is_break))
-        delimiters += int(np.count_nonzero(is_delimiter))
+    for start in range(0, bytes_.size, BLOCK_BYTES):
+        marks = _block(bytes_, start, delimiter, quoted)
+        if marks is None:
+            return None
+        breaks, delimiters, quoted = breaks + marks[0], delimiters + marks[1], marks[2]
     return None if quoted else Marks(breaks, delimiters)
 
 
-def _odd(around: Bytes, within: Mask, is_quote: Mask, delimiter: int, *, first: bool) -> bool:
-    """Whether a quote of a block opens behind, or closes before, anything but a mark; `around` is
-    the block with the byte before it, unless it is the first, and the byte after it, if any."""
-    mark = (around == delimiter) | (around == NEWLINE) | (around == QUOTE)
-    size = within.size
-    before = np.concatenate(([True], mark[: size - 1])) if first else mark[:size]
-    mark |= around == RETURN
-    after = mark[(0 if first else 1) + 1 :]
-    if after.size < size:  # the end of the chunk is the end of a row
-        after = np.concatenate((after, [True]))
-    return bool((is_quote & np.where(within, ~before, ~after)).any())
+def _count(data: Bytes, mark: int) -> int:
+    """Four times as fast as bytes.count, which stops at every hit."""
+    blocks = (data[start : start + BLOCK_BYTES] for start in range(0, data.size, BLOCK_BYTES))
+    return sum(int(np.count_nonzero(block == mark)) for block in blocks)
 
 
-def first_odd(data: Bytes, delimiter: int) -> int:
+def _block(data: Bytes, start: int, delimiter: int, quoted: bool) -> tuple[int, int, bool] | None:
+    """Breaks, delimiters, and whether the block ends within quotes, if it begins as `quoted`
+    says."""
+    block = data[start : start + BLOCK_BYTES]
+    is_break, is_delimiter = block == NEWLINE, block == delimiter
+    places = np.flatnonzero(block == QUOTE)
+    runs = np.diff(places, prepend=0, append=block.size)
+    within = np.repeat((np.arange(runs.size) % 2).astype(np.bool_) ^ quoted, runs)
+    opening = within[places]
+    before, after = _beside(data, start + places)
+    right = np.where(opening, MARKS[delimiter][before], ENDS[delimiter][after])
+    if not right.all():
+        return None
+    outside = ~within
+    is_break &= outside
+    is_delimiter &= outside
+    ends_quoted = bool(within[-1])
+    return int(np.count_nonzero(is_break)), int(np.count_nonzero(is_delimiter)), ends_quoted
+
+
+def _beside(data: Bytes, places: Places) -> tuple[Bytes, Bytes]:
+    """The bytes before and after the places; a chunk begins and ends as if with a line break."""
+    before = data[places - 1]
+    after = data[np.minimum(places + 1, data.size - 1)]
+    if places.size and places[0] == 0:
+        before[0] = NEWLINE
+    if places.size and places[-1] == data.size - 1:
+        after[-1] = NEWLINE
+    return before, after
+
+
+def _allowed(*marks: int) -> Mask:
+    table = np.zeros(256, np.bool_)
+    table[list(marks)] = True
+    return table
+
+
+DELIMITERS = b",;\t"
+MARKS = {d: _allowed(d, NEWLINE, QUOTE) for d in DELIMITERS}
+"""What may stand before an opening quote, as a table of all bytes."""
+ENDS = {d: _allowed(d, NEWLINE, QUOTE, RETURN) for d in DELIMITERS}
+"""What may stand behind a closing quote."""
+
+
+def first_odd(data: bytes, delimiter: int) -> int:
     """The place of the first quote that stands where none may; of the last quote if all are right
     but don't pair."""
-    places = np.flatnonzero(data == QUOTE)
-    opening = inside(data)[places]
-    padded = np.concatenate(([NEWLINE], data, [NEWLINE]))
-    before, after = padded[places], padded[places + 2]
-    starts = (before == delimiter) | (before == NEWLINE) | (before == QUOTE)
-    ends = (after == delimiter) | (after == NEWLINE) | (after == QUOTE) | (after == RETURN)
-    wrong = np.flatnonzero(np.where(opening, ~starts, ~ends))
+    bytes_ = np.frombuffer(data, np.uint8)
+    places = np.flatnonzero(bytes_ == QUOTE)
+    before, after = _beside(bytes_, places)
+    right = np.where(inside(bytes_)[places], MARKS[delimiter][before], ENDS[delimiter][after])
+    wrong = np.flatnonzero(~right)
     return int(places[wrong[0] if wrong.size else -1])
 
 

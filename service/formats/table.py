@@ -76,6 +76,8 @@ def block(table: Table, fields: Fields, features: Sequence[str], rules: RowRules
     x = _features(table, features, faults)
     y, without = _label(frame, fields, faults)
     w = None if fields.weight is None else _weight(frame[str(fields.weight)], faults)
+    if table.texts and faults.bad.any():
+        return block(table.texts(), fields, features, rules)
     unlabelled = without & ~faults.bad if fields.unlabelled == "skip" else np.zeros_like(without)
     left_out = faults.bad | unlabelled
     row = table.row
@@ -185,8 +187,9 @@ def _numbers(column: pl.Series) -> tuple[Floats, Mask, Mask]:
     """Values (NaN where there is none), where nothing stands, and where something stands that is
     no number."""
     if column.dtype == pl.Float64:
-        missing = column.is_null().to_numpy()
-        return column.to_numpy(writable=True), missing, np.zeros_like(missing)
+        nothing = np.zeros(column.len(), np.bool_)
+        missing = column.is_null().to_numpy() if column.null_count() else nothing
+        return column.to_numpy(writable=True), missing, nothing
     texts = column.str.strip_chars(BLANK)
     missing = (texts.is_null() | (texts == "").fill_null(True)).to_numpy()
     numbers = texts.cast(pl.Float64, strict=False)

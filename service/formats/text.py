@@ -56,19 +56,12 @@ def check_text(source: Source, data: bytes, start: int) -> str:
 
 
 def check_bytes(source: Source, data: bytes, start: int) -> None:
-    """Refuses bytes that are no text."""
+    """Refuses bytes that are no text, for the first fault in them."""
     nul = data.find(b"\0")
-    if nul >= 0:
-        raise FileRefused(
-            "text holds no NUL bytes",
-            place=f"{source.name}: byte {start + nul}",
-            value=shown(near(data, nul)),
-            remedy="save the file as UTF-8 text",
-        )
-    if data.isascii():
-        return
+    text = data if nul < 0 else data[:nul]
     try:
-        data.decode()
+        if not text.isascii():
+            text.decode()
     except UnicodeDecodeError as fault:
         raise FileRefused(
             "text is valid UTF-8",
@@ -76,6 +69,13 @@ def check_bytes(source: Source, data: bytes, start: int) -> None:
             value=shown(data[fault.start : fault.end]),
             remedy="save the file as UTF-8",
         ) from fault
+    if nul >= 0:
+        raise FileRefused(
+            "text holds no NUL bytes",
+            place=f"{source.name}: byte {start + nul}",
+            value=shown(near(data, nul)),
+            remedy="save the file as UTF-8 text",
+        )
 
 
 def near(data: bytes, place: int) -> bytes:

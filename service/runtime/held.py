@@ -91,7 +91,9 @@ class Slots:
             self._arena.release(self._free.pop())
 
     def __repr__(self) -> str:
-        return f"<Slots {dict(+self._held)} held, {len(self._waiting)} waiting, {self._shared} shared>"
+        return (
+            f"<Slots {dict(+self._held)} held, {len(self._waiting)} waiting, {self._shared} shared>"
+        )
 
     async def _turn(self, job: str) -> bool:
         if not self._waiting and self._may(job) is not None:

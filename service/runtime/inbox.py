@@ -132,7 +132,9 @@ class Inbox:
         if not self._sightings:
             return None
         oldest = min(sighting.since for sighting in self._sightings.values())
-        return min(max(oldest + self._settle_seconds - time.monotonic(), 0.05), self._settle_seconds)
+        return min(
+            max(oldest + self._settle_seconds - time.monotonic(), 0.05), self._settle_seconds
+        )
 
 
 def _shape(found: Found) -> tuple[int, int, int]:
@@ -147,7 +149,9 @@ def _held_open(folder: int, name: bytes) -> bool:
     open the file in that instant, is ignored by the daemon.
     """
     try:
-        file = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        file = os.open(
+            name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder
+        )
     except OSError:
         return False  # unreadable, or gone: taking it will say so
     try:

@@ -6,8 +6,10 @@ while nothing waits to be done, or something has been done since it was last fed
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
+from collections.abc import Callable
 
 
 class Notifier:
@@ -43,3 +45,14 @@ def watchdog_seconds() -> float | None:
     if not microseconds.isdigit() or (pid and pid != str(os.getpid())):
         return None
     return int(microseconds) / 2_000_000
+
+
+async def keep_fed(notifier: Notifier, progress: Callable[[], tuple[int, bool]]) -> None:
+    """Feeds the watchdog until it is cancelled; returns at once where there is none.
+
+    `progress` gives how much has been done so far, and whether there is nothing to do.
+    """
+    seconds = watchdog_seconds()
+    while seconds is not None:
+        notifier.feed(*progress())
+        await asyncio.sleep(seconds)

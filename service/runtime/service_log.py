@@ -50,7 +50,10 @@ class ServiceLog:
         while not (self._closing and not self._waiting):
             await self._something.wait()
             self._something.clear()
-            lines = "".join(json.dumps(self._waiting.popleft(), default=str) + "\n" for _ in range(len(self._waiting)))
+            lines = "".join(
+                json.dumps(self._waiting.popleft(), default=str) + "\n"
+                for _ in range(len(self._waiting))
+            )
             try:
                 await self._append(lines.encode())
             except OSError:
@@ -79,7 +82,9 @@ class ServiceLog:
 
     def _tell(self, event: str, facts: dict[str, Any]) -> None:
         told = " ".join(
-            f"{key}={_short(value)}" for key, value in facts.items() if value is not None and key != "trace"
+            f"{key}={_short(value)}"
+            for key, value in facts.items()
+            if value is not None and key != "trace"
         )
         print(f"{time.strftime('%H:%M:%S')} {event}: {told}".rstrip(": "), file=self._people)
 

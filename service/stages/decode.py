@@ -14,9 +14,10 @@ import asyncio
 import hashlib
 import os
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
+from typing import Any, TypeVar, cast
 
 from service import formats
 from service.core import classes
@@ -29,6 +30,8 @@ from service.stages.line import Line, Stopped
 from service.stages.messages import Block, Broken, Cause, Complete, Decoded, Opened, Sample, Schema
 from service.subtasks import blocks
 from service.subtasks.blocks import StoredBlock
+
+R = TypeVar("R")
 
 AHEAD = 8
 """Chunks of one file that may be under way at a time; the slots bound them all."""
@@ -85,7 +88,12 @@ class _File:
         self._must_be_small()
         fields = self._fields(self.line.schema)
         source = await self.run(
-            formats.prepare, str(sample.path), os.fsdecode(row.name), str(self.scratch), fields, self.line.machinery.limits
+            formats.prepare,
+            str(sample.path),
+            os.fsdecode(row.name),
+            str(self.scratch),
+            fields,
+            self.line.machinery.limits,
         )
         if await self._is_duplicate(source):
             return
@@ -121,7 +129,9 @@ class _File:
             classes=None if numbers else schema.classes if schema else classes.known(job),
         )
 
-    async def run(self, function, *args, urgency=Urgency.NOW):  # type: ignore[no-untyped-def]
+    async def run(
+        self, function: Callable[..., R], *args: Any, urgency: Urgency = Urgency.NOW
+    ) -> R:
         return await self.dispatcher.run(function, *args, job=self.line.job, urgency=urgency)
 
     # --- identity --------------------------------------------------------------------------------
@@ -131,7 +141,9 @@ class _File:
         row, line = self.sample.row, self.line
         if row.path is not None:
             return False  # named on the command line: asked for
-        same = await (self._same_name() if line.conduct.identity == "name" else self._same_content(source))
+        same = await (
+            self._same_name() if line.conduct.identity == "name" else self._same_content(source)
+        )
         if same is None:
             return False
         sha256 = row.sha256 or line.undecided.digests.get(row.admission)
@@ -158,7 +170,9 @@ class _File:
         )
         if twin is None:
             return None
-        sha256 = source.sha256 or await asyncio.to_thread(_digest, self.sample.path)
+        sha256 = source.sha256
+        if sha256 is None:
+            sha256 = await asyncio.to_thread(_digest, self.sample.path)
         line.undecided.known(row.admission, sha256)
         while line.undecided.same_before(row.admission, sha256):
             await line.news()
@@ -213,6 +227,7 @@ class _File:
                 held.drop()
                 self.line.machinery.slots.decoded(self.line.job)
         await tally.finish()
+        assert survey.sha256 is not None  # known once the survey has come to its end
         return Complete(survey.sha256, tally.rejected, tally.unlabelled)
 
     async def _cut(
@@ -311,9 +326,14 @@ def _must_be_plain(path: Path, taken: bool) -> None:
     seen = path.lstat() if taken else path.stat()
     kinds = {stat.S_ISLNK: "a link", stat.S_ISFIFO: "a FIFO", stat.S_ISDIR: "a directory"}
     if not stat.S_ISREG(seen.st_mode):
-        kind = next((name for test, name in kinds.items() if test(seen.st_mode)), "a device or socket")
+        kind = next(
+            (name for test, name in kinds.items() if test(seen.st_mode)), "a device or socket"
+        )
         raise FileRefused(
-            "a sample file is a plain file", place="the file itself", value=kind, remedy="copy the content"
+            "a sample file is a plain file",
+            place="the file itself",
+            value=kind,
+            remedy="copy the content",
         )
     if taken and seen.st_nlink > 1:
         raise FileRefused(

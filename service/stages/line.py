@@ -12,9 +12,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from service.core.ledger import Undecided
 from service.core.errors import Refusal
 from service.core.layout import Layout
+from service.core.ledger import Undecided
 from service.core.status import JobStatus
 from service.formats.contract import Limits
 from service.runtime.arena import Arena
@@ -22,13 +22,16 @@ from service.runtime.dispatch import Dispatcher
 from service.runtime.held import Held, Slots, reserve
 from service.runtime.service_log import ServiceLog
 from service.stages.messages import Schema
+from service.storage.completion import Keep
 from service.storage.journal import Journal
 from service.storage.tables import Commit, FileRow
-from service.storage.units import Keep
 from service.storage.writer import Unit, Writer
 from service.subtasks.learn import Shape, shape
 
 R = TypeVar("R")
+
+DISK_FULL_SECONDS = 1.0
+"""How long to wait before a full disk is tried again."""
 
 
 class Stopped(Exception):
@@ -89,7 +92,10 @@ class Line:
     refused: Callable[[Refusal], None]  # told of each refusal
     undecided: Undecided = field(default_factory=Undecided)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    drained: asyncio.Event = field(default_factory=asyncio.Event)  # record has recorded all there is
+    drained: asyncio.Event = field(
+        default_factory=asyncio.Event
+    )  # record has recorded all there is
+    wakers: list[Callable[[], None]] = field(default_factory=list)  # called when it stops
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _shapes: dict[str, Shape] = field(default_factory=dict)
 
@@ -97,6 +103,8 @@ class Line:
         """Asks the stages to leave at the end of the round."""
         self.stopping.set()
         self._news.set()
+        for wake in self.wakers:
+            wake()
 
     def close(self) -> None:
         """Lets go of the model that the line began with."""
@@ -117,7 +125,7 @@ class Line:
         if self.stopping.is_set():
             raise Stopped
 
-    async def settle(self, unit: Unit[Any, R]) -> R:
+    async def settle(self, unit: Unit[Any, Any, R]) -> R:
         """Has the journal's thread carry out a unit."""
         return await asyncio.wrap_future(self.machinery.writer.submit(unit))
 

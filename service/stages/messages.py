@@ -120,7 +120,7 @@ class Begun:
     shape: Shape
     schema: Schema
     before: Held
-    scores: Held
+    scores: Held | None
     resumption: Resumption | None
 
 

@@ -10,11 +10,8 @@ All rows of a file are predicted by one model, the newest when the file was begu
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 
 import aiofiles
 
@@ -24,36 +21,32 @@ from service.core.layout import shown
 from service.formats.contract import RowRules, Source
 from service.runtime.arena import view
 from service.runtime.dispatch import Urgency
-from service.runtime.inbox import Found, Inbox
-from service.runtime.watch import Hints
+from service.runtime.inbox import Found
 from service.stages.line import Line
+from service.stages.watched import Watched
 from service.storage import completion, disk, moves
 from service.subtasks import predict as predicting
 
 TRY_AGAIN_SECONDS = 1.0
 
 
-async def predict(
-    line: Line, inbox: Inbox, hints: Hints, *, rescan_seconds: float, once: bool, delete: bool
-) -> None:
-    """Predicts files until the line stops; with `once` until there is nothing left to predict."""
-    again: float | None = 0.0
+async def predict(line: Line, watched: Watched, *, delete: bool) -> None:
+    """Predicts files until the line stops, or there is nothing left to wait for."""
+    current = line.machinery.layout.current(line.job)
     while not line.stopping.is_set():
-        names, _ = hints.heard()
-        look = await asyncio.to_thread(inbox.look, names, True)
-        current = line.machinery.layout.current(line.job)
-        has_model = await asyncio.to_thread(current.exists)
-        for found in look.ready if has_model else ():
+        look = await watched.look()
+        if look.ready and not await asyncio.to_thread(current.exists):
+            if watched.once:
+                return  # no model came: the files wait for one
+            await watched.wait(look, TRY_AGAIN_SECONDS)
+            continue
+        for found in look.ready:
             if not line.stopping.is_set():
                 await _File(line, found, delete).predict()
-        if look.ready and has_model:
-            continue
-        if once and look.again_seconds is None:
+        if watched.is_done(look):
             return
-        again = TRY_AGAIN_SECONDS if look.ready else look.again_seconds
-        with suppress(TimeoutError):
-            async with asyncio.timeout(rescan_seconds if again is None else again):
-                await hints.wait()
+        if not look.ready:
+            await watched.wait(look)
 
 
 class _File:
@@ -73,14 +66,20 @@ class _File:
             await self._predict()
         except FileRefused as refused:
             await asyncio.to_thread(self._refuse, refused.refusal)
-            self.line.note("prediction refused", file=shown(self.found.name), **asdict(refused.refusal))
+            self.line.note(
+                "prediction refused", file=shown(self.found.name), **asdict(refused.refusal)
+            )
         except WorkerDied as died:
-            refusal = Refusal("a worker that predicts it lives", "the file", died.reason, "split it")
+            refusal = Refusal(
+                "a worker that predicts it lives", "the file", died.reason, "split it"
+            )
             await asyncio.to_thread(self._refuse, refusal)
         except FileNotFoundError:
             return  # taken back, or the model was pruned meanwhile: the next look decides
         except (DiskFull, StorageDamaged) as error:
-            self.line.note("prediction failed: tried again", file=shown(self.found.name), error=str(error))
+            self.line.note(
+                "prediction failed: tried again", file=shown(self.found.name), error=str(error)
+            )
             await asyncio.sleep(TRY_AGAIN_SECONDS)
         finally:
             for path in (self.scratch, self.result):
@@ -90,7 +89,7 @@ class _File:
         line, run = self.line, self.line.machinery.dispatcher.run
         opened = await asyncio.to_thread(self._open)
         try:
-            model = Path(os.path.realpath(line.machinery.layout.current(line.job)))
+            model = await asyncio.to_thread(line.machinery.layout.current(line.job).resolve)
             need = await run(predicting.needs, str(model), job=line.job)
             source = await run(
                 formats.prepare,
@@ -124,7 +123,9 @@ class _File:
         if not os.path.isfile(f"/proc/self/fd/{opened}"):
             os.close(opened)
             raise FileRefused(
-                "a file to predict is a plain file", place="the file itself", remedy="copy the content"
+                "a file to predict is a plain file",
+                place="the file itself",
+                remedy="copy the content",
             )
         return opened
 
@@ -151,8 +152,10 @@ class _File:
                             urgency=Urgency.NOW,
                         )
                         if done.first_bad:
-                            raise formats.refusal(source, done.first_bad[0], rows + done.first_bad[0].row)
-                        await out.write(memoryview(view(text.region))[: done.bytes])
+                            raise formats.refusal(
+                                source, done.first_bad[0], rows + done.first_bad[0].row
+                            )
+                        await out.write(view(text.region)[: done.bytes].data)
                     finally:
                         text.drop()
                     rows += done.rows_seen
@@ -160,7 +163,8 @@ class _File:
 
     def _publish(self) -> None:
         layout, job = self.line.machinery.layout, self.line.job
-        disk.flush(self.result)
+        with disk.storage_border("flush", self.result), self.result.open("rb") as result:
+            os.fsync(result.fileno())
         inode = self.result.stat().st_ino
         moves.settle(self.result, layout.predictions(job), self.found.name + b".csv", inode=inode)
         if self.delete:
@@ -171,7 +175,5 @@ class _File:
         moves.settle(self.path, inputs, self.found.name, inode=self.found.inode)
 
     def _refuse(self, refusal: Refusal) -> None:
-        note = {"file": shown(self.found.name), "job": self.line.job, **asdict(refusal)}
-        text = (json.dumps(note, indent=2, ensure_ascii=False) + "\n").encode()
-        failed = self.line.machinery.layout.failed(self.line.job)
-        completion.to_failed(failed, self.path, self.found.name, self.found.inode, text)
+        layout, name = self.line.machinery.layout, self.found.name
+        completion.reject(layout, self.line.job, self.path, name, asdict(refusal))

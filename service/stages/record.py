@@ -27,7 +27,7 @@ from service.core.status import FileStatus, ModelStatus
 from service.runtime.arena import arrays, view
 from service.runtime.channel import Receiver
 from service.runtime.held import Held
-from service.stages.line import Line, Stopped
+from service.stages.line import DISK_FULL_SECONDS, Line, Stopped
 from service.stages.messages import (
     Abandoned,
     Begun,
@@ -43,8 +43,6 @@ from service.subtasks.report import Books, Reported, Segment
 
 R = TypeVar("R")
 
-DISK_FULL_SECONDS = 1.0
-"""How long to wait before a full disk is tried again."""
 MODEL_FORMAT = 1
 
 
@@ -88,7 +86,7 @@ class Spool:
     async def open(self) -> None:
         """Opens the spool at its length; what lies behind that is cut off."""
         mode = "r+b" if self.length else "wb"
-        self._file = await aiofiles.open(self.path, mode, buffering=0)  # type: ignore[call-overload]
+        self._file = await aiofiles.open(self.path, mode, buffering=0)
         await self._file.truncate(self.length)
 
     async def append(self, data: memoryview) -> None:
@@ -208,15 +206,21 @@ class _Recorder:
             status.rows, status.share = done.rows_from + done.rows, learnt.share
             status.loss = file.loss
 
-    async def _write(self, file: _Open, text: Held, function: Callable[..., Reported], done: Any) -> None:
+    async def _write(
+        self, file: _Open, text: Held, function: Callable[..., Reported], done: Any
+    ) -> None:
         """Runs a report in the pool and adds its text to the spools; flips the metric states."""
         after = self.line.reserve(file.begun.shape.scores_bytes)
         books = Books(
-            file.begun.shape.spec, file.begun.before.region, file.scores.region, after.region, text.region
+            file.begun.shape.spec,
+            file.begun.before.region,
+            file.scores.region,
+            after.region,
+            text.region,
         )
         try:
             reported = await self._reported(file, function, done, books)
-            lines = memoryview(view(text.region))
+            lines = view(text.region).data
             end = reported.samples_bytes + reported.metrics_bytes
             if file.samples is not None and reported.samples_bytes:
                 samples = file.samples
@@ -269,11 +273,8 @@ class _Recorder:
             extra = {"loss": file.loss, "rows": ending.rows}
             whole = self._progress(file, ending.rows, ending.version, finished.state, extra)
             layout, keep = line.machinery.layout, line.conduct.keep
-            accepted = await self._patiently(
-                lambda: line.settle(
-                    units.acceptance(layout, whole, sha256=ending.sha256, keep=keep)
-                )
-            )
+            unit = units.acceptance(layout, whole, sha256=ending.sha256, keep=keep)
+            accepted = await self._patiently(lambda: line.settle(unit))
         finally:
             text.drop()
             finished.state.drop()
@@ -426,5 +427,3 @@ def _drop(message: Learning) -> None:
             message.state.drop()
         case Abandoned():
             pass
-
-

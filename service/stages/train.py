@@ -178,19 +178,16 @@ class _Trainer:
             restored = await self._resume(self.open)
             if restored is not None:
                 resumption, scores = restored
-        begun = Begun(
-            sample, self.open.subject, shape, schema, before.hold(), scores, resumption
-        )
+        begun = Begun(sample, self.open.subject, shape, schema, before.hold(), scores, resumption)
         await self.outbox.send(begun)
         self.marked = time.monotonic()
 
     def _subject(self, sample: Sample, schema: Schema) -> Subject:
         terms = sample.terms
-        first = sample.row.epoch == 1
         return Subject(
             job=self.line.job,
             file=sample.shown,
-            sequence=self.sequence + (1 if first else 0),
+            sequence=self.sequence + 1,
             epoch=sample.row.epoch,
             classes=schema.classes,
             every_rows=terms.every_rows,
@@ -208,9 +205,11 @@ class _Trainer:
         state = self.line.reserve(shape.state_bytes)
         if model is None:
             scores = self.line.reserve(shape.scores_bytes)
-            learnt = await run(learn.start, shape.spec, state.region, scores.region, job=job)
+            await run(learn.start, shape.spec, state.region, scores.region, job=job)
             return state, scores
-        await run(learn.adopt, model.shape.spec, model.state.region, shape.spec, state.region, job=job)
+        await run(
+            learn.adopt, model.shape.spec, model.state.region, shape.spec, state.region, job=job
+        )
         return state, None
 
     async def _resume(self, file: _Open) -> tuple[Resumption, Held] | None:
@@ -219,7 +218,10 @@ class _Trainer:
         assert commit is not None
         self.line.resume = None
         path = self.line.machinery.layout.private(self.line.job) / commit.model
-        state, scores = self.line.reserve(file.shape.state_bytes), self.line.reserve(file.shape.scores_bytes)
+        state, scores = (
+            self.line.reserve(file.shape.state_bytes),
+            self.line.reserve(file.shape.scores_bytes),
+        )
         try:
             await self.line.machinery.dispatcher.run(
                 learn.restore,
@@ -270,7 +272,8 @@ class _Trainer:
                 block.held.drop()
         lanes = [pieces_of(pieces, lane) for lane in file.plan.deal(rows)]
         results = [
-            self.line.reserve(file.shape.results_bytes(_rows(lane), file.gradients)) for lane in lanes
+            self.line.reserve(file.shape.results_bytes(_rows(lane), file.gradients))
+            for lane in lanes
         ]
         target = self.line.reserve(file.shape.state_bytes)
         try:

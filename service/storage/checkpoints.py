@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,14 +100,24 @@ def point_current(directory: Path, name: str | None) -> None:
     fsync_directory(directory)
 
 
-def prune(directory: Path, keep: Collection[str]) -> list[str]:
-    """Deletes the directory's models but those kept; says which. Not flushed: recovery would delete them again."""
+def prune(directory: Path, keep: Collection[str], *, up_to: str | None = None) -> list[str]:
+    """Deletes the directory's models but those kept, of all or of those up to one; says which.
+
+    `up_to` spares what a later commit of the same group has already written. Not flushed: recovery would delete again.
+    """
     models = [name for name in names(directory) if name.endswith(SUFFIX) and name != CURRENT]
+    if up_to is not None:
+        models = [name for name in models if _order(name) <= _order(up_to)]
     pruned = [name for name in models if name not in keep]
     for name in pruned:
         with storage_border("delete", directory / name):
             (directory / name).unlink(missing_ok=True)
     return pruned
+
+
+def _order(name: str) -> tuple[int, ...]:
+    """(sequence, version) of a public model, (admission, row) of a private one: both grow with time."""
+    return tuple(map(int, re.findall(r"[0-9]+", name)))
 
 
 def _verified(path: Path, sha256: str | None) -> bytes:

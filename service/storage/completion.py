@@ -64,16 +64,18 @@ def settle(layout: Layout, file: FileRow) -> bytes | None:
     raise RuntimeError(f"job {file.job}, admission {file.admission}: must be decided to be settled")
 
 
-def reject(layout: Layout, job: str, work: Path) -> bytes | None:
-    """Moves a work file that the journal does not know to failed/, for its owner to judge."""
-    refusal = {
-        "rule": "a file in work/ must be known to the journal",
-        "place": f"work/{job}/{shown(work.name)}",
-        "remedy": "move it to the inbox to have it trained",
-    }
-    inode = work.lstat().st_ino
-    text = _note(os.fsencode(work.name), job, refusal)
-    return _to_failed(layout.failed(job), work, os.fsencode(work.name), inode, text)
+UNKNOWN = {
+    "rule": "a file in work/ must be known to the journal",
+    "remedy": "move it to the inbox to have it trained",
+}
+
+
+def reject(
+    layout: Layout, job: str, path: Path, name: bytes, refusal: Mapping[str, Any]
+) -> bytes | None:
+    """Moves a file that the journal does not know to failed/, with its note, under `name` if that is free."""
+    text = _note(name, job, refusal)
+    return _to_failed(layout.failed(job), path, name, path.lstat().st_ino, text)
 
 
 def note(file: FileRow) -> bytes:
@@ -118,10 +120,12 @@ def give_back(layout: Layout, file: FileRow) -> bytes | None:
     return moves.settle(work, inbox, file.name, inode=file.inode)
 
 
-def prune(layout: Layout, job: str, models: Collection[str], keep: Keep) -> list[str]:
-    """Deletes the job's public models but these, and old segments of its logs; says which models."""
+def prune(
+    layout: Layout, job: str, models: Collection[str], keep: Keep, *, up_to: str | None = None
+) -> list[str]:
+    """Deletes the job's public models but these (up to one of them), and old segments of its logs; says which models."""
     logs.prune(layout.logs(job), keep.segments)
-    return checkpoints.prune(layout.models(job), models)
+    return checkpoints.prune(layout.models(job), models, up_to=up_to)
 
 
 def clear(layout: Layout, job: str, admission: int) -> None:

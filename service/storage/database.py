@@ -191,9 +191,10 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     new = (application, version, tables) == (0, 0, 0)
     if not new:
         _check(connection, path, application, version)
-    connection.execute(
-        "PRAGMA journal_mode = WAL"
-    )  # not before the checks: it writes into the file
+    # Not before the checks: it writes into the file. An error of the disk shows only in the answer.
+    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        raise StorageError(f"{shown(path)}: must be in WAL mode, got {mode}")
     if new:
         connection.executescript(
             f"BEGIN IMMEDIATE; {SCHEMA}"

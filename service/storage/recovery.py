@@ -196,7 +196,14 @@ class _Recovery:
             if _SCRATCH.match(name):
                 _unlink(work / name)
             elif name not in admitted:
-                completion.reject(self.layout, self.job, work / name)
+                place = {"place": f"work/{self.job}/{shown(name)}"}
+                completion.reject(
+                    self.layout,
+                    self.job,
+                    work / name,
+                    os.fsencode(name),
+                    completion.UNKNOWN | place,
+                )
                 self._note("moved an unknown work file to failed", shown(name))
 
     def _check_logs(self) -> None:

@@ -114,7 +114,7 @@ def admission(
 
 def private_commit(layout: Layout, progress: Progress) -> Unit[Written, Commit, Commit]:
     """A resume point inside the file in progress; the one before it is deleted."""
-    job, private = progress.job, layout.private(progress.job)
+    private = layout.private(progress.job)
 
     def prepare() -> Written:
         _flush_spools(layout, progress)
@@ -127,7 +127,7 @@ def private_commit(layout: Layout, progress: Progress) -> Unit[Written, Commit, 
         return commit
 
     def finish(commit: Commit) -> Commit:
-        checkpoints.prune(layout.private(job), {commit.model})
+        checkpoints.prune(private, {commit.model}, up_to=commit.model)
         return commit
 
     return Unit(prepare, apply, finish)
@@ -156,7 +156,7 @@ def acceptance(
         checkpoints.point_current(layout.models(job), planned.commit.model)
         settled_as = completion.settle(layout, planned.file)
         completion.clear(layout, job, number)
-        completion.prune(layout, job, planned.models, keep)
+        completion.prune(layout, job, planned.models, keep, up_to=planned.commit.model)
         return Accepted(
             replace(planned.file, settled_as=settled_as), planned.commit, planned.renewed
         )
@@ -206,13 +206,19 @@ def reset(layout: Layout, job: str) -> Unit[None, int, int]:
     return Unit(_nothing, apply, finish)
 
 
-def drop_private(layout: Layout, job: str) -> Unit[None, None, None]:
+def drop_private(layout: Layout, job: str) -> Unit[None, Commit | None, None]:
     """The file in progress will be trained from its first row: its resume point goes."""
 
-    def finish(_: None) -> None:
-        checkpoints.prune(layout.private(job), ())
+    def apply(journal: Journal, _: None) -> Commit | None:
+        commit = journal.commit(job, "private")
+        journal.drop_private(job)
+        return commit
 
-    return Unit(_nothing, lambda journal, _: journal.drop_private(job), finish)
+    def finish(commit: Commit | None) -> None:
+        if commit is not None:
+            checkpoints.prune(layout.private(job), (), up_to=commit.model)
+
+    return Unit(_nothing, apply, finish)
 
 
 def death(job: str, admission: int) -> Unit[None, int, int]:

@@ -60,7 +60,9 @@ def room(source: Source, chunk: Chunk, fields: Fields) -> int:
     return formats.block_bytes(source, chunk, fields) + 64 * 5 + (CARRIED_BYTES if carries else 0)
 
 
-def decode(source: Source, chunk: Chunk, fields: Fields, rules: RowRules, region: Region) -> StoredBlock:
+def decode(
+    source: Source, chunk: Chunk, fields: Fields, rules: RowRules, region: Region
+) -> StoredBlock:
     """Decodes a chunk into `region`; raises FileRefused when the file's structure is broken."""
     block = formats.decode(source, chunk, fields, rules)
     stored: dict[str, Array] = {"x": block.x, "y": block.y, "row": block.row}
@@ -92,15 +94,17 @@ def decode(source: Source, chunk: Chunk, fields: Fields, rules: RowRules, region
 
 def rows_of(parts: Sequence[Part]) -> Rows:
     """The features, labels and weights of consecutive parts; weights are 1 without a weight column."""
-    w = gather(parts, "w")
-    y = gather(parts, "y")
+    y, w = gather(parts, "y"), weights(parts)
     return Rows(gather(parts, "x"), y, np.ones(len(y)) if w is None else w)
 
 
-def gather(parts: Sequence[Part], name: str) -> Array | None:
-    """One array of consecutive parts, a view when there is a single part; None where they lack it."""
-    if not parts or name not in parts[0].layout:
-        return None
+def weights(parts: Sequence[Part]) -> Array | None:
+    """The weights of consecutive parts; None without a weight column."""
+    return gather(parts, "w") if "w" in parts[0].layout else None
+
+
+def gather(parts: Sequence[Part], name: str) -> Array:
+    """One array of consecutive parts, a view when there is a single part."""
     views = [arrays(p.region, p.layout)[name][p.start : p.stop] for p in parts]
     return views[0] if len(views) == 1 else np.concatenate(views)
 

@@ -63,7 +63,9 @@ def load(path: str, sha256: str) -> Model:
     checkpoint = checkpoints.read(Path(path), sha256)
     spec: str = Spec(**checkpoint.header["spec"]).to_json()
     prefix = "state/"
-    state = {k.removeprefix(prefix): a for k, a in checkpoint.tensors.items() if k.startswith(prefix)}
+    state = {
+        k.removeprefix(prefix): a for k, a in checkpoint.tensors.items() if k.startswith(prefix)
+    }
     return Model(build(spec), state, checkpoint.header, sha256)
 
 
@@ -99,7 +101,13 @@ def room(need: Needs, source: Source, chunk: Chunk) -> int:
 
 
 def predict(
-    path: str, sha256: str, source: Source, chunk: Chunk, rules: RowRules, first_row: int, text: Region
+    path: str,
+    sha256: str,
+    source: Source,
+    chunk: Chunk,
+    rules: RowRules,
+    first_row: int,
+    text: Region,
 ) -> Predicted:
     """Writes a chunk's predictions to `text`."""
     lines, block = csv_lines(load(path, sha256), source, chunk, rules, first_row)
@@ -134,7 +142,7 @@ def _frame(model: Model, block: Block, first_row: int) -> pl.DataFrame:
     ids = (block.carried or {}).get("id", pl.Series("id", [None] * n, dtype=pl.String))
     if classes is None:
         shown = pl.Series(prediction.reshape(-1))
-        label = pl.Series(np.where(np.isnan(block.y), None, block.y), dtype=pl.Float64, strict=False)
+        label = pl.Series(block.y).fill_nan(None)
         shares: list[Array] = []
     else:
         known = np.nan_to_num(block.y, nan=0.0)

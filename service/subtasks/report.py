@@ -23,7 +23,7 @@ from kernels.contract import Array
 from kernels.learner import Learner, Rows, build
 from service.runtime.arena import Region, arrays, back, view
 from service.subtasks import samples
-from service.subtasks.blocks import Part, carried, file_rows, gather, rows_of
+from service.subtasks.blocks import Part, carried, file_rows, rows_of, weights
 from service.subtasks.learn import Shape, scope, scores_layout
 
 Record = dict[str, Any]
@@ -115,7 +115,9 @@ def text_bytes(subject: Subject, shape: Shape, round_results: RoundResults) -> i
     labels = 6 * max((len(str(label)) for label in subject.classes or ()), default=0)
     one = 400 + names + 2 * labels + 26 * gradients
     metric_records = round_results.rows // subject.every_rows + 2
-    extra = sum(math.prod(p.layout["carried"][0]) for p in round_results.parts if "carried" in p.layout)
+    extra = sum(
+        math.prod(p.layout["carried"][0]) for p in round_results.parts if "carried" in p.layout
+    )
     return round_results.rows * one + 12 * extra + metric_records * (2000 + names)
 
 
@@ -136,7 +138,7 @@ def report(subject: Subject, done: RoundResults, books: Books, segment: Segment)
         table = samples.Table(
             row=file_rows(done.parts),
             carried=carried(done.parts),
-            weight=gather(done.parts, "w"),
+            weight=weights(done.parts),
             label=rows.y,
             loss=loss,
             prediction=prediction,
@@ -214,7 +216,12 @@ class _Progress:
             stop = min(at + self._room(), self.done.rows)
             cut = slice(at, stop)
             metrics.update(
-                self.state, results["output"][cut], prediction[cut], rows.y[cut], rows.w[cut], loss[cut]
+                self.state,
+                results["output"][cut],
+                prediction[cut],
+                rows.y[cut],
+                rows.w[cut],
+                loss[cut],
             )
             self._add(stop - at, float(np.sum(results["norm"][cut] * rows.w[cut])))
             if "time" in times.columns:
@@ -277,9 +284,7 @@ def _scored(state: Mapping[str, Array]) -> Record:
     return {"loss": metrics.mean_loss(state), "metrics": metrics.summary(state)}
 
 
-def _score_before(
-    learner: Learner, before: Region, rows: Rows, state: dict[str, Array]
-) -> None:
+def _score_before(learner: Learner, before: Region, rows: Rows, state: dict[str, Array]) -> None:
     """How a model that serves between files would have done on these rows."""
     output = learner.predict(arrays(before, learner.layout()), rows.x)
     loss = learner.loss(output, rows.y)

@@ -85,7 +85,11 @@ def _predicted(
 def _gradients(wanted: str, results: Mapping[str, Array]) -> dict[str, pl.Series | pl.Expr]:
     if wanted == "factored":
         residual = results["residual"]
-        return {"residual": pl.Series("residual", residual[:, 0] if residual.shape[1] == 1 else residual)}
+        return {
+            "residual": pl.Series(
+                "residual", residual[:, 0] if residual.shape[1] == 1 else residual
+            )
+        }
     if wanted == "full":
         return {"gradient": pl.Series("gradient", results["gradient"])}
     columns: dict[str, pl.Series | pl.Expr] = {"gradient_norm": pl.Series("norm", results["norm"])}

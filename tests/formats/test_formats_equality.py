@@ -129,7 +129,7 @@ def test_missing_labels_are_the_same_in_every_format(bits, rows, chunk_bytes):
     files = {
         "a.csv": as_csv(columns, "\n", csv.QUOTE_MINIMAL),
         "b.csv": as_csv(filled, "\n", csv.QUOTE_MINIMAL),
-        "c.jsonl": '{"a": null, "y": 0}\n'.encode() + as_jsonl(columns, True),
+        "c.jsonl": b'{"a": null, "y": 0}\n' + as_jsonl(columns, True),
         "d.parquet": out.getvalue(),
         "e.npz": as_npz(filled, False),
     }

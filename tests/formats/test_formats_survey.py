@@ -6,6 +6,7 @@ import hashlib
 import io
 import pickle
 import random
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -50,7 +51,7 @@ def test_chunks_are_whole_rows_and_all_of_them(tmp_path, seed):
         assert chunks[0].start == source.data_start
         assert chunks[-1].stop == source.size
         assert [c.index for c in chunks] == list(range(len(chunks)))
-        assert all(a.stop == b.start for a, b in zip(chunks, chunks[1:], strict=False))
+        assert all(a.stop == b.start for a, b in pairwise(chunks))
         assert {c.stop for c in chunks} <= ends
         assert all(c.stop - c.start <= max(chunk_bytes, 80) for c in chunks)
 

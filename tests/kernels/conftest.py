@@ -56,10 +56,3 @@ def strangers(monkeypatch):
     """The name of the module of strangers' kernels, made importable."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     return "strangers"
-
-
-def same(left, right):
-    """Whether two dicts of arrays are equal bit for bit."""
-    return left.keys() == right.keys() and all(
-        left[name].tobytes() == right[name].tobytes() for name in left
-    )

@@ -67,7 +67,10 @@ def test_rows_of_either_precision_are_scaled_into_either():
     x = np.random.default_rng(0).normal(5, 2, (20, 3)).astype(np.float32)
     moments = taken(x.astype(np.float64))
     np.testing.assert_allclose(
-        scaled(x, moments, 0.0, "float32"), scaled(x.astype(np.float64), moments), rtol=1e-5, atol=1e-6
+        scaled(x, moments, 0.0, "float32"),
+        scaled(x.astype(np.float64), moments),
+        rtol=1e-5,
+        atol=1e-6,
     )
 
 

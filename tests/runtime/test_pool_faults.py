@@ -19,7 +19,7 @@ from pool_meeting import PATIENCE_SECONDS, Meeting, readable
 
 from service.core.errors import FileRefused, SubtaskFailed, WorkerDied, WorkerError
 from service.runtime.message import MESSAGE_BYTES, MessageTooLarge
-from service.runtime.pool import Pool
+from service.runtime.pool import Pool, State
 
 MakePool = Callable[..., Pool]
 
@@ -140,13 +140,27 @@ def test_a_worker_that_closes_its_socket_is_replaced(make_pool: MakePool) -> Non
 def test_a_worker_whose_status_somebody_else_took_is_a_death(
     make_pool: MakePool, meeting: Meeting
 ) -> None:
-    pool = make_pool()
-    future = pool.submit(subtasks.meet, str(meeting.folder))
-    pid = meeting.begun()
-    thief = threading.Thread(target=os.waitpid, args=(pid, 0))
-    thief.start()
-    os.kill(pid, signal.SIGKILL)
-    assert isinstance(_ended(future), WorkerDied)
+    pool = make_pool(2)
+    futures = [pool.submit(subtasks.meet, str(meeting.folder)) for _ in range(2)]
+    held, taken = threading.Event(), threading.Event()
+
+    def hold_up_the_pool(_: Future[Any]) -> None:
+        if not held.is_set():
+            held.set()
+            taken.wait(PATIENCE_SECONDS)
+
+    for future in futures:
+        meeting.begun()
+        future.add_done_callback(hold_up_the_pool)
+    meeting.let_go()
+    assert held.wait(PATIENCE_SECONDS)
+    (victim,) = [worker.pid for worker in pool.workers if worker.state is State.BUSY]
+    os.kill(victim, signal.SIGKILL)
+    os.waitpid(victim, 0)
+    taken.set()
+    error = _ended(futures[0]) or _ended(futures[1])
+    assert isinstance(error, WorkerDied)
+    assert error.reason == "an end that nobody saw"
     assert pool.submit(subtasks.echo, 1).result(PATIENCE_SECONDS) == 1
 
 
@@ -317,7 +331,7 @@ _DAEMON = """
 import sys
 sys.path.append(sys.argv[1])
 import pool_subtasks as subtasks
-from service.runtime.pool import Pool
+from service.runtime.pool import Pool, State
 pool = Pool(3, deadline_seconds=60)
 pids = {pool.submit(subtasks.meet, sys.argv[2]) for _ in range(2)}
 pool.submit(subtasks.echo, 1).result()

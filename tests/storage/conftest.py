@@ -7,13 +7,22 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from service.core.layout import Layout
+from service.storage import logs, units
+from service.storage.completion import Keep
 from service.storage.journal import Journal
+from service.storage.recovery import recover
 from service.storage.root import prepare_root
+from service.storage.tables import After, Entry, FileRow
+from service.storage.units import Accepted, Progress, perform
+from service.storage.writer import Unit
 
 ROOT = Path(__file__).resolve().parents[2]
 Program = Callable[..., str]
@@ -51,3 +60,67 @@ def program(tmp_path: Path) -> Program:
         return done.stdout.strip()
 
     return run
+
+
+@dataclass
+class Hand:
+    """Does by hand, in one thread and for job `j`, what the stages do."""
+
+    layout: Layout
+    journal: Journal
+    keep: Keep = field(default=Keep(rotate_bytes=0, segments=0, models=3))
+
+    def drop(self, name: str, text: str = "1\n") -> Entry:
+        path = self.layout.inbox("j") / name
+        path.write_text(text)
+        found = path.stat()
+        return Entry(os.fsencode(name), found.st_size, found.st_mtime_ns, found.st_ino)
+
+    def admission(self, *entries: Entry, after: After = "archive") -> Unit[Any, Any, Any]:
+        settings = ("d", "{}")
+        return units.admission(self.layout, "j", entries, settings=settings, after=after, at=0.0)
+
+    def admit(self, *names: str, after: After = "archive") -> list[FileRow]:
+        """Drops files of these names and takes them."""
+        entries = [self.drop(name) for name in names]
+        return list(perform(self.journal, self.admission(*entries, after=after)))
+
+    def progress(self, file: FileRow, sequence: int, row: int = 1, **spools: bytes) -> Progress:
+        """A model of one tensor, and spools with these bytes: samples=b"..." is samples.jsonl."""
+        lengths = {}
+        for stem, data in spools.items():
+            log = f"{stem}.jsonl"
+            self.layout.spool("j", file.admission, log).write_bytes(data)
+            lengths[log] = len(data)
+        tensors = {"w": np.array([float(sequence), float(row)])}
+        return Progress(
+            "j", file.admission, row, 10 * sequence + row, sequence, tensors, {}, lengths
+        )
+
+    def accepting(self, file: FileRow, sequence: int, **spools: bytes) -> Unit[Any, Any, Accepted]:
+        progress = self.progress(file, sequence, **spools)
+        return units.acceptance(self.layout, progress, sha256=f"{sequence}", keep=self.keep)
+
+    def accept(self, file: FileRow, sequence: int, **spools: bytes) -> Accepted:
+        return perform(self.journal, self.accepting(file, sequence, **spools))
+
+    def commit(self, unit: Unit[Any, Any, Any]) -> Any:
+        """As far as the transaction, and then a crash."""
+        prepared = unit.prepare()
+        with self.journal.transaction():
+            return unit.apply(self.journal, prepared)
+
+    def recover(self) -> list[str]:
+        report = recover(self.layout, self.journal, ["j"], keep=self.keep)
+        return [f"{action.what}: {action.subject}" for action in report.actions]
+
+    def log(self, name: str = "samples.jsonl") -> bytes:
+        return b"".join(path.read_bytes() for path in logs.segments(self.layout.logs("j"), name))
+
+    def names(self, folder: str) -> list[str]:
+        return sorted(os.listdir(self.layout.root / folder / "j"))
+
+
+@pytest.fixture
+def hand(layout: Layout, journal: Journal) -> Hand:
+    return Hand(layout, journal)

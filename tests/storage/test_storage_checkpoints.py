@@ -133,6 +133,12 @@ def test_pruning_keeps_what_is_named_the_link_and_what_is_no_model(tmp_path: Pat
     assert sorted(os.listdir(tmp_path)) == ["c.safetensors", "current.safetensors", "notes.txt"]
 
 
+def test_pruning_up_to_a_model_spares_the_newer_ones(tmp_path: Path) -> None:
+    stems = [checkpoints.public_stem(sequence, 7 * sequence) for sequence in (8, 9, 10, 11)]
+    names = [checkpoints.write(tmp_path, stem, {}, {}).name for stem in stems]
+    assert checkpoints.prune(tmp_path, {names[1]}, up_to=names[2]) == [names[0], names[2]]
+
+
 def test_stems_sort_by_sequence_and_private_ones_tell_their_file() -> None:
     assert checkpoints.public_stem(7, 1200) == "00000007-v1200"
     assert checkpoints.private_stem(12, 4096) == "a12-r4096"

@@ -93,9 +93,12 @@ def test_a_link_is_replaced_at_once(tmp_path: Path) -> None:
 
 
 def test_the_border_names_path_and_cause_and_keeps_the_systems_error() -> None:
-    with pytest.raises(StorageError, match="a\\\\nb: cannot do, got Input/output error") as caught:
-        with disk.storage_border("do", Path("a\nb")):
-            raise OSError(errno.EIO, "Input/output error")
+    failing = OSError(errno.EIO, "Input/output error")
+    with (
+        pytest.raises(StorageError, match=r"a\\nb: cannot do, got Input/output error") as caught,
+        disk.storage_border("do", Path("a\nb")),
+    ):
+        raise failing
     assert not isinstance(caught.value, DiskFull)
     assert isinstance(caught.value.__cause__, OSError)
 

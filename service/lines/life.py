@@ -1,0 +1,234 @@
+"""A job's life: its lines, one after the other, and what is asked of the job between two.
+
+open ─▶ flow ─▶ ended        the files that were asked for are done
+         │ ├──▶ again        new terms, a reset, a file that killed every worker: from the journal anew
+         │ └──▶ failed       a bug of ours: this job waits until somebody asks for something
+         └────▶ storage failed: everything stops
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from service.core.errors import ConfigurationError, Refusal, StorageError
+from service.core.job_settings import Job
+from service.core.settings import Settings
+from service.core.status import JobStatus
+from service.core.terms import digest, incompatible, parse_body
+from service.lines.opening import open_line
+from service.runtime.channel import Ends, channel
+from service.runtime.inbox import Inbox
+from service.runtime.watch import Watch
+from service.stages import decode, intake, predict, record, train
+from service.stages.line import Line, Machinery
+from service.stages.messages import Decoded, Learning, Sample
+from service.stages.watched import Watched
+from service.storage import units
+from service.storage.tables import Entry
+from service.storage.writer import Unit
+
+CHANNEL_FILES = 32
+CHANNEL_BLOCKS = 4
+CHANNEL_RESULTS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What a run is for. `once`: until the inboxes are empty; `named`: one job's files, then done."""
+
+    once: bool = False
+    job: str | None = None
+    named: Sequence[Entry] | None = None
+
+    @property
+    def ends(self) -> bool:
+        """Whether it ends by itself."""
+        return self.once or self.named is not None
+
+
+class Outcome(Enum):
+    """How a line ended."""
+
+    ENDED = 1
+    AGAIN = 2
+    FAILED = 3
+
+
+@dataclass(slots=True)
+class Life:
+    """One job, as long as the daemon runs or the settings have it."""
+
+    job: Job
+    settings: Settings
+    errand: Errand
+    machinery: Machinery
+    watch: Watch
+    refused: list[Refusal]
+    status: JobStatus = field(default_factory=JobStatus)
+    line: Line | None = None
+    leaving: bool = False
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _between: list[tuple[Unit[Any, Any, Any], asyncio.Future[Any]]] = field(default_factory=list)
+
+    async def live(self) -> None:
+        """Runs the job's lines until it leaves; raises StorageError only."""
+        outcome = Outcome.AGAIN
+        while not self.leaving and not (self.errand.ends and outcome is not Outcome.AGAIN):
+            if outcome is Outcome.FAILED:
+                await self._wake.wait()
+            self._wake.clear()
+            await self._do_between()
+            if not self.leaving:
+                outcome = await self._run_line()
+        if outcome is not Outcome.FAILED:
+            self.status.state = "stopped"
+        await self._do_between()
+
+    def stop(self) -> None:
+        """The job leaves at the end of the round."""
+        self.leaving = True
+        self._interrupt()
+
+    def change(self, job: Job, settings: Settings) -> None:
+        """New settings: the next line has them, and begins at the end of the round."""
+        self.job, self.settings = job, settings
+        self._interrupt()
+
+    async def ask(self, unit: Unit[Any, Any, Any]) -> Any:
+        """Has something done while no line of the job runs; returns the unit's result."""
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._between.append((unit, answer))
+        self._interrupt()
+        return await answer
+
+    def may_become(self, job: Job) -> None:
+        """Raises ConfigurationError when the job has a model that would mean something else."""
+        has_model = self.line is not None and self.line.schema is not None
+        why = incompatible(digest(self.settings, self.job)[1], job) if has_model else None
+        if why:
+            raise ConfigurationError(why)
+
+    def _interrupt(self) -> None:
+        self._wake.set()
+        if self.line is not None:
+            self.line.stop()
+
+    async def _do_between(self) -> None:
+        while self._between:
+            unit, answer = self._between.pop(0)
+            try:
+                result = await asyncio.wrap_future(self.machinery.writer.submit(unit))
+            except Exception as error:
+                if not answer.done():
+                    answer.set_exception(error)
+                if isinstance(error, StorageError):
+                    raise
+            else:
+                if not answer.done():
+                    answer.set_result(result)
+
+    # --- one line ----------------------------------------------------------------------------------
+
+    async def _run_line(self) -> Outcome:
+        outcome = Outcome.ENDED if self.errand.ends else Outcome.AGAIN
+        line: Line | None = None
+        try:
+            line = self.line = await open_line(
+                self.job.name, self.machinery, self.settings, self.refused.append
+            )
+            self.status = line.status
+            if self.leaving or self._wake.is_set():
+                line.stop()
+            await self._flow(line)
+        except* StorageError:
+            raise
+        except* record.Poisoned as errors:
+            await self._refuse_poisoned(first(errors))
+            outcome = Outcome.AGAIN
+        except* Exception as errors:
+            self._failed(errors)
+            outcome = Outcome.FAILED
+        finally:
+            self.line = None
+            if line is not None:
+                line.close()
+        if outcome is Outcome.ENDED and self._wake.is_set():
+            return Outcome.AGAIN
+        return outcome
+
+    async def _flow(self, line: Line) -> None:
+        """The stages, each between its channels; ends when the last of them has nothing left to do."""
+        files: Ends[Sample] = channel(CHANNEL_FILES)
+        blocks: Ends[Decoded] = channel(CHANNEL_BLOCKS)
+        results: Ends[Learning] = channel(CHANNEL_RESULTS)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(decode.decode(line, files[1], blocks[0]), name="decode")
+            group.create_task(train.train(line, blocks[1], results[0]), name="train")
+            group.create_task(record.record(line, results[1]), name="record")
+            terms = self._terms()
+            if self.errand.named is not None:
+                entries = still_to_admit(line, self.errand.named)
+                group.create_task(intake.named(line, terms, entries, files[0]), name="intake")
+            else:
+                group.create_task(self._intake(line, terms, files), name="intake")
+                group.create_task(self._predict(line), name="predict")
+
+    def _terms(self) -> intake.Admission:
+        found, body = digest(self.settings, self.job)
+        return intake.Admission(parse_body(body), found, body, self.settings.intake.after)
+
+    async def _intake(self, line: Line, admission: intake.Admission, files: Ends[Sample]) -> None:
+        folder = self.machinery.layout.inbox(self.job.name)
+        async with self._watched(line, folder) as watched:
+            await intake.intake(line, admission, watched, files[0])
+
+    async def _predict(self, line: Line) -> None:
+        """With `once` after the training, so that the model that came of it predicts."""
+        if self.errand.once:
+            await line.drained.wait()
+        folder = self.machinery.layout.predict(self.job.name)
+        async with self._watched(line, folder) as watched:
+            await predict.predict(line, watched, delete=self.settings.intake.after == "delete")
+
+    def _watched(self, line: Line, folder: Path) -> Watched:
+        settings = self.settings.intake
+        inbox = Inbox(folder, settings.include, settings.ignore, settings.settle_seconds)
+        return Watched(self.watch, line, inbox, settings.rescan_seconds, self.errand.once)
+
+    async def _refuse_poisoned(self, poisoned: BaseException) -> None:
+        """A file that kills every worker that reports it is refused; the next line begins before it."""
+        assert isinstance(poisoned, record.Poisoned)
+        name, refusal = self.job.name, poisoned.refusal
+        unit = units.refusal(self.machinery.layout, name, poisoned.admission, refusal)
+        await asyncio.wrap_future(self.machinery.writer.submit(unit))
+        self.refused.append(refusal)
+        self.machinery.log.write(
+            "refused", job=name, admission=poisoned.admission, rule=refusal.rule
+        )
+
+    def _failed(self, errors: BaseExceptionGroup[Exception]) -> None:
+        error = first(errors)
+        sentence = f"{type(error).__name__}: {error}".splitlines()[0]
+        self.status.state, self.status.reason = "failed", sentence
+        trace = "".join(traceback.format_exception(errors))
+        self.machinery.log.write("failed", job=self.job.name, error=sentence, trace=trace)
+
+
+def still_to_admit(line: Line, named: Sequence[Entry]) -> Sequence[Entry]:
+    """Nothing, when the same files were admitted by a training that was interrupted."""
+    waiting = {row.path for row in line.unfinished}
+    return () if waiting & {entry.path for entry in named} else named
+
+
+def first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first of the errors that came together."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

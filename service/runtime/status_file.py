@@ -1,0 +1,35 @@
+"""`state/status.json`: what the daemon shows of itself, replaced whole several times a second.
+
+Rules: it is for looking, so it is renamed into place and never flushed; a disk that can't take it
+is reported where it matters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import aiofiles
+
+EVERY_SECONDS = 0.5
+
+
+async def keep_written(path: Path, status: Callable[[], dict[str, Any]]) -> None:
+    """Writes it until it is cancelled."""
+    while True:
+        with suppress(OSError):
+            await write(path, status())
+        await asyncio.sleep(EVERY_SECONDS)
+
+
+async def write(path: Path, status: dict[str, Any]) -> None:
+    """Replaces the file whole; raises OSError."""
+    fresh = path.with_name(f".{path.name}.part")
+    async with aiofiles.open(fresh, "w") as file:
+        await file.write(json.dumps(status) + "\n")
+    await asyncio.to_thread(os.replace, fresh, path)

@@ -1,0 +1,70 @@
+"""A directory that a line watches: looked into on a hint, when a file may be whole, and at intervals."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import TracebackType
+
+from service.core.layout import shown
+from service.runtime.inbox import Inbox, Look
+from service.runtime.watch import Hints, Watch
+from service.stages.line import Line
+
+
+class Watched:
+    """Use it as `async with`: events are heard until it is left."""
+
+    def __init__(
+        self, watch: Watch, line: Line, inbox: Inbox, rescan_seconds: float, once: bool
+    ) -> None:
+        self.once = once
+        self._watch = watch
+        self._line = line
+        self._inbox = inbox
+        self._rescan_seconds = rescan_seconds
+        self._hints = Hints()
+        self._listed = -rescan_seconds
+        self._missing = False
+
+    async def __aenter__(self) -> Watched:
+        self._watch.add(self._inbox.path, self._hints.hear)
+        self._line.wakers.append(self._hints.wake)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._watch.remove(self._inbox.path)
+        self._line.wakers.remove(self._hints.wake)
+
+    async def look(self) -> Look:
+        """What is whole now; the directory is listed again when its time has come or events were lost."""
+        names, lost = self._hints.heard()
+        due = time.monotonic() - self._listed >= self._rescan_seconds
+        if due:
+            self._listed = time.monotonic()
+            self._watch.arm(self._inbox.path)
+        look = await asyncio.to_thread(self._inbox.look, names, due or lost)
+        if look.missing != self._missing:
+            self._missing = look.missing
+            what = "directory is gone" if look.missing else "directory is back"
+            self._line.note(what, path=shown(self._inbox.path))
+        return look
+
+    def is_done(self, look: Look) -> bool:
+        """Whether, looking only once, there is nothing left to wait for."""
+        return self.once and not look.ready and look.again_seconds is None
+
+    async def wait(self, look: Look, at_most: float | None = None) -> None:
+        """Until a hint, the next listing, or the time at which a file may be whole."""
+        waits = [self._listed + self._rescan_seconds - time.monotonic()]
+        waits += [seconds for seconds in (look.again_seconds, at_most) if seconds is not None]
+        try:
+            async with asyncio.timeout(max(min(waits), 0.0)):
+                await self._hints.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,404 @@
+"""Learners as wholes: what a row is scored with, what a step is, and how lanes come together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from sklearn.linear_model import SGDClassifier, SGDRegressor
+
+from kernels.contract import Rows, Spec
+from kernels.learner import Learner, build
+
+SPECS = {
+    "linear": Spec("linear", 3, clip=5.0),
+    "logistic": Spec("logistic", 3, clip=5.0),
+    "softmax": Spec("softmax", 3, outputs=4, clip=5.0, optimizer={"name": "adam"}),
+    "mlp": Spec("mlp", 3, {"hidden": [6, 5]}, 4, clip=5.0, dtype="float32"),
+    "mlp regression": Spec("mlp", 3, {"hidden": [6], "output": "squared"}, clip=5.0),
+}
+CLASSES = {"linear": 0, "logistic": 2, "softmax": 4, "mlp": 4, "mlp regression": 0}
+
+
+def same(left, right):
+    return {name: array.tobytes() for name, array in left.items()} == {
+        name: array.tobytes() for name, array in right.items()
+    }
+
+
+def cut(rows, *places):
+    edges = [0, *places, len(rows.y)]
+    return [rows.slice(a, b) for a, b in pairwise(edges)]
+
+
+def copied(state):
+    return {name: array.copy() for name, array in state.items()}
+
+
+def exact_round(bench, learner, state, lanes, full=True):
+    """One exact step in place; the lanes' results."""
+    outs = [bench.arrays(learner.gradient_layout()) for _ in lanes]
+    results = [bench.results(learner, rows, full) for rows in lanes]
+    for lane in range(len(lanes)):
+        learner.gradient(state, lanes, lane, outs[lane], results[lane])
+    learner.apply(state, outs, sum(len(rows.y) for rows in lanes))
+    return results
+
+
+# A step
+
+
+@pytest.mark.parametrize("kernel", ["linear", "logistic"])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_plain_steps_are_those_of_scikit_learn(bench, kernel, intercept):
+    rows = bench.rows(200, 3, classes=0 if kernel == "linear" else 2)
+    x = rows.x / 10
+    y = rows.y / 100 if kernel == "linear" else rows.y
+    rows = Rows(x, y, rows.w)
+    spec = Spec(
+        kernel,
+        3,
+        {"l2": 0.01, "intercept": intercept},
+        optimizer={"name": "sgd", "learning_rate": 0.002},
+        standardise=False,
+        scale_target=False,
+    )
+    state, _ = bench.run(spec, rows, 1)
+    settings = {"penalty": "l2", "shuffle": False, "max_iter": 1, "tol": None}
+    settings |= {"learning_rate": "constant", "fit_intercept": intercept}
+    if kernel == "linear":  # theirs is half of (o - y)², so twice the rate and half the penalty
+        oracle = SGDRegressor(alpha=0.005, eta0=0.004, **settings)
+    else:
+        oracle = SGDClassifier(loss="log_loss", alpha=0.01, eta0=0.002, **settings)
+    oracle.fit(x, y, sample_weight=rows.w)
+    # They shrink weights by (1 - rate · l2) before the step and not within it: a difference of
+    # second order in the rate.
+    np.testing.assert_allclose(state["parameters/weights"].ravel(), oracle.coef_.ravel(), rtol=1e-3)
+    if intercept:
+        np.testing.assert_allclose(state["parameters/intercept"], oracle.intercept_, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_weights_multiply_a_rows_gradient_and_touch_nothing_recorded(bench, name):
+    spec = replace(SPECS[name], optimizer={"name": "sgd", "learning_rate": 0.01}, dtype="float64")
+    rows = bench.rows(1, 3, CLASSES[name], weighted=False)
+    moves, recorded = [], []
+    for weight in (1.0, 2.0):
+        learner = Learner(replace(spec, options={**spec.options, "l2": 0.0}, standardise=False))
+        before = bench.state(learner)
+        state = copied(before)
+        results = bench.results(learner, rows)
+        learner.run(state, rows._replace(w=np.array([weight])), 1, results)
+        recorded.append(results)
+        moves.append(
+            np.concatenate([(state[k] - before[k]).ravel() for k in state if "parameters" in k])
+        )
+    np.testing.assert_allclose(moves[1], 2 * moves[0], rtol=1e-9)
+    assert same(*recorded)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_recorded_gradient_is_the_numerical_derivative_of_the_recorded_loss(bench, name):
+    spec = replace(SPECS[name], dtype="float64")
+    learner = Learner(spec)
+    state = bench.state(learner)
+    seen = bench.rows(40, 3, CLASSES[name], seed=1)
+    learner.run(state, seen, 8, bench.results(learner, seen))
+    rows = bench.rows(6, 3, CLASSES[name], seed=2)
+
+    def recorded(moved):
+        results = bench.results(learner, rows)
+        learner.run(moved, rows, 6, results)
+        return results
+
+    results = recorded(copied(state))
+    names = [name for name in state if name.startswith("parameters/")]
+    at, step = 0, 1e-6
+    for parameter in names:
+        for i in range(state[parameter].size):
+            losses = []
+            for sign in (1, -1):
+                moved = copied(state)
+                moved[parameter].flat[i] += sign * step
+                losses.append(learner.loss(recorded(moved)["output"], rows.y))
+            slope = (losses[0] - losses[1]) / (2 * step)
+            scale = max(1.0, float(np.abs(slope).max()))
+            np.testing.assert_allclose(
+                results["gradient"][:, at], slope, rtol=2e-6, atol=1e-7 * scale
+            )
+            at += 1
+    assert at == learner.parameter_count
+    np.testing.assert_allclose(
+        results["norm"], np.linalg.norm(results["gradient"], axis=1), rtol=1e-9
+    )
+
+
+def test_a_row_is_scored_by_the_labels_before_its_batch_and_steps_by_those_with_it(bench):
+    learner = Learner(Spec("linear", 1, optimizer={"name": "sgd", "learning_rate": 0.1}))
+    state = bench.state(learner)
+    rows = Rows(np.array([[1.0], [2.0], [3.0]]), np.array([1e5, 3e5, 5e5]), np.ones(3))
+    results = bench.results(learner, rows)
+    learner.run(state, rows, 1, results)
+    assert results["output"][0, 0] == 0.0
+    assert results["output"][1, 0] == 1e5
+    assert results["residual"][0, 0] == -2e5
+    assert np.abs(state["parameters/weights"]).max() < 1
+
+
+def test_raw_dollars_and_millimetres_are_learnt_alike(bench):
+    rows = bench.rows(400, 3)
+    y = rows.x @ [3.0, -1.0, 0.5] + 7
+    found = []
+    for unit in (1e-6, 1.0, 1e9):
+        _, results = bench.run(Spec("linear", 3), rows._replace(y=y * unit), 1)
+        found.append(results["output"][1:, 0] / unit)
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+    np.testing.assert_allclose(found[2], found[1], rtol=1e-6)
+    spread = ((y[200:] - y[200:].mean()) ** 2).sum()
+    assert ((found[1][199:] - y[200:]) ** 2).sum() < 0.2 * spread
+
+
+# Batches and lanes
+
+
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("batch_rows", [1, 5])
+def test_two_calls_that_meet_at_a_batch_are_one_call_to_the_last_bit(bench, name, batch_rows):
+    rows = bench.rows(43, 3, CLASSES[name])
+    whole, recorded = bench.run(SPECS[name], rows, batch_rows)
+    state, halves = None, []
+    for part in cut(rows, 20):
+        state, results = bench.run(SPECS[name], part, batch_rows, state)
+        halves.append(results)
+    assert same(whole, state)
+    joined = {key: np.concatenate([half[key] for half in halves]) for key in recorded}
+    assert same(recorded, joined)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_run_is_the_same_to_the_last_bit_each_time(bench, name):
+    rows = bench.rows(30, 3, CLASSES[name])
+    assert same(bench.run(SPECS[name], rows, 4)[0], bench.run(SPECS[name], rows, 4)[0])
+
+
+def moved(arrays, random):
+    """The same arrays at other places in memory, aligned to their elements and no better."""
+    found = {}
+    for name, array in arrays.items():
+        room = np.empty(array.nbytes + 256, np.uint8)
+        at = -room.ctypes.data % 64 + 8 * int(random.integers(0, 16))
+        found[name] = room[at : at + array.nbytes].view(array.dtype).reshape(array.shape)
+        found[name][...] = array
+    return found
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "adam"])
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("batch_rows", [1, 6])
+def test_where_arrays_lie_in_memory_makes_no_difference_to_the_last_bit(
+    bench, name, optimizer, batch_rows
+):
+    learner = Learner(replace(SPECS[name], optimizer={"name": optimizer}))
+    rows = bench.rows(20, 3, CLASSES[name])
+    random, found, held = np.random.default_rng(0), set(), []
+    for _ in range(20):
+        held.append(np.empty(int(random.integers(1, 40))))  # scratch comes to lie elsewhere, too
+        state = moved(bench.state(learner), random)
+        results = moved(bench.results(learner, rows), random)
+        there = Rows(**moved(rows._asdict(), random))
+        learner.run(state, there, batch_rows, results)
+        found.add(b"".join(array.tobytes() for array in [*state.values(), *results.values()]))
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("places", [(), (4,), (3, 6, 9)])
+def test_exact_lanes_are_one_batch_of_all_their_rows(bench, name, places):
+    spec = replace(SPECS[name], dtype="float64")
+    learner = Learner(spec)
+    rounds = [bench.rows(12, 3, CLASSES[name], seed=seed) for seed in range(4)]
+    one, many = bench.state(learner), bench.state(learner)
+    for rows in rounds:
+        whole = bench.results(learner, rows)
+        learner.run(one, rows, 12, whole)
+        lanes = exact_round(bench, learner, many, cut(rows, *places))
+        for key, value in whole.items():
+            joined = np.concatenate([results[key] for results in lanes])
+            np.testing.assert_allclose(joined, value, rtol=1e-9, atol=1e-9)
+    for key, value in one.items():
+        np.testing.assert_allclose(many[key], value, rtol=1e-9, atol=1e-9)
+
+
+def test_every_lane_comes_to_the_same_moments(bench):
+    learner = Learner(SPECS["linear"])
+    state = bench.state(learner)
+    lanes = cut(bench.rows(20, 3), 5, 9)
+    outs = [bench.arrays(learner.gradient_layout()) for _ in lanes]
+    for lane, out in enumerate(outs):
+        learner.gradient(state, lanes, lane, out, bench.results(learner, lanes[lane]))
+    moments = [{key: out[key] for key in out if "gradient" not in key} for out in outs]
+    assert same(moments[0], moments[1])
+    assert same(moments[0], moments[2])
+
+
+def test_a_gradient_leaves_the_state_as_it_was(bench):
+    learner = Learner(SPECS["linear"])
+    state = bench.state(learner)
+    before = copied(state)
+    lanes = [bench.rows(5, 3)]
+    out = bench.arrays(learner.gradient_layout())
+    learner.gradient(state, lanes, 0, out, bench.results(learner, lanes[0]))
+    assert same(state, before)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_local_lanes_are_averaged_by_rows_and_their_moments_are_of_all_rows(bench, name):
+    learner = Learner(SPECS[name])
+    before = bench.state(learner)
+    learner.run(
+        before,
+        *(bench.rows(9, 3, CLASSES[name], seed=9), 3),
+        bench.results(learner, bench.rows(9, 3)),
+    )
+    rows = bench.rows(30, 3, CLASSES[name])
+    lanes = cut(rows, 12, 24)
+    states = []
+    for part in lanes:
+        states.append(copied(before))
+        learner.run(states[-1], part, 4, bench.results(learner, part))
+    out = copied(before)
+    learner.average(out, before, states, [len(part.y) for part in lanes])
+    assert out["steps"][0] == before["steps"][0] + 3
+    for key in out:
+        if key.startswith(("parameters/", "optimizer/")):
+            expected = sum(s[key] * share for s, share in zip(states, (0.4, 0.4, 0.2), strict=True))
+            np.testing.assert_allclose(out[key], expected, rtol=1e-5, atol=1e-7)
+    whole = copied(before)
+    learner.run(whole, rows, 30, bench.results(learner, rows))
+    for key in [key for key in out if key.startswith(("scaling/", "target/"))]:
+        np.testing.assert_allclose(out[key], whole[key], rtol=1e-12)
+
+
+def test_one_local_lane_is_that_lane_to_the_last_bit_even_in_place(bench):
+    learner = Learner(SPECS["logistic"])
+    before, rows = bench.state(learner), bench.rows(10, 3, 2)
+    lane = copied(before)
+    learner.run(lane, rows, 1, bench.results(learner, rows))
+    learner.average(before, before, [lane], [10])
+    assert same(before, lane)
+
+
+def test_averaging_into_the_state_from_before_is_averaging_beside_it(bench):
+    learner = Learner(SPECS["linear"])
+    before, states = bench.state(learner), []
+    for part in cut(bench.rows(20, 3), 10):
+        states.append(copied(before))
+        learner.run(states[-1], part, 2, bench.results(learner, part))
+    beside = copied(before)
+    learner.average(beside, before, states, [10, 10])
+    learner.average(before, before, states, [10, 10])
+    assert same(before, beside)
+
+
+# What is learnt
+
+
+WIDE = {"wide mlp": Spec("mlp", 90, {"hidden": [128, 33]}, 4, dtype="float32")}
+
+
+@pytest.mark.parametrize("name", SPECS | WIDE)
+def test_a_predicted_row_has_the_same_bits_whatever_its_neighbours_are(bench, name):
+    learner = Learner((SPECS | WIDE)[name])
+    rows = bench.rows(700, learner.spec.features, CLASSES.get(name, 4))
+    state = bench.state(learner)
+    learner.run(state, rows, 8, bench.results(learner, rows))
+    whole = learner.predict(state, rows.x)
+    for start, stop in ((0, 1), (1, 300), (255, 257), (511, 700)):
+        assert learner.predict(state, rows.x[start:stop]).tobytes() == whole[start:stop].tobytes()
+
+
+@pytest.mark.parametrize("name", ["linear", "logistic", "softmax"])
+def test_coefficients_in_own_units_give_the_predicted_outputs(bench, name):
+    learner = Learner(replace(SPECS[name], clip=0.0))
+    rows = bench.rows(100, 3, CLASSES[name])
+    rows.x[:, 1] = 4.0
+    state = bench.state(learner)
+    learner.run(state, rows, 1, bench.results(learner, rows))
+    intercept, weights = learner.coefficients(state)
+    assert weights.shape == (learner.outputs, 3)
+    np.testing.assert_allclose(
+        rows.x @ weights.T + intercept, learner.predict(state, rows.x), rtol=1e-9, atol=1e-9
+    )
+
+
+def test_an_mlp_has_no_coefficients(bench):
+    learner = Learner(SPECS["mlp"])
+    assert learner.coefficients(bench.state(learner)) is None
+
+
+def test_a_fresh_regression_predicts_zero_and_a_fresh_classifier_a_half(bench):
+    x = np.ones((2, 3))
+    linear, logistic = Learner(SPECS["linear"]), Learner(SPECS["logistic"])
+    assert linear.predict(bench.state(linear), x).tolist() == [[0.0], [0.0]]
+    output = logistic.predict(bench.state(logistic), x)
+    assert logistic.prediction(output).tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["parameters/weights", "optimizer/squares/weights", "scaling/m2"])
+def test_a_state_with_a_number_that_is_not_finite_is_told(bench, name, value):
+    learner = Learner(SPECS["linear"])
+    state = bench.state(learner)
+    assert learner.finite(state)
+    state[name].flat[1] = value
+    assert not learner.finite(state)
+
+
+def test_the_rate_is_that_of_the_next_step(bench):
+    schedule = {"name": "inverse_scaling", "power": 1.0, "steps": 10}
+    learner = Learner(replace(SPECS["logistic"], schedule=schedule))
+    state, rows = bench.state(learner), bench.rows(10, 3, 2)
+    assert learner.rate(state) == pytest.approx(0.1)
+    learner.run(state, rows, 1, bench.results(learner, rows))
+    assert learner.rate(state) == pytest.approx(0.05)
+
+
+def test_layouts_are_in_the_order_of_their_names_and_hold_only_what_is_used():
+    whole = build(SPECS["linear"].to_json())
+    assert list(whole.layout()) == sorted(whole.layout())
+    assert whole.layout()["optimizer/squares/weights"] == ((1, 3), "float64")
+    bare = replace(
+        SPECS["linear"],
+        options={"intercept": False},
+        optimizer={"name": "sgd"},
+        standardise=False,
+        scale_target=False,
+    )
+    assert Learner(bare).layout() == {
+        "parameters/weights": ((1, 3), "float64"),
+        "steps": ((1,), "int64"),
+    }
+    assert "gradient" not in whole.results_layout(5)
+    assert whole.results_layout(5, full=True)["gradient"] == ((5, 4), "float64")
+
+
+def test_the_article_s_gradient_of_index_i_is_minus_two_i_squared_in_four_exact_lanes(bench):
+    spec = Spec(
+        "linear",
+        1,
+        {"intercept": False},
+        optimizer={"name": "sgd"},
+        standardise=False,
+        scale_target=False,
+    )
+    learner = Learner(spec)
+    index = np.arange(1000.0)
+    rows = Rows(index[:, None].copy(), index, np.ones(1000))
+    state = bench.state(learner)
+    results = exact_round(bench, learner, state, cut(rows, 250, 500, 750))
+    gradient = np.concatenate([part["gradient"][:, 0] for part in results])
+    output = np.concatenate([part["output"] for part in results])
+    assert gradient.tolist() == (-2 * index**2).tolist()
+    assert learner.loss(output, index).tolist() == (index**2).tolist()
