@@ -19,6 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("service.runtime",),  # how things run
     ("service.subtasks",),  # what runs in a worker: the meeting of kernels, formats and the arena
     ("service.stages",),  # one coroutine each
+    ("service.lines",),  # the stages of a job between their channels, one line after the other
     ("service.daemon",),  # the wiring
     ("service.cli",),  # one module a command
     ("service.__main__",),  # `python -m service` is the command
@@ -56,7 +57,7 @@ EXCEPTIONS = {
     ("kernels.loops", "pathlib.Path"),  # reads its own source, whose digest keys the compiled cache
 }
 
-STAGES = frozenset({"intake", "decode", "train", "record"})
+STAGES = frozenset({"intake", "decode", "train", "record", "predict"})
 
 WORKER_SIDE = ("kernels", "service.core.errors", "service.formats", "service.subtasks")
 

@@ -29,6 +29,13 @@ class _Lazy(click.Group):
         command: click.Command = module.command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"command: must be one of {', '.join(COMMANDS)}, got {args[0]!r}")
+        return super().resolve_command(ctx, args)
+
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="headrace")
@@ -45,7 +52,8 @@ def main(arguments: list[str] | None = None) -> None:
     except click.exceptions.Abort:
         _leave(1, "interrupted")
     except click.ClickException as error:
-        _leave(2, error.format_message())
+        text = error.format_message()
+        _leave(2, text[:1].lower() + text[1:])
     except ConfigurationError as error:
         _leave(2, str(error))
     except HeadraceError as error:

@@ -7,7 +7,7 @@ losses of different jobs have different units, and squeezing them onto one axis 
      2.6 ⢣
          ⠈⢆
          ⠀⠈⠢⣀⣀
-     0.1 ⠀⠀⠀⠀⠀⠉⠉⠒⠒
+       0 ⠀⠀⠀⠀⠀⠉⠉⠒⠒
          0       1797 rows
 """
 
@@ -17,21 +17,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from rich.columns import Columns
 from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
+
+from service.cli.terminal import figure
 
 WIDTH, HEIGHT = 28, 6
 """Characters of the area that dots are drawn in."""
-POINTS = 28
-"""The points of a curve at most: more are averaged, since the eye wants the trend."""
+GAP = 2
 _AXIS = 8  # characters for the numbers at the left
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # Unicode's bits, row by column
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A line: what it is, the unit of its height, how far it goes, and its points (x growing)."""
+    """A line: what it is, the unit of its height, how far it goes, and its points (x growing, heights from 0)."""
 
     title: str
     unit: str
@@ -39,9 +40,13 @@ class Curve:
     points: Sequence[tuple[float, float]]
 
 
-def charts(curves: Sequence[Curve], style: str = "cyan") -> RenderableType:
-    """All curves, as many side by side as there is room for."""
-    return Columns([chart(curve, style) for curve in curves], padding=(1, 3))
+def charts(curves: Sequence[Curve], columns: int, style: str = "cyan") -> RenderableType:
+    """All curves, in rows of four, two or one, as `columns` characters have room."""
+    beside = next((n for n in (4, 2) if n * (_AXIS + 1 + WIDTH + GAP) <= columns), 1)
+    grid = Table.grid(padding=(0, GAP, 0, 0))
+    for row in _rows_of(curves, beside):
+        grid.add_row(*(chart(curve, style) for curve in row))
+    return grid
 
 
 def chart(curve: Curve, style: str = "cyan") -> RenderableType:
@@ -49,47 +54,40 @@ def chart(curve: Curve, style: str = "cyan") -> RenderableType:
     title = Text(f"{curve.title}: {curve.unit}"[: _AXIS + 1 + WIDTH], style="bold")
     if not curve.points:
         return Group(title, Text("nothing to draw"))
-    points = averaged(curve.points, POINTS)
-    heights = [height for _, height in points]
-    lowest, highest = min(heights), max(heights)
-    lines = [Text(), *_drawn(points, lowest, highest, style)]
-    marks = {1: f"{highest:.4g}", HEIGHT: f"{lowest:.4g}"}
-    body = [Text(f"{marks.get(row, ''):>{_AXIS}} ") + line for row, line in enumerate(lines) if row]
+    highest = max(height for _, height in curve.points)
+    marks = [figure(highest), *[""] * (HEIGHT - 2), "0"]
+    lines = [
+        Text(f"{mark:>{_AXIS}} ").append(line, style)
+        for mark, line in zip(marks, drawn(curve.points, highest), strict=True)
+    ]
     foot = Text(f"{'':{_AXIS}} 0{curve.span:>{WIDTH - 1}}", style="dim")
-    return Group(title, *body, foot)
+    return Group(title, *lines, foot, Text())
 
 
-def averaged(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:
-    """The means of `most` runs of neighbouring points, or the points themselves where they are few."""
-    if len(points) <= most:
-        return list(points)
-    edges = [round(i * len(points) / most) for i in range(most + 1)]
-    runs = [points[start:stop] for start, stop in pairwise(edges)]
-    return [(sum(x for x, _ in run) / len(run), sum(y for _, y in run) / len(run)) for run in runs]
-
-
-def _drawn(
-    points: Sequence[tuple[float, float]], lowest: float, highest: float, style: str
-) -> list[Text]:
-    """Lines of Braille, from the top."""
+def drawn(points: Sequence[tuple[float, float]], highest: float) -> list[str]:
+    """Lines of Braille, from the top, for heights from 0 to `highest`; a single point becomes a level line."""
     cells = [[0x2800] * WIDTH for _ in range(HEIGHT)]
     first, last = points[0][0], points[-1][0]
     dots = [
         (
-            round(_share(x, first, last) * (2 * WIDTH - 1)),
-            round((1 - _share(y, lowest, highest)) * (4 * HEIGHT - 1)),
+            round(_share(x - first, last - first) * (2 * WIDTH - 1)),
+            round((1 - _share(y, highest)) * (4 * HEIGHT - 1)),
         )
         for x, y in points
     ]
     for left, right in pairwise(dots if len(dots) > 1 else [*dots, (2 * WIDTH - 1, dots[0][1])]):
         for column, row in _between(left, right):
             cells[row // 4][column // 2] |= _DOTS[row % 4][column % 2]
-    return [Text("".join(map(chr, line)), style=style) for line in cells]
+    return ["".join(map(chr, line)) for line in cells]
 
 
-def _share(value: float, low: float, high: float) -> float:
-    """Where a value lies between two, from 0 to 1; in the middle where they are the same."""
-    return (value - low) / (high - low) if high > low else 0.5
+def _rows_of(curves: Sequence[Curve], size: int) -> list[Sequence[Curve]]:
+    """Runs of `size` curves; the last may be short."""
+    return [curves[start : start + size] for start in range(0, len(curves), size)]
+
+
+def _share(value: float, whole: float) -> float:
+    return value / whole if whole > 0 else 0.0
 
 
 def _between(left: tuple[int, int], right: tuple[int, int]) -> list[tuple[int, int]]:

@@ -26,7 +26,7 @@ from service.cli.demo_daemon import LOOK_SECONDS, START_SECONDS, Demo, Event
 from service.cli.demo_files import Drop, Fate, drops, put, to_predict
 from service.cli.shipped import shipped
 from service.cli.status import at_work, table
-from service.cli.terminal import say, terminal
+from service.cli.terminal import figure, say, terminal
 from service.core.errors import ConfigurationError
 from service.core.layout import shown
 
@@ -51,7 +51,8 @@ _FATES: dict[str, Fate] = {
 @click.option("--fast", is_flag=True, help="Drop all files at once.")
 def command(root: Path | None, fast: bool) -> int:
     """Watch Headrace learn four models at once from real files, in a throw-away folder."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # then the daemon is stopped, too
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # so that the daemon is stopped, too
     console = terminal()
     root = _root(root)
     config = root / "headrace.toml"
@@ -60,13 +61,17 @@ def command(root: Path | None, fast: bool) -> int:
     show = _Show(console)
     with Demo(config, root) as demo, show:
         demo.wait_until(demo.is_ready, START_SECONDS, "the start")
+        show.note(f"the daemon is ready, pid {demo.pid}; files come:")
         first = drops(shipped("demo"))
         _drop(demo, show, first, 0.0 if fast else PACE_SECONDS)
         _drop(demo, show, [to_predict(shipped("demo"))], 0.0)
         show.follow(demo)
         exit_status = demo.stop()
     demo_summary.tell(console, demo.layout, config)
-    wrong = [*show.unmet(), *([f"the daemon's exit status was {exit_status}"] if exit_status else [])]
+    wrong = [
+        *show.unmet(),
+        *([f"the daemon's exit status was {exit_status}"] if exit_status else []),
+    ]
     for line in wrong:
         say(console, f"wrong: {line}", style="red")
     return 1 if wrong else 0
@@ -90,7 +95,10 @@ def _greet(console: Console, root: Path) -> None:
         "  article        one weight, as in the article that Headrace comes from (its answer is 1)\n"
     )
     say(console, f"Everything happens below {root}.")
-    say(console, "The daemon starts. (The first start after the installation compiles its kernels: up to a minute.)\n")
+    say(
+        console,
+        "The daemon starts. (The first start after the installation compiles its kernels: up to a minute.)\n",
+    )
 
 
 def _drop(demo: Demo, show: _Show, dropped: Iterable[Drop], pace_seconds: float) -> None:
@@ -140,6 +148,9 @@ class _Show:
             if self._fates.get((job, name)) != drop.fate
         ]
 
+    def note(self, text: str) -> None:
+        self._line("·", text, "bold")
+
     def dropped(self, drop: Drop) -> None:
         self._drops[drop.job, drop.name] = drop
         why = f" ({drop.why})" if drop.why else ""
@@ -159,7 +170,7 @@ class _Show:
             self._fates[event["job"], event["file"]] = _FATES[name]
         match name:
             case "accepted":
-                text = f"learnt {event['rows']:,} rows, mean loss {event['loss']:.4g}: model version {event['version']}"
+                text = f"learnt {event['rows']:,} rows, mean loss {figure(event['loss'])}: model version {event['version']}"
                 self._line("✓", f"{event['job']}: {event['file']}: {text}", "green")
             case "duplicate":
                 text = "is in the model already, and is not learnt again"

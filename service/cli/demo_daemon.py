@@ -84,7 +84,9 @@ class Demo:
             if status is not None:
                 raise HeadraceError(f"{what}: the daemon must run, got {self._why(status)}")
             if time.monotonic() > end:
-                raise HeadraceError(f"{what}: must happen within {seconds:g} s, see {shown(self.words)}")
+                raise HeadraceError(
+                    f"{what}: must happen within {seconds:g} s, see {shown(self.words)}"
+                )
             time.sleep(LOOK_SECONDS)
 
     def is_ready(self) -> bool:

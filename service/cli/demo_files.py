@@ -91,4 +91,3 @@ def _broken(drop: Drop) -> Drop:
     lines[BROKEN_ROW + 1] = first[:-1] + b"l" + comma + rest
     why = f"with a letter in a number, in line {BROKEN_ROW + 2}"
     return Drop(drop.job, f"{drop.job}-broken.csv", b"".join(lines), "refused", why)
-

@@ -6,22 +6,21 @@ Rules: all of it is read from the files below the root, as anybody could.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from service.cli.chart import Curve, charts
 from service.cli.show import show
-from service.cli.terminal import cropped, say
+from service.cli.terminal import figure, invoked, say, show_lines
 from service.core.layout import Layout, shown
 from service.subtasks.predict import newest
 
-LOG_LINES = 2
+POINTS = 25
+"""Of a curve: the eye wants the trend, and a loss of twenty rows is mostly chance."""
 SHOWN_JOB = "diabetes"
 Record = dict[str, Any]
 
@@ -42,13 +41,19 @@ def tell(console: Console, layout: Layout, config: Path) -> None:
     jobs = sorted(path.name for path in (layout.root / "models").iterdir())
     records = {job: _records(layout, job) for job in jobs}
     _heading(console, "What was learnt")
-    console.print(_learnt(layout, records))
-    say(console, "A loss is that of rows that the model had not learnt yet: each row is scored first, and then learnt.")
+    console.print(_learnt(records))
+    say(
+        console,
+        "A loss is that of rows that the model had not learnt yet: each row is scored first, and then learnt.",
+    )
     _heading(console, "How the losses went, from the first row to the last")
-    console.print(charts([_curve(job, found) for job, found in records.items()]))
-    say(console, "article takes all rows of a file in one step: its weight is 0 for the first 1000 samples, then nearly 1.")
-    _logs(console, layout)
-    _heading(console, f"The model of {SHOWN_JOB} (headrace show --root {layout.root} --job {SHOWN_JOB})")
+    console.print(charts([_curve(job, found) for job, found in records.items()], console.width))
+    say(
+        console,
+        "article takes all rows of a file in one step: its weight is 0 for the first 1000 samples, then nearly 1.",
+    )
+    _logs(console, layout, jobs)
+    _heading(console, f"The model of {SHOWN_JOB}, in the units of the file")
     show(newest(str(layout.current(SHOWN_JOB).resolve())), console)
     _places(console, layout, config)
 
@@ -67,10 +72,18 @@ def _files(records: Sequence[Record]) -> list[Record]:
     return [record for record in records if record["kind"] == "file"]
 
 
-def _learnt(layout: Layout, records: dict[str, list[Record]]) -> Table:
+def _learnt(records: dict[str, list[Record]]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for heading in ("job", "files", "rows", "loss, first file", "last file", "on the last file", "model"):
-        right = heading not in ("job", "on the last file", "model")
+    for heading in (
+        "job",
+        "files",
+        "rows",
+        "loss: first file",
+        "last file",
+        "on the last file",
+        "model",
+    ):
+        right = heading not in ("job", "on the last file", "version")
         table.add_column(heading, justify="right" if right else "left", overflow="fold")
     for job, found in records.items():
         files = _files(found)
@@ -78,10 +91,10 @@ def _learnt(layout: Layout, records: dict[str, list[Record]]) -> Table:
             job,
             str(len(files)),
             f"{sum(file['rows'] for file in files):,}",
-            f"{files[0]['loss']:.4g}",
-            f"{files[-1]['loss']:.4g}",
+            figure(files[0]["loss"]),
+            figure(files[-1]["loss"]),
             _main_metric(files[-1]["metrics"]),
-            os.readlink(layout.current(job)),
+            str(files[-1]["version"]),
         )
     return table
 
@@ -96,35 +109,38 @@ def _main_metric(metrics: dict[str, float | None]) -> str:
 
 
 def _curve(job: str, records: Sequence[Record]) -> Curve:
-    """The loss of each progress record, by the rows that the job had seen."""
-    points, rows = [], 0
+    """The loss along the rows that the job has seen, one point for each POINTS-th part of them."""
+    rows = sum(file["rows"] for file in _files(records))
+    points, window, loss, seen = [], 0, 0.0, 0
     for record in records:
-        if record["kind"] == "progress":
-            points.append((rows + record["rows_to"], record["loss"]))
-        elif record["kind"] == "file":
-            rows += record["rows"]
+        if record["kind"] != "progress":
+            continue
+        part = record["rows_to"] - record["rows_from"]
+        window, loss, seen = window + part, loss + part * record["loss"], seen + part
+        if window * POINTS >= rows:
+            points.append((seen - window / 2, loss / window))
+            window, loss = 0, 0.0
     unit = "log loss" if "log_loss" in records[-1]["metrics"] else "squared error"
-    return Curve(job, unit, f"{rows} rows", points)
+    return Curve(job, unit, f"{rows:,} rows", points)
 
 
-def _logs(console: Console, layout: Layout) -> None:
-    _heading(console, "What the logs hold (their first lines)")
-    logs = layout.root / "logs"
-    _first_lines(console, layout, logs / "breast_cancer" / "metrics.jsonl")
-    _first_lines(console, layout, logs / "breast_cancer" / "samples.jsonl")
-    _first_lines(console, layout, logs / "article" / "samples.txt", 3)
-    _first_lines(console, layout, logs / "service.jsonl")
+def _logs(console: Console, layout: Layout, jobs: Sequence[str]) -> None:
+    _heading(console, "What the logs hold: their first lines")
+    _first_lines(console, layout, layout.logs("breast_cancer") / "metrics.jsonl", 1)
+    for job in jobs:
+        for samples in sorted(layout.logs(job).glob("samples.*")):
+            _first_lines(console, layout, samples, 3 if samples.suffix == ".txt" else 1)
+    _first_lines(console, layout, layout.service_log, 2)
+    _heading(console, "What became of the other files")
     for note in sorted((layout.root / "failed").glob("*/*.error.json")):
         _first_lines(console, layout, note, 20)
     for predictions in sorted((layout.root / "predictions").glob("*/*.csv")):
         _first_lines(console, layout, predictions, 3)
 
 
-def _first_lines(console: Console, layout: Layout, path: Path, most: int = LOG_LINES) -> None:
-    say(console, str(path.relative_to(layout.root)), style="bold")
-    columns = console.width - 2
-    for line in path.read_text().splitlines()[:most]:
-        console.print(Text("  " + cropped(line, columns), style="dim"), soft_wrap=True)
+def _first_lines(console: Console, layout: Layout, path: Path, most: int) -> None:
+    say(console, f"{path.relative_to(layout.root)}", style="bold")
+    show_lines(console, path.read_text().splitlines()[:most])
 
 
 def _places(console: Console, layout: Layout, config: Path) -> None:
@@ -140,7 +156,10 @@ def _places(console: Console, layout: Layout, config: Path) -> None:
 
 
 def _next(root: str, config: str) -> Iterator[tuple[str, str]]:
-    yield f"headrace run -c {config} --root {root}", "start the daemon again: it goes on where it stopped"
-    yield f"headrace status --root {root}", "ask how it stands, whether it runs or not"
-    yield f"headrace show --root {root} --job digits", "look at a model"
+    yield (
+        f"{invoked()} run -c {config} --root {root}",
+        "start the daemon again: it goes on where it stopped",
+    )
+    yield f"{invoked()} status --root {root}", "ask how it stands, whether it runs or not"
+    yield f"{invoked()} show --root {root} --job digits", "look at a model"
     yield f"rm -r {root}", "throw it all away"

@@ -76,5 +76,7 @@ def _layers(model: Model) -> Table:
     for name, array in model.state.items():
         if name.startswith("parameters/"):
             norm = f"{np.linalg.norm(array):.6g}"
-            table.add_row(Text(name.removeprefix("parameters/")), str(array.shape), str(array.dtype), norm)
+            table.add_row(
+                Text(name.removeprefix("parameters/")), str(array.shape), str(array.dtype), norm
+            )
     return table

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from service.cli.options import root_option
-from service.cli.terminal import say, terminal
+from service.cli.terminal import figure, say, terminal
 from service.core.errors import HeadraceError
 from service.core.layout import Layout, shown
 
@@ -39,7 +39,9 @@ def read(layout: Layout) -> dict[str, Any]:
     try:
         status: dict[str, Any] = json.loads(layout.status.read_text())
     except FileNotFoundError:
-        raise HeadraceError(f"{shown(layout.root)}: no daemon has run here (no {layout.status.name})") from None
+        raise HeadraceError(
+            f"{shown(layout.root)}: no daemon has run here (no {layout.status.name})"
+        ) from None
     except ValueError as error:
         raise HeadraceError(f"{shown(layout.status)}: it is JSON, got {error}") from None
     status["running"] = is_held(layout)
@@ -98,7 +100,7 @@ def at_work(status: dict[str, Any]) -> Iterator[str]:
     for name, job in status["jobs"].items():
         file = job["file"]
         if file is not None:
-            loss = "" if file["loss"] is None else f", loss {file['loss']:.5g}"
+            loss = "" if file["loss"] is None else f", loss {figure(file['loss'])}"
             epoch = "" if file["epoch"] == 1 else f" (epoch {file['epoch']})"
             yield f"{name}: {file['name']}{epoch}, {file['share']:.0%}, {file['rows']:,} rows{loss}"
         if job["reason"]:
@@ -113,7 +115,7 @@ def _cells(job: dict[str, Any]) -> list[str]:
         str(job["waiting"]),
         str(job["done"]),
         str(job["failed"]),
-        "" if loss is None else f"{loss:.5g}",
+        "" if loss is None else figure(loss),
         str(model.get("version", "")),
         str(model.get("sha256", ""))[:12],
     ]

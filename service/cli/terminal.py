@@ -6,7 +6,13 @@ no colours and is not cut at some width that nobody chose.
 
 from __future__ import annotations
 
-from rich.console import Console, RenderableType
+import shutil
+import sys
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
 
 PIPE_COLUMNS = 120
 
@@ -24,14 +30,24 @@ def say(console: Console, text: str, *, style: str | None = None) -> None:
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
-def plain(renderable: RenderableType, columns: int = PIPE_COLUMNS) -> str:
-    """What a renderable looks like without a terminal."""
-    console = Console(width=columns, color_system=None, force_terminal=False)
-    with console.capture() as capture:
-        console.print(renderable)
-    return capture.get()
+def show_lines(console: Console, lines: Iterable[str], *, style: str = "dim") -> None:
+    """Lines of a file, indented; folded at the edge of a terminal, whole in a pipe."""
+    for line in lines:
+        text = Text(line, style=style, overflow="fold")
+        if console.is_terminal:
+            console.print(Padding(text, (0, 0, 0, 2)))
+        else:
+            console.print(Text("  ") + text, soft_wrap=True)
 
 
-def cropped(text: str, columns: int) -> str:
-    """The text on one line of at most `columns` characters."""
-    return text if len(text) <= columns else text[: columns - 1] + "…"
+def figure(value: float) -> str:
+    """A number as people read it: four digits, and no powers of ten where they can be avoided."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
+
+
+def invoked() -> str:
+    """How this command was called, for commands that are shown to be copied."""
+    if shutil.which("headrace"):
+        return "headrace"
+    program = sys.argv[0]
+    return f"{sys.executable} -m service" if program.endswith(".py") else program

@@ -47,8 +47,9 @@ def _named(name: str, options: dict[str, Any]) -> dict[str, Any]:
 def _optimizer(job: Job) -> Optimizer:
     if job.optimizer.name != "auto":
         return job.optimizer
-    name = job.model.defaults.optimizer
-    return Optimizer(name=name, **job.optimizer.options)
+    defaults = job.model.defaults
+    rate = {} if defaults.learning_rate is None else {"learning_rate": defaults.learning_rate}
+    return Optimizer(name=defaults.optimizer, **(rate | job.optimizer.options))
 
 
 def _training(job: Job) -> Training:
@@ -59,6 +60,10 @@ def _training(job: Job) -> Training:
         for key in ("batch_rows", "lanes", "local_steps", "dtype")
         if getattr(given, key) == "auto"
     }
+    if given.local_steps == "auto" and given.batch_rows != "auto":
+        # a round keeps about the rows that suit the kernel: with larger batches it has fewer of them
+        rows = defaults.batch_rows * defaults.local_steps
+        chosen["local_steps"] = max(1, rows // given.batch_rows)
     return given.model_copy(update=chosen)
 
 

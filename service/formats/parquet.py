@@ -2,8 +2,7 @@
 what they need.
 
 Rules
-- Numbers and booleans of every width count as float64; decimals go through their text, so that
-  they round as in CSV.
+- Numbers (decimals among them) and booleans of every width count as float64, rounded as in CSV.
 - Text and categories are text; dates and times are text in ISO 8601, for `id` and `time` only.
 - Nested and binary columns may be there, but can't be used.
 """
@@ -81,9 +80,6 @@ def _plain(source: Source, name: str, dtype: pl.DataType, *, text: bool, feature
     column = pl.col(name)
     if dtype == pl.Boolean:
         column, dtype = column.cast(pl.UInt8), pl.UInt8()
-    if isinstance(dtype, pl.Decimal):
-        column, dtype = column.cast(pl.String), pl.String()
-        return column if text else column.cast(pl.Float64)
     if dtype.is_numeric():
         return column.cast(pl.String if text else pl.Float64)
     if isinstance(dtype, (pl.String, pl.Categorical, pl.Enum, pl.Null)):

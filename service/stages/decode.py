@@ -183,17 +183,24 @@ class _File:
         )
         return found.admission if found else None
 
+    @property
+    def bad_rows_refuse(self) -> bool:
+        return self.sample.terms.rows.on_bad_row == "refuse"
+
     # --- the first file ----------------------------------------------------------------------------
 
     async def _learn_schema(self, source: Source, fields: Fields) -> Schema:
         features = formats.features_of(source, fields)
         if fields.labels == "number" or fields.classes is not None:
             return Schema(features, fields.classes)
-        found: set[Label] = set()
+        job, found = self.sample.terms.job, set[Label]()
         survey = formats.Survey(source, self.line.conduct.chunk_bytes)
         while (chunk := await self._next(survey)) is not None:
             found |= await self.run(formats.labels, source, chunk, fields)
-        return Schema(features, classes.learnt(self.sample.terms.job, found))
+            if len(found) > 1 and job.model.problem == "binary" and self.bad_rows_refuse:
+                survey.close()
+                break  # a third label refuses the file, now or when its row comes
+        return Schema(features, classes.learnt(job, found))
 
     # --- blocks ------------------------------------------------------------------------------------
 
@@ -289,7 +296,7 @@ class _Tally:
         if isinstance(outcome, FileRefused | WorkerDied):
             raise outcome
         stored, *_ = outcome
-        if stored.rejected and self.file.sample.terms.rows.on_bad_row == "refuse":
+        if stored.rejected and self.file.bad_rows_refuse:
             bad = stored.first_bad[0]
             row = self.rows_seen + bad.row
             line = await self.file.run(formats.line_of, self.source, row)

@@ -22,7 +22,7 @@ from safetensors.numpy import load, save
 
 from service.core.errors import StorageDamaged
 from service.core.layout import CURRENT, shown
-from service.storage.disk import fsync_directory, names, replace_file, replace_link, storage_border
+from service.storage.disk import names, replace_file, replace_link, storage_border
 
 KEY = "headrace"
 SUFFIX = ".safetensors"
@@ -90,14 +90,16 @@ def verify(path: Path, sha256: str) -> None:
 
 
 def point_current(directory: Path, name: str | None) -> None:
-    """Lets `current.safetensors` lead to the model `name`, at once and durably; None takes the link away."""
+    """Lets `current.safetensors` lead to the model `name` at once; None takes the link away.
+
+    Not flushed: the journal knows the newest model, and recovery points to it again.
+    """
     link = directory / CURRENT
     if name is not None:
         replace_link(link, name)
         return
     with storage_border("delete", link):
         link.unlink(missing_ok=True)
-    fsync_directory(directory)
 
 
 def prune(directory: Path, keep: Collection[str], *, up_to: str | None = None) -> list[str]:

@@ -66,12 +66,11 @@ def replace_file(path: Path, data: bytes | Callable[[BinaryIO], object]) -> None
 
 
 def replace_link(path: Path, target: str) -> None:
-    """Makes `path` a link to `target` at once, whatever it was, and durable."""
+    """Makes `path` a link to `target` at once, whatever it was. Not flushed: a link can be made again."""
     part = temporary(path.parent)
     with storage_border("link", path), _removed_on_error(part):
         os.symlink(target, part)
         os.rename(part, path)
-    fsync_directory(path.parent)
 
 
 @contextmanager

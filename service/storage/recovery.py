@@ -25,7 +25,7 @@ from service.storage.journal import Journal
 from service.storage.root import prepare_root
 from service.storage.tables import Commit, FileRow, Publication
 
-_SCRATCH = re.compile(r"[0-9]{10}\.")  # Layout.scratch and what is written beside it
+_SCRATCH = re.compile(r"[0-9]{10}\..*|.*\.unpacked")  # Layout.scratch, and what predictions unpack
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +193,7 @@ class _Recovery:
             for f in self.journal.unfinished(self.job)
         }
         for name in names(work):
-            if _SCRATCH.match(name):
+            if _SCRATCH.fullmatch(name):
                 _unlink(work / name)
             elif name not in admitted:
                 place = {"place": f"work/{self.job}/{shown(name)}"}

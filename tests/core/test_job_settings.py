@@ -45,7 +45,7 @@ def test_a_kernels_options_come_out_whole() -> None:
         "hidden": (3, 2),
         "activation": "relu",
         "output": "softmax",
-        "l2": 0.0,
+        "l2": 1e-4,
     }
 
 

@@ -30,6 +30,17 @@ def test_a_resolved_job_leaves_nothing_to_the_kernel(kernel: str) -> None:
     assert resolve(whole) == whole
 
 
+def test_the_rate_of_auto_is_the_kernels_unless_it_is_given() -> None:
+    assert resolve(job("softmax")).optimizer.options["learning_rate"] == 0.03
+    given = resolve(job("softmax", "[jobs.optimizer]\nlearning_rate = 0.5"))
+    assert given.optimizer.options["learning_rate"] == 0.5
+
+
+def test_a_round_keeps_about_its_rows_when_the_batches_are_larger() -> None:
+    training = resolve(job("linear", "[jobs.training]\nbatch_rows = 256")).training
+    assert (training.batch_rows, training.local_steps) == (256, 32)
+
+
 def test_what_is_given_stays() -> None:
     tables = "[jobs.optimizer]\nepsilon = 0.5\n[jobs.training]\nlanes = 7\ndtype = 'float32'"
     whole = resolve(job("logistic", tables))

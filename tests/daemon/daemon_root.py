@@ -112,8 +112,10 @@ class Life:
         self.process.send_signal(number)
 
     def exit(self) -> int:
-        """Waits for the end; no worker outlives it."""
+        """Waits for the end, and for that of its workers; says the exit status."""
+        workers = self.workers() if self.process.poll() is None else []
         status = self.process.wait(PATIENCE_SECONDS)
+        _await_end(workers)
         return status
 
     def stop(self, expected: int = 0) -> None:
@@ -126,8 +128,7 @@ class Life:
         workers = self.workers() if self.process.poll() is None else []
         self.process.kill()
         self.process.wait()
-        for pid in workers:
-            eventually(lambda pid=pid: not _alive(pid), f"the end of worker {pid}")  # type: ignore[misc]
+        _await_end(workers)
 
 
 class Root:
@@ -285,6 +286,10 @@ def _matching(records: list[dict[str, Any]], event: str | None, facts: Mapping[s
 
 def _no_constant(text: str) -> None:
     raise AssertionError(f"a record holds {text}, which is no JSON")
+
+
+def _await_end(pids: Sequence[int]) -> None:
+    eventually(lambda: not any(map(_alive, pids)), f"the end of the workers {pids}")
 
 
 def _alive(pid: int) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import random
 import struct
 import zipfile
 from datetime import date, datetime
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
 import numpy as np
 import polars as pl
@@ -69,6 +70,15 @@ def test_every_plain_type_of_parquet_is_a_number_or_text(read):
     got = read(parquet(pl.DataFrame(columns)), "t.parquet", Y)
     first = [1, float(2**53), float(2**64), float(np.float32(0.1)), 1.1, 1.5, 3]
     assert got.x.tolist() == [first, [0, -1, 0, -0.0, -0.3, 2, 4]]
+
+
+def test_decimals_round_as_their_text_does(read):
+    numbers = [random.Random(seed).randrange(-(10**38) + 1, 10**38) for seed in range(500)]
+    with localcontext(prec=60):
+        values = [Decimal(number).scaleb(-20) for number in numbers]
+    frame = pl.DataFrame({"a": pl.Series(values, dtype=pl.Decimal(38, 20))}).with_columns(y=0)
+    got = read(parquet(frame), "t.parquet", Y)
+    assert got.x[:, 0].tolist() == [float(str(value)) for value in values]
 
 
 def test_parquet_ids_and_times_are_text(read):

@@ -185,6 +185,7 @@ def test_what_the_journal_does_not_name_is_cleared_away(hand) -> None:
     layout = hand.layout
     stale = [
         layout.scratch("j", file.admission),
+        layout.work("j") / "predict-4711.unpacked",
         layout.spool("j", 7, "samples.jsonl"),
         layout.private("j") / "a7-r1.safetensors",
         layout.models("j") / "00000009-v9.safetensors",

@@ -128,6 +128,19 @@ def test_marks_are_written_when_nothing_waits(life: Life) -> None:
     assert marked.wait(SECONDS)
 
 
+def test_a_mark_is_written_once_and_rides_in_the_next_transaction(life: Life) -> None:
+    marks: list[str] = []
+    go = life.hold()
+    first = life.writer.submit(unit("a", mark=lambda journal, value, result: marks.append(result)))
+    life.writer.run(lambda: marks.append("between"))
+    second = life.writer.submit(unit("b"))
+    go.set()
+    assert (first.result(SECONDS), second.result(SECONDS)) == ("a", "b")
+    life.writer.close()
+    assert marks == ["between", "a"]
+    assert len(life.commits) == 2
+
+
 def test_a_full_disk_in_prepare_fails_that_unit_only(life: Life) -> None:
     go = life.hold()
     bad = life.writer.submit(unit("a", prepare=failing(DiskFull("full"))))

@@ -1,0 +1,207 @@
+"""Lives that end badly: the daemon or its workers are killed at any moment, and nothing is lost, done twice or different.
+
+HEADRACE_KILLS says how often the daemon is killed (10), HEADRACE_SEED when. The oracle is always the same: the bits of
+an undisturbed run, each line once, and every file in one place.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import sample_tables
+from daemon_root import LOOK_SECONDS, Life, Outcome, Root, eventually, job, root_in, rounds
+
+KILLS = int(os.environ.get("HEADRACE_KILLS", "10"))
+SEED = int(os.environ.get("HEADRACE_SEED", "2"))
+
+JOBS = (
+    job("plain", training=rounds(16)),
+    job("lanes", model={"kernel": "mlp", "hidden": [6], "classes": 2}, training=rounds(8, 3, 2)),
+)
+FILES: Mapping[str, bytes] = {
+    "0-long.csv": sample_tables.csv(sample_tables.rows(6000, 1)),
+    "1-short.csv": sample_tables.csv(sample_tables.rows(90, 2)),
+    "2-bad.csv": b"a,b,c,y\n1,2,3,0\n1,2,three,0\n",
+    "3-long.csv": sample_tables.csv(sample_tables.rows(3000, 3)),
+}
+GOOD = sum(not name.endswith("bad.csv") for name in FILES)
+
+
+def _configure(root: Root) -> None:
+    root.configure(*JOBS, service={"chunk_bytes": 8000}, logs={"every_rows": 250})
+
+
+def _drop_all(root: Root) -> None:
+    for one in JOBS:
+        for name, data in FILES.items():
+            root.drop(name, data, one["name"])
+
+
+def _outcomes(root: Root) -> dict[str, Outcome]:
+    return {one["name"]: root.outcome(one["name"]) for one in JOBS}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
+    with root_in(tmp_path_factory.mktemp("undisturbed")) as root:
+        _configure(root)
+        _drop_all(root)
+        root.once()
+        return _outcomes(root)
+
+
+def _assert_as_if_nothing_had_happened(root: Root, undisturbed: dict[str, Outcome]) -> None:
+    assert _outcomes(root) == undisturbed
+    assert root.leftovers() == []
+    for one in JOBS:
+        assert root.names("done", one["name"]) == [name for name in FILES if "bad" not in name]
+        assert root.names("failed", one["name"]) == ["2-bad.csv", "2-bad.csv.error.json"]
+
+
+class Tail:
+    """Reads growing logs as `tail -f` does, in a thread, through the daemon's deaths."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.read = {path: b"" for path in paths}
+        self.shrunk: list[Path] = []
+        self._leave = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._leave.wait(LOOK_SECONDS / 2):
+            for path in self.read:
+                self._look(path)
+
+    def _look(self, path: Path) -> None:
+        if not path.exists():
+            return
+        with path.open("rb") as file:
+            if file.seek(0, os.SEEK_END) < len(self.read[path]):
+                self.shrunk.append(path)
+            file.seek(len(self.read[path]))
+            self.read[path] += file.read()
+
+    def close(self) -> None:
+        self._leave.set()
+        self._thread.join()
+        for path in self.read:
+            self._look(path)
+
+
+@pytest.fixture
+def tail(root: Root) -> Iterator[Tail]:
+    names = ("metrics.jsonl", "samples.jsonl")
+    made = Tail([root.folder("logs", one["name"]) / name for one in JOBS for name in names])
+    yield made
+    made.close()
+
+
+def test_a_daemon_killed_at_random_moments_loses_nothing_and_repeats_nothing(
+    root: Root, undisturbed: dict[str, Outcome], tail: Tail
+) -> None:
+    chance = random.Random(SEED)
+    _configure(root)
+    _drop_all(root)
+    for kill in range(KILLS):
+        early = kill % 5 == 4  # now and then within the recovery
+        life = root.start(ready=not early)
+        time.sleep(chance.uniform(0, 1.5 if early else 0.7))  # the moment is what the seed says: any is good
+        life.kill()
+    root.once()
+    tail.close()
+    _assert_as_if_nothing_had_happened(root, undisturbed)
+    assert tail.shrunk == []
+    assert tail.read == {path: path.read_bytes() for path in tail.read}
+
+
+def test_a_daemon_killed_after_its_first_commits_resumes_inside_the_file(
+    root: Root, undisturbed: dict[str, Outcome]
+) -> None:
+    _configure(root)
+    _drop_all(root)
+    life = root.start()
+    life.see("progress", job="plain")
+    life.kill()
+    assert root.once().events("started", job="plain", file="0-long.csv")[0]["resumed_at_row"] > 0
+    _assert_as_if_nothing_had_happened(root, undisturbed)
+
+
+def test_workers_killed_at_random_moments_cost_no_bit_and_no_file(
+    root: Root, undisturbed: dict[str, Outcome]
+) -> None:
+    chance = random.Random(SEED)
+    _configure(root)
+    _drop_all(root)
+    life = root.start()
+    killed = 0
+    while any(len(root.accepted(one["name"])) < GOOD for one in JOBS):
+        time.sleep(chance.uniform(0.05, 0.3))  # as above
+        assert life.process.poll() is None, life.said
+        if workers := life.workers():
+            os.kill(chance.choice(workers), signal.SIGKILL)
+            killed += 1
+    assert killed > 2
+    for one in JOBS:
+        life.done(one["name"], GOOD)
+    life.stop()
+    _assert_as_if_nothing_had_happened(root, undisturbed)
+
+
+def test_a_stopped_worker_is_killed_at_its_deadline_and_its_sub_task_runs_again(
+    root: Root, undisturbed: dict[str, Outcome]
+) -> None:
+    root.configure(
+        *JOBS, service={"chunk_bytes": 8000, "deadline_seconds": 3.0}, logs={"every_rows": 250}
+    )
+    _drop_all(root)
+    life = root.start()
+    life.see("progress", job="plain")
+    os.kill(life.workers()[0], signal.SIGSTOP)
+    for one in JOBS:
+        life.done(one["name"], GOOD)
+    life.stop()
+    _assert_as_if_nothing_had_happened(root, undisturbed)
+
+
+def _stopped_inside_a_file(root: Root) -> Life:
+    _configure(root)
+    _drop_all(root)
+    life = root.start()
+    life.see("progress", job="plain")
+    life.signal(signal.SIGTERM)
+    return life
+
+
+def test_a_file_resumed_after_sigterm_gives_the_bits_of_one_learnt_in_one_go(
+    root: Root, undisturbed: dict[str, Outcome]
+) -> None:
+    life = _stopped_inside_a_file(root)
+    assert life.exit() == 0, life.said
+    assert not root.accepted("plain"), "the file was to be interrupted"
+    resumed = root.once().events("started", job="plain", file="0-long.csv")
+    assert resumed[0]["resumed_at_row"] > 0
+    _assert_as_if_nothing_had_happened(root, undisturbed)
+
+
+def test_a_second_sigterm_ends_it_at_once_and_costs_no_bit(
+    root: Root, undisturbed: dict[str, Outcome]
+) -> None:
+    life = _stopped_inside_a_file(root)
+    life.signal(signal.SIGINT)
+    assert life.exit() in (0, 1), life.said  # 0 where the first was already through
+    root.once()
+    _assert_as_if_nothing_had_happened(root, undisturbed)
+
+
+def test_no_worker_outlives_a_killed_daemon(root: Root) -> None:
+    life = root.start()
+    eventually(lambda: len(life.workers()) == 2, "two workers", life)
+    life.kill()  # waits for their end, too
