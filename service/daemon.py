@@ -42,6 +42,7 @@ from service.storage.writer import Writer
 from service.subtasks.fingerprint import fingerprint
 
 SHARED_SLOTS_PER_WORKER = 2
+LONG_START_SECONDS = 3.0
 WARM = "service.subtasks.warming:warm"
 """What each worker does first: the compiled kernels come from the cache, or go there."""
 
@@ -117,7 +118,7 @@ class Daemon:
 
         writer = Writer(self._journal, on_fatal=failed)
         try:
-            await asyncio.wrap_future(pool.ready)
+            await self._pool_ready(pool)
             dispatcher = Dispatcher(pool, workers)
             self._machinery = Machinery(
                 layout=self.layout,
@@ -133,6 +134,14 @@ class Daemon:
             await self._serve()
         finally:
             await asyncio.to_thread(_close, pool, writer)
+
+    async def _pool_ready(self, pool: Pool) -> None:
+        """Waits for the first worker; says why, should it take long."""
+        ready = asyncio.wrap_future(pool.ready)
+        done, _ = await asyncio.wait([ready], timeout=LONG_START_SECONDS)
+        if not done:
+            self._log.write("compiling the kernels: once for an installation, some ten seconds")
+        await ready
 
     async def _serve(self) -> None:
         control = Control(self.layout.socket, self._command)

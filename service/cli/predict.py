@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 import click
-from rich.console import Console
 from rich.progress import Progress
 
 from service import formats
 from service.cli.options import job_option, root_option
+from service.cli.terminal import terminal
 from service.core.errors import ConfigurationError, FileRefused, HeadraceError
 from service.core.layout import Layout, shown
 from service.formats.contract import Limits, RowRules, Source
@@ -73,7 +73,8 @@ def _predict(pool: Pool, arena: Arena, current: Path, file: Path, out: BinaryIO)
         ).result()
         out.write(need.header)
         rows = 0
-        with Progress(console=Console(stderr=True), transient=True) as progress:
+        console = terminal(stderr=True)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             bar = progress.add_task(shown(file.name), total=source.rows or source.size)
             for chunk in formats.Survey(source, CHUNK_BYTES):
                 text = arena.reserve(predicting.room(need, source, chunk), backed=False)

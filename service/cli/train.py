@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
@@ -21,6 +20,7 @@ from rich.progress import (
 from service.cli.configuration import load
 from service.cli.engine import serve
 from service.cli.options import config_option, root_override
+from service.cli.terminal import figure, say, terminal
 from service.core.errors import ConfigurationError
 from service.core.job_settings import Job
 from service.core.layout import shown
@@ -43,9 +43,7 @@ def command(config: Path, root: Path | None, job: str | None, files: tuple[Path,
     chosen = _job(settings, job)
     entries = _entries(files, chosen.training.epochs)
     told = _Told(sum(entry.size for entry in entries), len(entries))
-    status = serve(
-        settings, Errand(job=chosen.name, named=entries), quiet=True, beside=told.follow
-    )
+    status = serve(settings, Errand(job=chosen.name, named=entries), quiet=True, beside=told.follow)
     return told.summary(chosen.name) or status
 
 
@@ -66,7 +64,9 @@ def _entries(files: Sequence[Path], epochs: int) -> list[Entry]:
             try:
                 seen = file.stat()
             except OSError as error:
-                raise ConfigurationError(f"{shown(file)}: {(error.strerror or '').lower()}") from None
+                raise ConfigurationError(
+                    f"{shown(file)}: {(error.strerror or '').lower()}"
+                ) from None
             name, path = os.fsencode(file.name), os.fsencode(file.absolute())
             entries.append(Entry(name, seen.st_size, seen.st_mtime_ns, seen.st_ino, path, epoch))
     return entries
@@ -78,7 +78,7 @@ class _Told:
     def __init__(self, total_bytes: int, passes: int) -> None:
         self._total = total_bytes
         self._passes = passes
-        self._console = Console(stderr=True)
+        self._console = terminal(stderr=True)
         self._done_bytes = 0
         self._current: tuple[str, int] | None = None
         self._size = 0
@@ -102,8 +102,8 @@ class _Told:
                     self._update(progress, bar)
                     await asyncio.sleep(REFRESH_SECONDS)
             finally:
-                finished = daemon.lives and all(
-                    life.status.state != "failed" for life in daemon.lives.values()
+                finished = daemon.lives and not any(
+                    life.leaving or life.status.state == "failed" for life in daemon.lives.values()
                 )
                 if finished:
                     progress.update(bar, completed=self._total, description="done")
@@ -117,7 +117,7 @@ class _Told:
             if self._current not in (None, (file.name, file.epoch)):
                 self._done_bytes += self._size
             self._current, self._size = (file.name, file.epoch), file.bytes
-            loss = "" if file.loss is None else f"loss {file.loss:.6g}"
+            loss = "" if file.loss is None else f"loss {figure(file.loss)}"
             progress.update(
                 bar,
                 completed=self._done_bytes + file.share * file.bytes,
@@ -131,18 +131,17 @@ class _Told:
         life = self._daemon.lives.get(job)
         if life is None:
             return 1
-        for refused in self._daemon.refused:
-            self._console.print(f"refused: {refused}", style="red", markup=False, highlight=False)
+        refusals = dict.fromkeys(map(str, self._daemon.refused))  # an epoch may repeat them
+        for refusal in refusals:
+            say(self._console, f"refused: {refusal}", style="red")
         status = life.status
         if status.reason:
-            self._console.print(f"{status.state}: {status.reason}", markup=False, highlight=False)
+            say(self._console, f"{status.state}: {status.reason}")
+        if life.leaving:
+            say(self._console, "stopped: the same command goes on from here")
         if status.model is not None:
             path = self._daemon.layout.models(job) / status.model.file
-            loss = "" if status.model.loss is None else f", loss of the last pass {status.model.loss:.6g}"
-            self._console.print(
-                f"model: {shown(path)}, version {status.model.version}{loss}",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
-        return 1 if self._daemon.refused or status.model is None else 0
+            loss = status.model.loss
+            last = "" if loss is None else f", loss on the last file {figure(loss)}"
+            say(self._console, f"model: {shown(path)}, version {status.model.version}{last}")
+        return 1 if refusals or (status.model is None and not life.leaving) else 0

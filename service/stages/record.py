@@ -15,18 +15,16 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
-import aiofiles
 import numpy as np
-from aiofiles.threadpool.binary import AsyncFileIO
 
 from service.core.errors import DiskFull, Refusal, WorkerDied
 from service.core.status import FileStatus, ModelStatus
 from service.runtime.arena import arrays, view
 from service.runtime.channel import Receiver
 from service.runtime.held import Held
+from service.runtime.spool import Spool
 from service.stages.line import DISK_FULL_SECONDS, Line, Stopped
 from service.stages.messages import (
     Abandoned,
@@ -37,7 +35,7 @@ from service.stages.messages import (
     Learnt,
     Mark,
 )
-from service.storage import disk, units
+from service.storage import units
 from service.subtasks import report
 from service.subtasks.report import Books, Reported, Segment
 
@@ -75,39 +73,6 @@ async def record(line: Line, inbox: Receiver[Learning]) -> None:
         line.drained.set()
 
 
-class Spool:
-    """The records of one file for one log, until the file is whole."""
-
-    def __init__(self, path: Path, length: int) -> None:
-        self.path = path
-        self.length = length
-        self._file: AsyncFileIO | None = None
-
-    async def open(self) -> None:
-        """Opens the spool at its length; what lies behind that is cut off."""
-        mode = "r+b" if self.length else "wb"
-        self._file = await aiofiles.open(self.path, mode, buffering=0)
-        await self._file.truncate(self.length)
-
-    async def append(self, data: memoryview) -> None:
-        """Adds bytes at the end; after DiskFull the spool is as long as before."""
-        assert self._file is not None
-        written = 0
-        try:
-            with disk.storage_border("write", self.path):
-                await self._file.seek(self.length)
-                while written < len(data):
-                    written += await self._file.write(data[written:])
-        except DiskFull:
-            await self._file.truncate(self.length)
-            raise
-        self.length += written
-
-    async def close(self) -> None:
-        if self._file is not None:
-            await self._file.close()
-
-
 @dataclass(slots=True, eq=False)
 class _Open:
     """The file whose results arrive."""
@@ -125,6 +90,10 @@ class _Open:
         if self.samples is not None:
             found[self.samples.path.name.split(".", 1)[1]] = self.samples
         return found
+
+    async def flush(self) -> None:
+        for spool in self.spools.values():
+            await spool.flush()
 
     async def close(self) -> None:
         for spool in self.spools.values():
@@ -249,6 +218,7 @@ class _Recorder:
     async def _mark(self, mark: Mark) -> None:
         file = self._file()
         try:
+            await file.flush()
             extra = {"segment": asdict(file.segment)}
             progress = self._progress(file, mark.row, mark.version, mark.state, extra)
             layout = self.line.machinery.layout
@@ -270,6 +240,7 @@ class _Recorder:
         text = line.reserve(8000 + 24 * (len(subject.file) + len(subject.job)))
         try:
             await self._write(file, text, report.close, ending)
+            await file.flush()
             extra = {"loss": file.loss, "rows": ending.rows}
             whole = self._progress(file, ending.rows, ending.version, finished.state, extra)
             layout, keep = line.machinery.layout, line.conduct.keep

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from pathlib import Path
@@ -427,6 +428,29 @@ def test_a_time_without_descriptors_is_survived(make_pool: MakePool, meeting: Me
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert waiting.result(PATIENCE_SECONDS) == 1
     assert pool.trouble == ""
+
+
+def test_what_was_never_read_and_cannot_be_fails_when_the_pool_is_killed(
+    make_pool: MakePool,
+) -> None:
+    pool = make_pool()
+    pool.ready.result(PATIENCE_SECONDS)
+    victim = pool.workers[0].pid
+    _stop(victim)
+    unread = pool.submit(subtasks.echo, 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        os.kill(victim, signal.SIGKILL)
+        limit = time.monotonic() + PATIENCE_SECONDS
+        while not pool.trouble and time.monotonic() < limit:
+            os.sched_yield()
+        pool.kill()
+        error = _ended(unread)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert isinstance(error, WorkerDied)
+    assert error.reason == "shutdown before it was read"
 
 
 def test_a_shutdown_does_not_wait_for_workers_that_cannot_come(
