@@ -18,7 +18,13 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from service import __version__
-from service.core.errors import ConfigurationError, HeadraceError, Refusal, StorageError
+from service.core.errors import (
+    ConfigurationError,
+    DiskFull,
+    HeadraceError,
+    Refusal,
+    StorageError,
+)
 from service.core.job_settings import Job
 from service.core.layout import Layout
 from service.core.settings import Settings
@@ -116,7 +122,10 @@ class Daemon:
         def failed(error: BaseException) -> None:
             loop.call_soon_threadsafe(self._storage_failed, error)
 
-        writer = Writer(self._journal, on_fatal=failed)
+        def full(error: DiskFull | None) -> None:
+            loop.call_soon_threadsafe(self._disk_full, error)
+
+        writer = Writer(self._journal, on_fatal=failed, on_full=full)
         try:
             await self._pool_ready(pool)
             dispatcher = Dispatcher(pool, workers)
@@ -222,6 +231,13 @@ class Daemon:
     def _storage_failed(self, error: BaseException) -> None:
         self._failure = self._failure or error
         self.stop(f"storage failed: {error}")
+
+    def _disk_full(self, error: DiskFull | None) -> None:
+        """A commit's effects wait for room; the writer tries again by itself."""
+        if error is None:
+            self._log.write("resumed: the disk has room again")
+        else:
+            self._log.write("paused: the disk is full", error=str(error))
 
     def _reload(self) -> None:
         """Reads the configuration again; a bad one changes nothing."""

@@ -60,7 +60,8 @@ async def _serve(
         people=None if quiet else sys.stderr,
     )
     refuse_incompatible(settings, journal)
-    for action in recover(layout, journal, keep=keep(settings)).actions:
+    jobs = [job.name for job in settings.jobs]
+    for action in recover(layout, journal, jobs, keep=keep(settings)).actions:
         log.write("recovered", job=action.job, what=action.what, subject=action.subject)
     daemon = Daemon(settings, layout, journal, errand, log, reread=reread)
     if beside is None:

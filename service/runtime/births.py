@@ -9,7 +9,7 @@ from __future__ import annotations
 
 TRIES = 5
 FIRST_WAIT_SECONDS = 0.1
-LONGEST_WAIT_SECONDS = 5.0
+LONGEST_WAIT_SECONDS = 1.0
 
 
 class Births:

@@ -27,6 +27,7 @@ from service.runtime import message
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _UCRED = struct.Struct("3i")  # pid, uid, gid
+_NICENESS = 5  # the daemon's own threads go first: it answers at once, whatever its workers compute
 _FIRST_VICTIM = "500"  # of at most 1000: the machine's OOM killer takes a worker, not the daemon
 
 
@@ -99,6 +100,7 @@ def _settle_in() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the thread that spawned us may block some
     faulthandler.enable()
+    os.nice(_NICENESS)
     sys.stdout = sys.stderr  # the daemon's output is not ours to write to
     try:
         with open("/proc/self/oom_score_adj", "w") as score:

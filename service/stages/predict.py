@@ -59,7 +59,7 @@ class _File:
         self.delete = delete
         self.path = layout.predict(job) / os.fsdecode(found.name)
         self.scratch = layout.work(job) / f"predict-{found.inode}.unpacked"
-        self.result = layout.predictions(job) / f".{found.inode}.part"
+        self.result = disk.temporary(layout.predictions(job))
 
     async def predict(self) -> None:
         try:

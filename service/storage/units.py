@@ -28,6 +28,9 @@ from service.storage.journal import Journal
 from service.storage.tables import After, Commit, Entry, FileRow, LogState, Publication, Scope
 from service.storage.writer import A, P, R, Unit
 
+LONG_BYTES = 8 << 20
+"""Records of this many bytes are published in a thread of their own: some ten milliseconds of copying and flushing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -161,11 +164,14 @@ def acceptance(
             replace(planned.file, settled_as=settled_as), planned.commit, planned.renewed
         )
 
+    def aside(planned: _Planned) -> bool:
+        return sum(p.length for p in planned.publications) > LONG_BYTES
+
     def mark(journal: Journal, _: _Planned, accepted: Accepted) -> None:
         journal.published(job, number)
         journal.settled(job, number, accepted.file.settled_as)
 
-    return Unit(prepare, apply, finish, mark)
+    return Unit(prepare, apply, finish, mark, aside)
 
 
 def refusal(

@@ -15,6 +15,9 @@ one transaction; a plain function runs alone, between groups.
     finish              tried again until there is room    fatal                fatal (the commit stands, its effects do not)
     mark                kept for the next transaction      fatal                fatal
 
+A unit whose finish is long (`aside`: megabytes of records on their way to a log) finishes in a thread of its own, so that
+other jobs' commits don't wait for it; whoever handed it in hands in nothing more of that job until it is done.
+
 After a fatal error the thread does no more; every future, old and new, fails with it, and `on_fatal` is called once. What
 was committed is finished by recovery at the next start: finish and mark must bear being done again.
 """
@@ -50,6 +53,7 @@ class Unit(Generic[P, A, R]):
     apply: Callable[[Journal, P], A]
     finish: Callable[[A], R]
     mark: Callable[[Journal, A, R], None] | None = None
+    aside: Callable[[A], bool] = lambda applied: False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,9 @@ class _Waiting:
 class _Function:
     call: Callable[[], Any]
     future: Future[Any]
+
+
+_Mark = tuple[Callable[[Journal, Any, Any], None], Any, Any]
 
 
 class Writer:
@@ -86,7 +93,9 @@ class Writer:
         self._closing = False
         self._failed: BaseException | None = None
         self._group: list[_Waiting | _Function] = []
-        self._marks: list[tuple[Callable[[Journal, Any, Any], None], Any, Any]] = []
+        self._marks: list[_Mark] = []
+        self._aside: set[threading.Thread] = set()
+        self._aside_failed: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="headrace-writer", daemon=True)
         self._thread.start()
 
@@ -111,6 +120,10 @@ class Writer:
             self._closing = True
             self._changed.notify_all()
         self._thread.join()
+        for thread in list(self._aside):
+            thread.join()
+        if self._failed is None and self._marks:
+            self._write_marks()
 
     def _put(self, item: _Waiting | _Function) -> None:
         with self._changed:
@@ -139,8 +152,11 @@ class Writer:
     def _wait(self) -> bool:
         """Waits for work; False when closed and drained. Marks are work when there is nothing else."""
         with self._changed:
-            if not self._queue and not self._marks:
-                self._changed.wait_for(lambda: self._queue or self._closing)
+            self._changed.wait_for(
+                lambda: self._queue or self._marks or self._closing or self._aside_failed
+            )
+            if self._aside_failed is not None:
+                raise self._aside_failed
             return bool(self._queue or self._marks)
 
     def _take(self) -> list[_Waiting | _Function]:
@@ -163,10 +179,10 @@ class Writer:
 
     def _commit(self, group: list[_Waiting]) -> None:
         for waiting, value in self._apply(self._prepare(group)):
-            result = self._finish(waiting.unit, value)
-            if waiting.unit.mark is not None:
-                self._marks.append((waiting.unit.mark, value, result))
-            waiting.future.set_result(result)
+            if waiting.unit.aside(value):
+                self._finish_aside(waiting, value)
+            else:
+                self._finish(waiting, value)
 
     def _prepare(self, group: list[_Waiting]) -> list[tuple[_Waiting, Any]]:
         prepared = []
@@ -182,17 +198,18 @@ class Writer:
         applied: list[tuple[_Waiting, Any]] = []
         if not prepared:
             return applied
+        marks = self._take_marks()
         try:
             with self._journal.transaction():
-                self._apply_marks()
+                self._apply_marks(marks)
                 for waiting, value in prepared:
                     self._apply_part(waiting, value, applied)
         except DiskFull as error:
+            self._put_marks_back(marks)
             for waiting, _ in prepared:
                 if not waiting.future.done():
                     waiting.future.set_exception(error)
             return []
-        self._marks.clear()
         return applied
 
     def _apply_part(
@@ -206,7 +223,31 @@ class Writer:
         except Exception as error:
             _fail(waiting, error)
 
-    def _finish(self, unit: Unit[Any, Any, Any], value: Any) -> Any:
+    def _finish_aside(self, waiting: _Waiting, value: Any) -> None:
+        def finish() -> None:
+            try:
+                self._finish(waiting, value)
+            except BaseException as error:
+                waiting.future.set_exception(error)
+                with self._changed:
+                    self._aside_failed = error
+                    self._changed.notify_all()
+            finally:
+                self._aside.discard(threading.current_thread())
+
+        thread = threading.Thread(target=finish, name="headrace-aside", daemon=True)
+        self._aside.add(thread)
+        thread.start()
+
+    def _finish(self, waiting: _Waiting, value: Any) -> None:
+        result = self._finished(waiting.unit, value)
+        if waiting.unit.mark is not None:
+            with self._changed:
+                self._marks.append((waiting.unit.mark, value, result))
+                self._changed.notify_all()
+        waiting.future.set_result(result)
+
+    def _finished(self, unit: Unit[Any, Any, Any], value: Any) -> Any:
         """The committed unit's effects, tried again while the disk is full: there is no way back."""
         held_up = False
         while True:
@@ -225,17 +266,25 @@ class Writer:
 
     def _write_marks(self) -> None:
         """Marks in a transaction of their own, since nothing waits; on a full disk they wait for room or for company."""
+        marks = self._take_marks()
         try:
             with self._journal.transaction():
-                self._apply_marks()
+                self._apply_marks(marks)
         except DiskFull:
-            if self._closed_within(RETRY_SECONDS):
-                self._marks.clear()  # recovery finds for itself what they say
-            return
-        self._marks.clear()
+            if not self._closed_within(RETRY_SECONDS):  # else recovery finds what they say
+                self._put_marks_back(marks)
 
-    def _apply_marks(self) -> None:
-        for mark, value, result in self._marks:
+    def _take_marks(self) -> list[_Mark]:
+        with self._changed:
+            marks, self._marks = self._marks, []
+        return marks
+
+    def _put_marks_back(self, marks: list[_Mark]) -> None:
+        with self._changed:
+            self._marks = marks + self._marks
+
+    def _apply_marks(self, marks: list[_Mark]) -> None:
+        for mark, value, result in marks:
             mark(self._journal, value, result)
 
     def _closed_within(self, seconds: float) -> bool:

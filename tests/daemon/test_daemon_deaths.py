@@ -134,6 +134,17 @@ def test_a_daemon_killed_after_its_first_commits_resumes_inside_the_file(
     _assert_as_if_nothing_had_happened(root, undisturbed)
 
 
+def _served(life: Life, subtasks: int) -> bool:
+    """Waits until so many sub-tasks have come back, with a worker to kill; False when all files are done before."""
+
+    def see() -> str | None:
+        if all(len(life.root.accepted(one["name"])) == GOOD for one in JOBS):
+            return "all"
+        return "some" if life.status()["subtasks"] >= subtasks and life.workers() else None
+
+    return eventually(see, f"{subtasks} sub-tasks", life) == "some"
+
+
 def test_workers_killed_at_random_moments_cost_no_bit_and_no_file(
     root: Root, undisturbed: dict[str, Outcome]
 ) -> None:
@@ -142,12 +153,9 @@ def test_workers_killed_at_random_moments_cost_no_bit_and_no_file(
     _drop_all(root)
     life = root.start()
     killed = 0
-    while any(len(root.accepted(one["name"])) < GOOD for one in JOBS):
-        time.sleep(chance.uniform(0.05, 0.3))  # as above
-        assert life.process.poll() is None, life.said
-        if workers := life.workers():
-            os.kill(chance.choice(workers), signal.SIGKILL)
-            killed += 1
+    while _served(life, life.status()["subtasks"] + chance.randrange(5, 60)):
+        os.kill(chance.choice(life.workers()), signal.SIGKILL)
+        killed += 1
     assert killed > 2
     for one in JOBS:
         life.done(one["name"], GOOD)

@@ -278,3 +278,42 @@ def test_many_threads_may_submit(life: Life) -> None:
         own = [name for name in names if name.startswith(b"%d-" % number)]
         assert own == [b"%d-%d" % (number, index) for index in range(50)]
     assert len(names) == 300
+
+
+def test_a_long_finish_does_not_hold_up_other_units(journal: Journal) -> None:
+    may_finish = threading.Event()
+    marked: list[str] = []
+    long = Unit(
+        prepare=lambda: None,
+        apply=lambda journal, _: None,
+        finish=lambda _: may_finish.wait() and "long",
+        mark=lambda journal, _, result: marked.append(str(result)),
+        aside=lambda _: True,
+    )
+    short = Unit(lambda: None, lambda journal, _: None, lambda _: "short")
+    writer = Writer(journal)
+    waiting = writer.submit(long)
+    assert writer.submit(short).result() == "short"
+    assert not waiting.done()
+    may_finish.set()
+    assert waiting.result() == "long"
+    writer.close()
+    assert marked == ["long"]
+
+
+def test_a_long_finish_that_fails_is_fatal(journal: Journal) -> None:
+    heard: list[BaseException] = []
+
+    def fail(_: None) -> None:
+        raise StorageError("the disk is gone")
+
+    writer = Writer(journal, on_fatal=heard.append)
+    failed = writer.submit(
+        Unit(lambda: None, lambda journal, _: None, fail, aside=lambda _: True)
+    )
+    with pytest.raises(StorageError, match="gone"):
+        failed.result()
+    writer.close()
+    with pytest.raises(StorageError, match="gone"):
+        writer.run(lambda: None).result()
+    assert [str(error) for error in heard] == ["the disk is gone"]
