@@ -40,7 +40,9 @@ class Quadratic:
 
     @classmethod
     def defaults(cls, options):
-        return Defaults(batch_rows=16, lanes=1, local_steps=64, dtype="float64", optimizer="adagrad")
+        return Defaults(
+            batch_rows=16, lanes=1, local_steps=64, dtype="float64", optimizer="adagrad"
+        )
 
     def init(self, generator):
         zeros = np.zeros(self._features)
@@ -51,11 +53,11 @@ class Quadratic:
         return output[:, None], x  # outputs (n, 1); the tape is what `backward` needs again
 
     def backward(self, parameters, tape, residual):
-        return dict(
-            intercept=residual.sum(axis=0),
-            linear=residual[:, 0] @ tape,
-            square=residual[:, 0] @ (tape * tape),
-        )
+        return {
+            "intercept": residual.sum(axis=0),
+            "linear": residual[:, 0] @ tape,
+            "square": residual[:, 0] @ (tape * tape),
+        }
 
     def norms(self, parameters, tape, residual):
         squares = tape * tape

@@ -304,6 +304,7 @@ class Daemon:
             "subtasks": dispatcher.completed if dispatcher else 0,
             "subtasks_repeated": dispatcher.repeated if dispatcher else 0,
             "workers": [{"pid": worker.pid, "state": str(worker.state)} for worker in workers],
+            "workers_trouble": self._pool.trouble if self._pool else "",
             "jobs": {name: life.status.shown(now) for name, life in self.lives.items()},
         }
 

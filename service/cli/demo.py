@@ -170,17 +170,19 @@ class _Show:
             self._fates[event["job"], event["file"]] = _FATES[name]
         match name:
             case "accepted":
-                text = f"learnt {event['rows']:,} rows, mean loss {figure(event['loss'])}: model version {event['version']}"
-                self._line("✓", f"{event['job']}: {event['file']}: {text}", "green")
+                loss = figure(event["loss"])
+                self._line(
+                    "✓", f"{event['file']}: learnt {event['rows']:,} rows, loss {loss}", "green"
+                )
             case "duplicate":
-                text = "is in the model already, and is not learnt again"
-                self._line("=", f"{event['job']}: {event['file']}: {text}", "yellow")
+                self._line(
+                    "=", f"{event['file']}: in the model already, not learnt again", "yellow"
+                )
             case "refused":
-                text = f"refused at {event['place']}: {event['rule']}, got {event['value']}"
-                self._line("✗", f"{event['job']}: {event['file']}: {text}", "red")
+                text = f"refused: {event['place']}: {event['rule']}, got {event['value']}"
+                self._line("✗", text, "red")
             case "predicted":
-                text = f"{event['rows']} rows predicted"
-                self._line("✓", f"{event['job']}: {event['file']}: {text}", "green")
+                self._line("✓", f"{event['file']}: predicted {event['rows']} rows", "green")
             case "failed":
                 self._line("!", f"{event['job']}: {event['error']}", "bold red")
 

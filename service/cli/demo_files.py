@@ -51,7 +51,7 @@ def to_predict(folder: Path) -> Drop:
     (*_, last) = sorted((folder / "breast_cancer").glob("*.csv"))
     lines = last.read_bytes().splitlines()[: PREDICTED_ROWS + 1]
     unlabelled = b"".join(line.rpartition(b",")[0] + b"\n" for line in lines)
-    why = f"{PREDICTED_ROWS} rows without a label, to be predicted"
+    why = f"{PREDICTED_ROWS} rows without a label"
     return Drop("breast_cancer", "new-patients.csv", unlabelled, "predicted", why)
 
 
@@ -76,12 +76,12 @@ def _of(found: Sequence[Drop], job: str) -> list[Drop]:
 
 def _reversed(drop: Drop) -> Drop:
     header, *rows = drop.content.splitlines(keepends=True)
-    why = "the same samples, from the last to the first"
+    why = "the same, from last to first"
     return Drop(drop.job, "article-reversed.csv", b"".join([header, *rows[::-1]]), "learnt", why)
 
 
 def _again(drop: Drop) -> Drop:
-    why = f"{drop.name} once more, as a courier may deliver twice"
+    why = f"{drop.name}, delivered twice"
     return Drop(drop.job, f"{drop.job}-sent-again.csv", drop.content, "duplicate", why)
 
 
@@ -89,5 +89,5 @@ def _broken(drop: Drop) -> Drop:
     lines = drop.content.splitlines(keepends=True)
     first, comma, rest = lines[BROKEN_ROW + 1].partition(b",")
     lines[BROKEN_ROW + 1] = first[:-1] + b"l" + comma + rest
-    why = f"with a letter in a number, in line {BROKEN_ROW + 2}"
+    why = "with a letter in a number"
     return Drop(drop.job, f"{drop.job}-broken.csv", b"".join(lines), "refused", why)

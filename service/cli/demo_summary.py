@@ -81,9 +81,9 @@ def _learnt(records: dict[str, list[Record]]) -> Table:
         "loss: first file",
         "last file",
         "on the last file",
-        "model",
+        "version",
     ):
-        right = heading not in ("job", "on the last file", "version")
+        right = heading not in ("job", "on the last file")
         table.add_column(heading, justify="right" if right else "left", overflow="fold")
     for job, found in records.items():
         files = _files(found)

@@ -77,6 +77,16 @@ class WorkerDied(WorkerError):
         return (WorkerDied, (self.reason,))
 
 
+def poisoned(died: WorkerDied, what: str) -> FileRefused:
+    """The refusal of a file with a sub-task that ended every worker it was given to; `what` it does."""
+    return FileRefused(
+        f"a sub-task that {what} a file leaves its worker alive, got several deaths in a row",
+        place="the file as a whole",
+        value=died.reason,
+        remedy="give the workers more memory, or split the file; then drop it again",
+    )
+
+
 class SubtaskFailed(WorkerError):
     """The sub-task raised an error that can't be pickled; the text is the remote traceback."""
 

@@ -8,6 +8,7 @@ long each time, since what stops one worker (no memory, a broken module) usually
 from __future__ import annotations
 
 TRIES = 5
+KILLS_LIKE_ONE_FAILURE = 4  # somebody else's SIGKILL says little of what the next worker will do
 FIRST_WAIT_SECONDS = 0.1
 LONGEST_WAIT_SECONDS = 1.0
 
@@ -19,6 +20,7 @@ class Births:
         self._size = size
         self._one_first = one_first
         self._failed_in_a_row = 0
+        self._despair = 0.0
         self.any_succeeded = False
         self.not_before = 0.0
         self._last_failure = ""
@@ -36,16 +38,18 @@ class Births:
     @property
     def hopeless(self) -> bool:
         """So many failed in a row that whoever has no worker should hear of it."""
-        return self._failed_in_a_row >= TRIES
+        return self._despair >= TRIES
 
     def succeeded(self) -> None:
         """A worker is ready."""
         self.any_succeeded = True
         self._failed_in_a_row = 0
+        self._despair = 0.0
         self.not_before = 0.0
 
-    def failed(self, now: float, reason: str) -> None:
-        """A worker could not be spawned, or died before it was ready."""
+    def failed(self, now: float, reason: str, *, by_others: bool = False) -> None:
+        """A worker could not be spawned, or died before it was ready; `by_others`: it was killed."""
+        self._despair += 1 / KILLS_LIKE_ONE_FAILURE if by_others else 1
         wait = FIRST_WAIT_SECONDS * 2.0**self._failed_in_a_row
         self._failed_in_a_row = min(self._failed_in_a_row + 1, 64)
         self.not_before = now + min(wait, LONGEST_WAIT_SECONDS)

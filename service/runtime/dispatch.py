@@ -52,7 +52,7 @@ class _Ticket:
     submit: Callable[[Executor], Any]
     deaths: int = 0
     begun: float = 0.0
-    running: bool = False
+    left: bool = False  # its caller was cancelled while it ran
 
     @property
     def alone(self) -> bool:
@@ -169,12 +169,15 @@ class Dispatcher:
             self._start(ticket)
 
     def _start(self, ticket: _Ticket) -> None:
+        try:
+            handed = asyncio.wrap_future(ticket.submit(self._executor))
+        except Exception as error:  # shut down, or it can't be had: its own caller's trouble alone
+            ticket.outcome.set_exception(error)
+            return
         self._running += 1
         self._alone = ticket.alone
         self._jobs[ticket.job].running += 1
-        ticket.running = True
         ticket.begun = time.monotonic()
-        handed = asyncio.wrap_future(ticket.submit(self._executor))
         handed.add_done_callback(lambda done: self._came_back(ticket, done))
 
     def _came_back(self, ticket: _Ticket, done: asyncio.Future[Any]) -> None:
@@ -183,9 +186,9 @@ class Dispatcher:
         queue.served_seconds += time.monotonic() - ticket.begun
         self._running -= 1
         self._alone = False
-        ticket.running = False
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
-        if isinstance(error, WorkerDied) and ticket.deaths + 1 < MOST_DEATHS:
+        again = isinstance(error, WorkerDied) and ticket.deaths + 1 < MOST_DEATHS
+        if again and not ticket.left:
             ticket.deaths += 1
             self.repeated += 1
             queue.waiting[ticket.urgency].appendleft(ticket)
@@ -206,6 +209,7 @@ class Dispatcher:
             ticket.outcome.cancel()
             self._hand_over()
             return
+        ticket.left = True
         await asyncio.wait([ticket.outcome])
         if not ticket.outcome.cancelled():
             ticket.outcome.exception()  # seen: nobody is left to ask for it

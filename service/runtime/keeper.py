@@ -27,7 +27,7 @@ from service.runtime import message
 from service.runtime.births import Births
 from service.runtime.desk import Desk
 from service.runtime.message import Answer, Kind
-from service.runtime.process import State, WorkerProcess
+from service.runtime.process import KILLED, State, WorkerProcess
 
 BIRTH_SECONDS = 300.0  # imports, and compiling where no cache is filled
 GRACE_SECONDS = 2.0  # for a dismissed worker to leave by itself
@@ -161,7 +161,8 @@ class Keeper:
         self._desk.remove(worker)
         reason = worker.reap()
         if worker.state is State.STARTING:
-            self._births.failed(time.monotonic(), worker.last_words or reason)
+            why, killed = worker.last_words or reason, reason == KILLED and not worker.last_words
+            self._births.failed(time.monotonic(), why, by_others=killed)
         subtask = worker.subtask
         if subtask is None:
             return

@@ -40,6 +40,9 @@ _ONE_THREAD = (
 _NUMERIC = ("OPENBLAS_", "OMP_", "MKL_", "NPY_", "NUMBA_", "BLIS_", "GOTO_", "KMP_", "POLARS_")
 _INHERITED = frozenset({"NUMBA_CACHE_DIR"})  # where, not how
 
+KILLED = "killed by SIGKILL"
+"""How `reap` says that somebody killed the worker: the OOM killer, an operator."""
+
 
 class State(StrEnum):
     """Where a worker stands."""

@@ -11,21 +11,20 @@ of a job teaches it the features and classes: the next one waits until its fate 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
-import stat
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from service import formats
 from service.core import classes
-from service.core.errors import FileRefused, WorkerDied
+from service.core.errors import FileRefused, WorkerDied, poisoned
 from service.formats.contract import Chunk, Fields, Label, RowRules, Source
 from service.runtime.channel import BrokenChannel, Ends, Receiver, Sender, channel
 from service.runtime.dispatch import Urgency
 from service.runtime.held import Held
+from service.stages import gate
+from service.stages.identity import same_as
 from service.stages.line import Line, Stopped
 from service.stages.messages import Block, Broken, Cause, Complete, Decoded, Opened, Sample, Schema
 from service.subtasks import blocks
@@ -35,10 +34,6 @@ R = TypeVar("R")
 
 AHEAD = 8
 """Chunks of one file that may be under way at a time; the slots bound them all."""
-
-
-class _Changed(Exception):
-    """The file is not what it was when it was admitted."""
 
 
 async def decode(line: Line, inbox: Receiver[Sample], outbox: Sender[Decoded]) -> None:
@@ -59,10 +54,7 @@ class _File:
         self.sample = sample
         self.outbox = outbox
         self.dispatcher = line.machinery.dispatcher
-        self.scratch = sample.path.with_name(f"{sample.path.name}.unpacked")
-        if sample.row.path is not None:
-            folder = line.machinery.layout.work(line.job)
-            self.scratch = folder / f"{sample.row.admission:010d}.unpacked"
+        self.scratch = line.machinery.layout.scratch(line.job, sample.row.admission)
 
     async def decode(self) -> None:
         row = self.sample.row
@@ -71,8 +63,8 @@ class _File:
         except FileRefused as refused:
             await self._broken(Cause.REFUSED, refused)
         except WorkerDied as died:
-            await self._broken(Cause.REFUSED, poisoned(died, self.sample.shown))
-        except (_Changed, FileNotFoundError):
+            await self._broken(Cause.REFUSED, poisoned(died, "decodes"))
+        except (gate.Changed, FileNotFoundError):
             await self.outbox.send(Broken(self.sample, Cause.CHANGED))
         finally:
             await asyncio.to_thread(self.scratch.unlink, missing_ok=True)
@@ -84,8 +76,8 @@ class _File:
 
     async def _decode(self) -> None:
         sample, row = self.sample, self.sample.row
-        await asyncio.to_thread(_must_be_plain, sample.path, row.path is None)
-        self._must_be_small()
+        most_bytes = self.line.conduct.max_file_bytes
+        await asyncio.to_thread(gate.must_be_admissible, sample.path, row, most_bytes)
         fields = self._fields(self.line.schema)
         source = await self.run(
             formats.prepare,
@@ -95,26 +87,19 @@ class _File:
             fields,
             self.line.machinery.limits,
         )
-        if await self._is_duplicate(source):
+        same = await same_as(self.line, sample, source.sha256)
+        if same is not None:
+            duplicate = Broken(sample, Cause.DUPLICATE, sha256=same.sha256, same=same.admission)
+            await self.outbox.send(duplicate)
             return
         schema = self.line.schema or await self._learn_schema(source, fields)
         fields = self._fields(schema)
         formats.features_of(source, fields)
         await self.outbox.send(Opened(sample, schema))
         complete = await self._blocks(source, fields)
-        await self._must_be_unchanged()
+        await asyncio.to_thread(gate.must_be_unchanged, sample.path, row)
         self.line.undecided.known(row.admission, complete.sha256)
         await self.outbox.send(complete)
-
-    def _must_be_small(self) -> None:
-        most, size = self.line.conduct.max_file_bytes, self.sample.row.size
-        if size > most:
-            raise FileRefused(
-                f"a sample file has at most {most} bytes (intake.max_file_bytes)",
-                place="the file itself",
-                value=f"{size} bytes",
-                remedy="split it, or raise intake.max_file_bytes",
-            )
 
     def _fields(self, schema: Schema | None) -> Fields:
         job = self.sample.terms.job
@@ -133,55 +118,6 @@ class _File:
         self, function: Callable[..., R], *args: Any, urgency: Urgency = Urgency.NOW
     ) -> R:
         return await self.dispatcher.run(function, *args, job=self.line.job, urgency=urgency)
-
-    # --- identity --------------------------------------------------------------------------------
-
-    async def _is_duplicate(self, source: Source) -> bool:
-        """Whether the file repeats one that is in the model; says so to the next stage."""
-        row, line = self.sample.row, self.line
-        if row.path is not None:
-            return False  # named on the command line: asked for
-        same = await (
-            self._same_name() if line.conduct.identity == "name" else self._same_content(source)
-        )
-        if same is None:
-            return False
-        sha256 = row.sha256 or line.undecided.digests.get(row.admission)
-        await self.outbox.send(Broken(self.sample, Cause.DUPLICATE, sha256=sha256, same=same))
-        return True
-
-    async def _same_name(self) -> int | None:
-        row = self.sample.row
-        while (
-            found := await self.line.ask(
-                lambda journal: journal.find_named(row.job, name=row.name, before=row.admission)
-            )
-        ) and found.admission in self.line.undecided.digests:
-            await self.line.news()
-        return found.admission if found else None
-
-    async def _same_content(self, source: Source) -> int | None:
-        """Looks at the content only where an earlier file has the same size."""
-        row, line = self.sample.row, self.line
-        twin = await line.ask(
-            lambda journal: journal.find_same(
-                row.job, size=row.size, sha256=None, before=row.admission
-            )
-        )
-        if twin is None:
-            return None
-        sha256 = source.sha256
-        if sha256 is None:
-            sha256 = await asyncio.to_thread(_digest, self.sample.path)
-        line.undecided.known(row.admission, sha256)
-        while line.undecided.same_before(row.admission, sha256):
-            await line.news()
-        found = await line.ask(
-            lambda journal: journal.find_same(
-                row.job, size=row.size, sha256=sha256, before=row.admission
-            )
-        )
-        return found.admission if found else None
 
     @property
     def bad_rows_refuse(self) -> bool:
@@ -270,12 +206,6 @@ class _File:
             return error  # raised when its turn comes
         return stored, held, chunk
 
-    async def _must_be_unchanged(self) -> None:
-        seen = await asyncio.to_thread(self.sample.path.stat)
-        row = self.sample.row
-        if (seen.st_size, seen.st_mtime_ns) != (row.size, row.mtime_ns):
-            raise _Changed
-
 
 _Decoded = tuple[StoredBlock, Held, Chunk]
 _Outcome = _Decoded | FileRefused | WorkerDied
@@ -317,43 +247,6 @@ class _Tally:
                 value=f"{self.rejected} bad rows of {self.rows_seen}",
                 remedy="mend the rows, or raise rows.max_bad_rows",
             )
-
-
-def poisoned(died: WorkerDied, name: str) -> FileRefused:
-    """The refusal of a file whose sub-task killed every worker that it was given to."""
-    return FileRefused(
-        "a sub-task of this file ended its worker five times in a row",
-        place=name,
-        value=died.reason,
-        remedy="give the worker more memory, or split the file; then drop it again",
-    )
-
-
-def _must_be_plain(path: Path, taken: bool) -> None:
-    seen = path.lstat() if taken else path.stat()
-    kinds = {stat.S_ISLNK: "a link", stat.S_ISFIFO: "a FIFO", stat.S_ISDIR: "a directory"}
-    if not stat.S_ISREG(seen.st_mode):
-        kind = next(
-            (name for test, name in kinds.items() if test(seen.st_mode)), "a device or socket"
-        )
-        raise FileRefused(
-            "a sample file is a plain file",
-            place="the file itself",
-            value=kind,
-            remedy="copy the content",
-        )
-    if taken and seen.st_nlink > 1:
-        raise FileRefused(
-            "a sample file has one name only (it could change elsewhere)",
-            place="the file itself",
-            value=f"{seen.st_nlink} hard links",
-            remedy="copy it, or remove its other names, then drop it again",
-        )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -66,7 +66,8 @@ async def named(
     async with outbox:
         try:
             await _resume(line, outbox)
-            await _admit(line, admission, entries, outbox)
+            # All at once: a training that is interrupted finds either all its passes admitted or none.
+            await _admit(line, admission, entries, outbox, at_once=max(1, len(entries)))
         except BrokenChannel:
             return
 
@@ -83,10 +84,14 @@ async def _resume(line: Line, outbox: Sender[Sample]) -> None:
 
 
 async def _admit(
-    line: Line, admission: Admission, entries: Sequence[Entry], outbox: Sender[Sample]
+    line: Line,
+    admission: Admission,
+    entries: Sequence[Entry],
+    outbox: Sender[Sample],
+    at_once: int = ADMITTED_AT_ONCE,
 ) -> None:
-    for start in range(0, len(entries), ADMITTED_AT_ONCE):
-        some = entries[start : start + ADMITTED_AT_ONCE]
+    for start in range(0, len(entries), at_once):
+        some = entries[start : start + at_once]
         for row in await _admitted(line, admission, some):
             if row is not None:
                 await _send(line, row, admission.terms, outbox)

@@ -15,13 +15,14 @@ from enum import Enum
 from pathlib import Path
 
 from service.core.errors import Refusal
+from service.core.records import Subject
 from service.core.terms import Terms
 from service.formats.contract import Label
 from service.runtime.held import Held
 from service.storage.tables import FileRow
 from service.subtasks.blocks import Part, StoredBlock
 from service.subtasks.learn import Shape
-from service.subtasks.report import Ending, RoundResults, Segment, Subject
+from service.subtasks.report import Ending, RoundResults, Segment
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,20 +11,18 @@ here, and everything before it waits with it.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any, TypeVar
 
-import numpy as np
-
-from service.core.errors import DiskFull, Refusal, WorkerDied
+from service.core.errors import DiskFull, WorkerDied, poisoned
 from service.core.status import FileStatus, ModelStatus
-from service.runtime.arena import arrays, view
+from service.runtime.arena import view
 from service.runtime.channel import Receiver
 from service.runtime.held import Held
 from service.runtime.spool import Spool
+from service.stages.commits import OpenRecords, progress
 from service.stages.line import DISK_FULL_SECONDS, Line, Stopped
 from service.stages.messages import (
     Abandoned,
@@ -50,12 +48,7 @@ class Poisoned(Exception):
     def __init__(self, admission: int, died: WorkerDied) -> None:
         super().__init__(str(died))
         self.admission = admission
-        self.refusal = Refusal(
-            "a sub-task that reports this file ended its worker five times in a row",
-            "the file as a whole",
-            died.reason,
-            "give the worker more memory, or lower training.batch_rows; then drop it again",
-        )
+        self.refusal = poisoned(died, "reports").refusal
 
 
 async def record(line: Line, inbox: Receiver[Learning]) -> None:
@@ -73,40 +66,13 @@ async def record(line: Line, inbox: Receiver[Learning]) -> None:
         line.drained.set()
 
 
-@dataclass(slots=True, eq=False)
-class _Open:
-    """The file whose results arrive."""
-
-    begun: Begun
-    scores: Held
-    metrics: Spool
-    samples: Spool | None
-    segment: Segment = field(default_factory=Segment)
-    loss: float | None = None
-
-    @property
-    def spools(self) -> dict[str, Spool]:
-        found = {"metrics.jsonl": self.metrics}
-        if self.samples is not None:
-            found[self.samples.path.name.split(".", 1)[1]] = self.samples
-        return found
-
-    async def flush(self) -> None:
-        for spool in self.spools.values():
-            await spool.flush()
-
-    async def close(self) -> None:
-        for spool in self.spools.values():
-            await spool.close()
-
-
 class _Recorder:
     """The stage's state: the metric states after the last whole file, and the file in progress."""
 
     def __init__(self, line: Line) -> None:
         self.line = line
         self.scores: Held | None = line.scores.hold() if line.scores else None
-        self.open: _Open | None = None
+        self.open: OpenRecords | None = None
 
     async def take(self, message: Learning) -> None:
         match message:
@@ -139,7 +105,7 @@ class _Recorder:
         log = "samples.txt" if subject.samples_format == "text" else "samples.jsonl"
         wants_samples = subject.samples != "off" and subject.epoch == 1
         assert self.scores is not None
-        self.open = _Open(
+        self.open = OpenRecords(
             begun=begun,
             scores=begun.scores or self.scores.hold(),
             metrics=self._spool(row.admission, "metrics.jsonl", lengths),
@@ -176,7 +142,7 @@ class _Recorder:
             status.loss = file.loss
 
     async def _write(
-        self, file: _Open, text: Held, function: Callable[..., Reported], done: Any
+        self, file: OpenRecords, text: Held, function: Callable[..., Reported], done: Any
     ) -> None:
         """Runs a report in the pool and adds its text to the spools; flips the metric states."""
         after = self.line.reserve(file.begun.shape.scores_bytes)
@@ -205,7 +171,7 @@ class _Recorder:
         file.scores, file.segment, file.loss = after, reported.segment, reported.loss
 
     async def _reported(
-        self, file: _Open, function: Callable[..., Reported], done: Any, books: Books
+        self, file: OpenRecords, function: Callable[..., Reported], done: Any, books: Books
     ) -> Reported:
         run = self.line.machinery.dispatcher.run
         try:
@@ -220,9 +186,9 @@ class _Recorder:
         try:
             await file.flush()
             extra = {"segment": asdict(file.segment)}
-            progress = self._progress(file, mark.row, mark.version, mark.state, extra)
+            point = progress(self.line, file, mark.row, mark.version, mark.state, extra)
             layout = self.line.machinery.layout
-            await self._patiently(lambda: self.line.settle(units.private_commit(layout, progress)))
+            await self._patiently(lambda: self.line.settle(units.private_commit(layout, point)))
         finally:
             mark.state.drop()
         self.line.note(
@@ -242,7 +208,7 @@ class _Recorder:
             await self._write(file, text, report.close, ending)
             await file.flush()
             extra = {"loss": file.loss, "rows": ending.rows}
-            whole = self._progress(file, ending.rows, ending.version, finished.state, extra)
+            whole = progress(self.line, file, ending.rows, ending.version, finished.state, extra)
             layout, keep = line.machinery.layout, line.conduct.keep
             unit = units.acceptance(layout, whole, sha256=ending.sha256, keep=keep)
             accepted = await self._patiently(lambda: line.settle(unit))
@@ -297,7 +263,7 @@ class _Recorder:
 
     # --- small things --------------------------------------------------------------------------------
 
-    def _file(self) -> _Open:
+    def _file(self) -> OpenRecords:
         assert self.open is not None, "results without a file"
         return self.open
 
@@ -342,46 +308,6 @@ class _Recorder:
         except TimeoutError:
             return
         raise Stopped
-
-    def _progress(
-        self, file: _Open, row: int, version: int, state: Held, extra: dict[str, Any]
-    ) -> units.Progress:
-        return units.Progress(
-            job=self.line.job,
-            admission=file.begun.sample.row.admission,
-            row=row,
-            version=version,
-            sequence=file.begun.subject.sequence,
-            tensors=_tensors(file, state),
-            header=self._header(file, version),
-            spools={log: spool.length for log, spool in file.spools.items()},
-            extra=extra,
-        )
-
-    def _header(self, file: _Open, version: int) -> dict[str, Any]:
-        begun = file.begun
-        job = begun.sample.terms.job
-        return {
-            "format": MODEL_FORMAT,
-            "job": self.line.job,
-            "problem": begun.shape.problem,
-            "spec": json.loads(begun.shape.spec),
-            "settings": job.model_dump(mode="json"),
-            "columns": {"label": job.label, "id": job.id, "weight": job.weight, "time": job.time},
-            "features": list(begun.schema.features),
-            "classes": None if begun.schema.classes is None else list(begun.schema.classes),
-            "version": version,
-            "sequence": begun.subject.sequence,
-            "last_file": begun.subject.file,
-            "fingerprint": self.line.machinery.fingerprint,
-        }
-
-
-def _tensors(file: _Open, state: Held) -> dict[str, np.ndarray[Any, Any]]:
-    shape = file.begun.shape
-    named = {f"state/{k}": a for k, a in arrays(state.region, shape.state_layout).items()}
-    named |= {f"scores/{k}": a for k, a in arrays(file.scores.region, shape.scores_layout).items()}
-    return named
 
 
 def _drop(message: Learning) -> None:

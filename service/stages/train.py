@@ -10,14 +10,13 @@ the file is whole. Files follow one another without waiting for the record of th
 
 from __future__ import annotations
 
-import asyncio
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from service.core import resolution
-from service.core.errors import FileRefused, StorageDamaged, WorkerDied
-from service.core.planning import Piece, RoundPlan, RowQueue, pieces_of
+from service.core.errors import FileRefused, StorageDamaged, WorkerDied, poisoned
+from service.core.planning import RoundPlan
+from service.core.records import Subject
 from service.runtime.channel import BrokenChannel, EndOfChannel, Receiver, Sender
 from service.runtime.held import Held
 from service.stages.line import Line, Model
@@ -31,17 +30,16 @@ from service.stages.messages import (
     Decoded,
     Finished,
     Learning,
-    Learnt,
     Mark,
     Opened,
     Resumption,
     Sample,
     Schema,
 )
+from service.stages.rounds import OpenFile, learn_round
 from service.subtasks import learn
-from service.subtasks.blocks import Part
 from service.subtasks.learn import Shape
-from service.subtasks.report import Ending, RoundResults, Segment, Subject
+from service.subtasks.report import Ending, Segment
 
 
 async def train(line: Line, inbox: Receiver[Decoded], outbox: Sender[Learning]) -> None:
@@ -64,36 +62,6 @@ async def train(line: Line, inbox: Receiver[Decoded], outbox: Sender[Learning]) 
             trainer.close()
 
 
-@dataclass(slots=True, eq=False)
-class _Open:
-    """The file being learnt."""
-
-    sample: Sample
-    schema: Schema
-    subject: Subject
-    shape: Shape
-    plan: RoundPlan
-    before: Held
-    state: Held
-    version: int
-    row: int = 0
-    skip: int = 0
-    rate: float = 0.0
-    share: float = 0.0
-    queue: RowQueue[Block] = field(default_factory=RowQueue)
-
-    @property
-    def learnt_rows(self) -> int:
-        """Rows that the state holds; those still to be passed over were learnt before."""
-        return self.row + self.skip
-
-    @property
-    def gradients(self) -> bool:
-        """Whether whole gradients are recorded: asked for, or as cheap as their norm."""
-        one = self.shape.parameters == 1 and self.subject.samples == "norms"
-        return self.subject.epoch == 1 and (self.subject.samples == "full" or one)
-
-
 class _Trainer:
     """The stage's state: the model after the last whole file, and the file being learnt."""
 
@@ -102,7 +70,7 @@ class _Trainer:
         self.outbox = outbox
         self.model: Model | None = line.model
         self.sequence = line.sequence
-        self.open: _Open | None = None
+        self.open: OpenFile | None = None
         self.skipping: Sample | None = None  # a file whose blocks are to be dropped unseen
         self.marked = time.monotonic()
 
@@ -120,9 +88,9 @@ class _Trainer:
         try:
             await self._take(message)
         except FileRefused as refused:
-            await self._refuse(refused)
+            await self._refuse(message, refused)
         except WorkerDied as died:
-            await self._refuse(_poisoned(died))
+            await self._refuse(message, poisoned(died, "learns from"))
 
     async def leave(self) -> None:
         """The line ends: keeps what was learnt of an unfinished file."""
@@ -162,7 +130,7 @@ class _Trainer:
         before, scores = await self._before(shape)
         version = self.model.version if self.model else 0
         training = job.training
-        self.open = _Open(
+        self.open = OpenFile(
             sample=sample,
             schema=schema,
             subject=self._subject(sample, schema),
@@ -212,7 +180,7 @@ class _Trainer:
         )
         return state, None
 
-    async def _resume(self, file: _Open) -> tuple[Resumption, Held] | None:
+    async def _resume(self, file: OpenFile) -> tuple[Resumption, Held] | None:
         """The state of the private commit, and the metric states that belong to it."""
         commit = self.line.resume
         assert commit is not None
@@ -255,7 +223,7 @@ class _Trainer:
         while file.queue.rows >= file.plan.rows and not self.line.stopping.is_set():
             await self._round(file, file.plan.rows)
 
-    def _skip(self, file: _Open) -> None:
+    def _skip(self, file: OpenFile) -> None:
         """Passes over the rows that were learnt before the file was interrupted."""
         passed = min(file.skip, file.queue.rows)
         for block, _, stop in file.queue.take(passed):
@@ -264,81 +232,13 @@ class _Trainer:
         file.skip -= passed
         file.row += passed
 
-    async def _round(self, file: _Open, rows: int) -> None:
-        pieces = file.queue.take(rows)
-        holds = [block.held.hold() for block, _, _ in pieces]
-        for block, _, stop in pieces:
-            if stop == block.stored.rows:
-                block.held.drop()
-        lanes = [pieces_of(pieces, lane) for lane in file.plan.deal(rows)]
-        results = [
-            self.line.reserve(file.shape.results_bytes(_rows(lane), file.gradients))
-            for lane in lanes
-        ]
-        target = self.line.reserve(file.shape.state_bytes)
-        try:
-            learnt = await self._sub_tasks(file, lanes, results, target)
-        except BaseException:
-            for held in (*holds, *results, target):
-                held.drop()
-            raise
-        file.state.drop()
-        file.state, file.rate = target, learnt.learning_rate
-        done = RoundResults(
-            parts=tuple(_parts(pieces)),
-            results=tuple((r.region, _rows(lane)) for r, lane in zip(results, lanes, strict=True)),
-            gradients=file.gradients,
-            rows_from=file.row,
-            version=file.version,
-            learning_rate=learnt.learning_rate,
-        )
-        file.row += rows
-        file.version += 1
-        await self.outbox.send(Learnt(done, file.share, (*holds, *results)))
-        if not learnt.finite:
+    async def _round(self, file: OpenFile, rows: int) -> None:
+        learnt, is_finite = await learn_round(self.line, file, rows)
+        await self.outbox.send(learnt)
+        if not is_finite:
             raise _diverged(file, rows)
         if time.monotonic() - self.marked >= self.line.conduct.interval_seconds:
             await self._mark()
-
-    async def _sub_tasks(
-        self, file: _Open, lanes: list[list[Piece[Block]]], results: list[Held], target: Held
-    ) -> learn.Learnt:
-        """Runs a round's sub-tasks: one lane's, or all lanes' and then what joins them."""
-        run, job = self.line.machinery.dispatcher.run, self.line.job
-        spec, source, plan = file.shape.spec, file.state.region, file.plan
-        parts = [_parts(lane) for lane in lanes]
-        if plan.lanes == 1:
-            return await run(
-                learn.run, spec, source, target.region, parts[0], plan.batch_rows,
-                results[0].region, file.gradients, job=job,
-            )  # fmt: skip
-        exact = plan.local_steps == 1
-        room = file.shape.gradient_bytes if exact else file.shape.state_bytes
-        outs = [self.line.reserve(room) for _ in lanes]
-        try:
-            async with asyncio.TaskGroup() as group:
-                for lane, (out, result) in enumerate(zip(outs, results, strict=True)):
-                    if exact:
-                        group.create_task(run(
-                            learn.gradient, spec, source, parts, lane, out.region,
-                            result.region, file.gradients, job=job,
-                        ))  # fmt: skip
-                    else:
-                        group.create_task(run(
-                            learn.run, spec, source, out.region, parts[lane], plan.batch_rows,
-                            result.region, file.gradients, job=job,
-                        ))  # fmt: skip
-            regions, rows = [out.region for out in outs], [_rows(lane) for lane in lanes]
-            if exact:
-                return await run(
-                    learn.apply, spec, source, target.region, regions, sum(rows), job=job
-                )
-            return await run(learn.average, spec, source, target.region, regions, rows, job=job)
-        except* WorkerDied as died:
-            raise _died(died) from None
-        finally:
-            for out in outs:
-                out.drop()
 
     async def _mark(self) -> None:
         file = self.open
@@ -378,13 +278,17 @@ class _Trainer:
         if begun:
             self._forget_file()
 
-    async def _refuse(self, refused: FileRefused) -> None:
+    async def _refuse(self, message: Decoded, refused: FileRefused) -> None:
         """Training itself refuses the file: its other blocks are passed over until its end."""
-        file = self.open
-        assert file is not None
-        broken = Broken(file.sample, Cause.REFUSED, refused.refusal)
-        await self.outbox.send(Abandoned(broken, begun=True))
-        self.skipping = file.sample
+        begun = not isinstance(message, Opened)  # record hears of a file once it is wholly opened
+        if isinstance(message, Opened):
+            sample = message.sample
+        else:
+            assert self.open is not None
+            sample = self.open.sample
+        broken = Broken(sample, Cause.REFUSED, refused.refusal)
+        await self.outbox.send(Abandoned(broken, begun))
+        self.skipping = sample
         self._forget_file()
 
     def _forget_file(self) -> None:
@@ -398,32 +302,10 @@ class _Trainer:
         self.open = None
 
 
-def _parts(pieces: list[Piece[Block]]) -> list[Part]:
-    return [block.part(start, stop) for block, start, stop in pieces]
-
-
-def _rows(lane: list[Piece[Block]]) -> int:
-    return sum(stop - start for _, start, stop in lane)
-
-
-def _diverged(file: _Open, rows: int) -> FileRefused:
+def _diverged(file: OpenFile, rows: int) -> FileRefused:
     return FileRefused(
         "the model's parameters stay finite",
         place=f"{file.subject.file}, rows {file.row - rows} to {file.row}, version {file.version}",
         value="infinity or NaN",
         remedy="lower optimizer.learning_rate, or switch scaling.standardise on",
     )
-
-
-def _poisoned(died: WorkerDied) -> FileRefused:
-    return FileRefused(
-        "a sub-task that learns from this file ended its worker five times in a row",
-        place="the file as a whole",
-        value=died.reason,
-        remedy="give the worker more memory, or lower training.batch_rows; then drop it again",
-    )
-
-
-def _died(errors: BaseExceptionGroup[WorkerDied]) -> WorkerDied:
-    error = errors.exceptions[0]
-    return _died(error) if isinstance(error, BaseExceptionGroup) else error

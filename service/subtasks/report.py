@@ -9,11 +9,9 @@ are a function of settings and files. The text goes to the arena: samples first,
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -21,30 +19,11 @@ import polars as pl
 from kernels import metrics
 from kernels.contract import Array
 from kernels.learner import Learner, Rows, build
+from service.core.records import Record, Subject, json_line
 from service.runtime.arena import Region, arrays, back, view
 from service.subtasks import samples
 from service.subtasks.blocks import Part, carried, file_rows, rows_of, weights
 from service.subtasks.learn import Shape, scope, scores_layout
-
-Record = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """Whose records these are, and which are asked for: the same for a whole file."""
-
-    job: str
-    file: str
-    sequence: int
-    epoch: int
-    classes: tuple[str | float, ...] | None
-    every_rows: int
-    steps: bool
-    samples: str
-    samples_format: str
-
-    def head(self, kind: str) -> Record:
-        return {"kind": kind, "job": self.job, "file": self.file, "sequence": self.sequence}
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,17 +309,3 @@ def _written(
     room[: len(lines)] = np.frombuffer(lines, np.uint8)
     room[len(lines) : len(lines) + len(tail)] = np.frombuffer(tail, np.uint8)
     return Reported(len(lines), len(tail), segment, loss)
-
-
-def json_line(record: Record) -> bytes:
-    """One record as a line of JSON: UTF-8, NaN and infinity as null."""
-    text = json.dumps(_finite(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode() + b"\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -5,15 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from kernels.contract import Array
-
-if TYPE_CHECKING:
-    from service.subtasks.report import Subject
+from service.core.records import Subject
 
 
 @dataclass(frozen=True, slots=True)

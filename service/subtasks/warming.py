@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import kernels.compiled
+import kernels.warming
 from service.subtasks import blocks, learn, predict, report
 
 IMPORTED = (blocks, learn, predict, report)
@@ -11,4 +11,4 @@ IMPORTED = (blocks, learn, predict, report)
 
 def warm() -> None:
     """Compiles the kernels, or reads them from the cache; the first worker does it before the others."""
-    kernels.compiled.warm()
+    kernels.warming.warm()

@@ -48,9 +48,9 @@ def test_every_file_that_ships_is_learnt_and_told_of(
 @pytest.mark.parametrize(
     "text",
     [
-        "diabetes-sent-again.csv: is in the model already",
+        "diabetes-sent-again.csv: in the model already",
         "column mean radius: a feature is a number, got 14.l",
-        "8 rows predicted",
+        "new-patients.csv: predicted 8 rows",
         "What was learnt",
         "digits: log loss",
         "Sample 2: gradient = -8.000000, loss = 4.000000",

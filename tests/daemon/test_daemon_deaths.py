@@ -18,6 +18,7 @@ import pytest
 import sample_tables
 from daemon_root import LOOK_SECONDS, Life, Outcome, Root, eventually, job, root_in, rounds
 
+HERE = Path(__file__).parent
 KILLS = int(os.environ.get("HEADRACE_KILLS", "10"))
 SEED = int(os.environ.get("HEADRACE_SEED", "2"))
 
@@ -213,3 +214,42 @@ def test_no_worker_outlives_a_killed_daemon(root: Root) -> None:
     life = root.start()
     eventually(lambda: len(life.workers()) == 2, "two workers", life)
     life.kill()  # waits for their end, too
+
+
+DEADLY = {
+    "model": {"kernel": "kernel_of_a_stranger:Deadly"},
+    "scaling": {"standardise": False, "target": "none"},
+}
+POISON = {
+    "1-learning.csv": sample_tables.csv([*sample_tables.rows(30, 1), (-2000.0, 50.0, 0.0, 1.0)]),
+    "3-reporting.csv": sample_tables.csv([*sample_tables.rows(30, 3), (0.0, 50.0, 0.0, 7.0)]),
+}
+
+
+def test_a_file_that_kills_its_workers_is_refused_and_the_others_are_learnt(root: Root, tmp_path: Path) -> None:
+    good = {f"{n}.csv": sample_tables.csv(sample_tables.rows(30, 10 + n)) for n in (0, 2, 4)}
+    root.configure(job(**DEADLY))
+    for name, data in (good | POISON).items():
+        root.drop(name, data)
+    root.once(path=[HERE])
+    assert root.names("done") == sorted(good)
+    for name in POISON:
+        assert "leaves its worker alive" in root.note(name)["rule"]
+        assert "SIGKILL" in root.note(name)["value"]
+    assert root.leftovers() == []
+    with root_in(tmp_path / "calm") as calm:
+        calm.configure(job(**DEADLY))
+        for name, data in good.items():
+            calm.drop(name, data)
+        calm.once(path=[HERE])
+        assert root.outcome() == calm.outcome()
+
+
+def test_a_kernel_that_kills_its_workers_at_once_costs_its_own_job_only(root: Root) -> None:
+    deadly = job("deadly", **DEADLY | {"model": DEADLY["model"] | {"at_once": True}})
+    root.configure(deadly, job())
+    for name in ("deadly", "j"):
+        root.drop("0.csv", FILES["1-short.csv"], name)
+    root.once(path=[HERE])
+    assert "leaves its worker alive" in root.note("0.csv", "deadly")["rule"]
+    assert root.names("done") == ["0.csv"]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kernels import compiled, learner, loops
+from kernels import compiled, learner, loops, warming
 from kernels.contract import Spec
 
 PLAIN = {"linear": "PlainLinear", "logistic": "PlainLogistic", "softmax": "PlainSoftmax"}
@@ -99,6 +99,6 @@ def test_infinite_and_huge_features_show_in_the_state_and_are_never_hidden(bench
 
 
 def test_warming_compiles_what_the_built_in_kernels_run():
-    compiled.warm()
+    warming.warm()
     assert compiled.learn.signatures
     assert len(compiled.learn.signatures) <= 4

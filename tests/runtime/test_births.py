@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from service.runtime.births import LONGEST_WAIT_SECONDS, TRIES, Births
+from service.runtime.births import (
+    FIRST_WAIT_SECONDS,
+    KILLS_LIKE_ONE_FAILURE,
+    LONGEST_WAIT_SECONDS,
+    TRIES,
+    Births,
+)
 
 
 def test_one_worker_alone_comes_first_when_it_fills_the_caches() -> None:
@@ -24,8 +30,9 @@ def test_each_failed_birth_in_a_row_doubles_the_wait_up_to_a_limit() -> None:
     for _ in range(9):
         births.failed(1000.0, "exit status 1")
         waits.append(births.not_before - 1000.0)
-    assert waits[:6] == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2])
-    assert waits[6:] == pytest.approx([LONGEST_WAIT_SECONDS] * 3)
+    doubled = [FIRST_WAIT_SECONDS * factor for factor in (1, 2, 4, 8, 16, 32, 64, 128, 256)]
+    assert waits == pytest.approx([min(wait, LONGEST_WAIT_SECONDS) for wait in doubled])
+    assert doubled[-1] > LONGEST_WAIT_SECONDS
 
 
 def test_a_thousand_failures_are_still_counted() -> None:
@@ -46,3 +53,11 @@ def test_hope_ends_after_some_failures_in_a_row_and_comes_back_with_a_success() 
     assert births.trouble == ""
     assert not births.hopeless
     assert births.not_before == 0.0
+
+
+def test_workers_that_others_killed_cost_less_hope() -> None:
+    births = Births(1, one_first=False)
+    for _ in range(TRIES * KILLS_LIKE_ONE_FAILURE):
+        assert not births.hopeless
+        births.failed(0.0, "killed by SIGKILL", by_others=True)
+    assert births.hopeless

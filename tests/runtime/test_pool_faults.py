@@ -32,6 +32,13 @@ def _stop(pid: int) -> None:
     os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
 
 
+def _until(condition: Callable[[], bool]) -> None:
+    limit = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < limit
+        os.sched_yield()
+
+
 def _ended(future: Future[Any]) -> BaseException | None:
     return future.exception(PATIENCE_SECONDS)
 
@@ -89,6 +96,15 @@ def test_workers_killed_while_idle_cost_nothing(make_pool: MakePool) -> None:
         victim = pool.submit(subtasks.pid).result(PATIENCE_SECONDS)
         os.kill(victim, signal.SIGKILL)
         assert pool.submit(subtasks.echo, n).result(PATIENCE_SECONDS) == n
+
+
+def test_a_worker_that_was_buried_is_handed_nothing(make_pool: MakePool) -> None:
+    pool = make_pool()
+    pool.ready.result(PATIENCE_SECONDS)
+    victim = pool.workers[0].pid
+    os.kill(victim, signal.SIGKILL)
+    _until(lambda: victim not in [worker.pid for worker in pool.workers])
+    assert pool.submit(subtasks.pid).result(PATIENCE_SECONDS) != victim
 
 
 def test_what_a_dead_worker_had_not_read_goes_to_the_next_before_all_others(
@@ -207,6 +223,31 @@ def test_the_time_that_a_sub_task_waits_is_not_its_own(make_pool: MakePool) -> N
     last = pool.submit(subtasks.echo, 1)
     assert [type(_ended(future)) for future in futures] == [WorkerDied, WorkerDied]
     assert last.result(PATIENCE_SECONDS) == 1
+
+
+def test_an_answer_that_lay_there_in_time_is_no_overdue_one(
+    make_pool: MakePool, meeting: Meeting
+) -> None:
+    pool = make_pool(2, deadline_seconds=1.0, warm=PRELOAD)
+    futures = [pool.submit(subtasks.meet, str(meeting.folder), n) for n in range(2)]
+    pids = {meeting.begun(), meeting.begun()}
+    held, late = threading.Event(), threading.Event()
+
+    def hold_up_the_pool(_: Future[Any]) -> None:
+        if not held.is_set():
+            held.set()
+            late.wait(PATIENCE_SECONDS)
+
+    for future in futures:
+        future.add_done_callback(hold_up_the_pool)
+    meeting.let_go()
+    assert held.wait(PATIENCE_SECONDS)
+    meeting.let_go()
+    assert not late.wait(1.1)  # the deadline passes while the pool's thread is held up
+    late.set()
+    assert [future.result(PATIENCE_SECONDS) for future in futures] == [0, 1]
+    assert pool.submit(subtasks.pid).result(PATIENCE_SECONDS) in pids
+    assert {worker.pid for worker in pool.workers} == pids
 
 
 # --- errors ---------------------------------------------------------------------------------------
@@ -442,9 +483,7 @@ def test_what_was_never_read_and_cannot_be_fails_when_the_pool_is_killed(
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
     try:
         os.kill(victim, signal.SIGKILL)
-        limit = time.monotonic() + PATIENCE_SECONDS
-        while not pool.trouble and time.monotonic() < limit:
-            os.sched_yield()
+        _until(lambda: bool(pool.trouble))
         pool.kill()
         error = _ended(unread)
     finally:

@@ -1,0 +1,46 @@
+"""Records: one JSON object a line, and whose they are.
+
+Rules: a record holds no clock, pid or attempt. NaN and infinity are null; the keys stand in the order
+in which they were put in.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whose records these are, and which are asked for: the same for a whole file."""
+
+    job: str
+    file: str
+    sequence: int
+    epoch: int
+    classes: tuple[str | float, ...] | None
+    every_rows: int
+    steps: bool
+    samples: str
+    samples_format: str
+
+    def head(self, kind: str) -> Record:
+        return {"kind": kind, "job": self.job, "file": self.file, "sequence": self.sequence}
+
+
+def json_line(record: Record) -> bytes:
+    """One record as a line of JSON: UTF-8, NaN and infinity as null."""
+    text = json.dumps(_finite(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode() + b"\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

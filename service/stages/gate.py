@@ -1,0 +1,61 @@
+"""What a sample file must be, whatever its format: plain, of one name, small enough, and unchanged.
+
+Rules: everything here looks at the disk, and runs in a thread.
+"""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from service.core.errors import FileRefused
+from service.storage.tables import FileRow
+
+
+class Changed(Exception):
+    """The file is not what it was when it was admitted."""
+
+
+def must_be_admissible(path: Path, row: FileRow, most_bytes: int) -> None:
+    """Raises FileRefused for what is no plain file of ours alone, or too large; FileNotFoundError.
+
+    A file that the command line named may be a link, and have other names: it stays where it is.
+    """
+    taken = row.path is None
+    seen = path.lstat() if taken else path.stat()
+    if not stat.S_ISREG(seen.st_mode):
+        raise FileRefused(
+            "a sample file is a plain file",
+            place="the file itself",
+            value=_kind(seen.st_mode),
+            remedy="copy the content",
+        )
+    if taken and seen.st_nlink > 1:
+        raise FileRefused(
+            "a sample file has one name only (it could change elsewhere)",
+            place="the file itself",
+            value=f"{seen.st_nlink} hard links",
+            remedy="copy it, or remove its other names, then drop it again",
+        )
+    if seen.st_size > most_bytes:
+        raise FileRefused(
+            f"a sample file has at most {most_bytes} bytes (intake.max_file_bytes)",
+            place="the file itself",
+            value=f"{seen.st_size} bytes",
+            remedy="split it, or raise intake.max_file_bytes",
+        )
+
+
+def must_be_unchanged(path: Path, row: FileRow) -> None:
+    """Raises Changed when somebody wrote to the file after it was admitted; FileNotFoundError."""
+    seen = path.stat()
+    if (seen.st_size, seen.st_mtime_ns) != (row.size, row.mtime_ns):
+        raise Changed
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISLNK(mode):
+        return "a link"
+    if stat.S_ISFIFO(mode):
+        return "a FIFO"
+    return "a directory" if stat.S_ISDIR(mode) else "a device or socket"
