@@ -215,7 +215,7 @@ class Daemon:
         signal.signal(signal.SIGIO, signal.SIG_IGN)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         try:
             yield
         finally:
@@ -239,16 +239,21 @@ class Daemon:
         else:
             self._log.write("paused: the disk is full", error=str(error))
 
-    def _reload(self) -> None:
+    def _hung_up(self) -> None:
+        if self._reread is not None and self._group is not None:
+            self._group.create_task(self._reload(self._reread), name="reload")
+
+    async def _reload(self, reread: Callable[[], Settings]) -> None:
         """Reads the configuration again; a bad one changes nothing."""
-        if self._reread is None or self._group is None or self._stopping.is_set():
-            return
         try:
-            fresh = self._reread()
+            fresh = await asyncio.to_thread(reread)
             self._check(fresh)
-            prepare_root(self.layout, [job.name for job in fresh.jobs])
+            names = [job.name for job in fresh.jobs]
+            await asyncio.to_thread(prepare_root, self.layout, names)
         except HeadraceError as error:
             self._log.write("configuration refused: the old one stays in force", error=str(error))
+            return
+        if self._stopping.is_set():
             return
         self.settings = fresh
         jobs = {job.name: job for job in fresh.jobs}
@@ -276,13 +281,10 @@ class Daemon:
         """Answers the control socket."""
         command, name = request.get("command"), request.get("job")
         if command != "reset":
-            return {"ok": False, "error": f"command: must be reset, got {command!r}"}
+            return _wrong(f"command: must be reset, got {command!r}")
         life = self.lives.get(str(name))
         if life is None or life.leaving:
-            return {
-                "ok": False,
-                "error": f"job: must be one of {', '.join(self.lives)}, got {name!r}",
-            }
+            return _wrong(f"--job: must be one of {', '.join(self.lives)}, got {name!r}")
         await life.ask(units.reset(self.layout, life.job.name))
         return {"ok": True}
 
@@ -312,6 +314,11 @@ class Daemon:
         """How much has been done, and whether there is nothing to do."""
         done = self._machinery.dispatcher.completed if self._machinery else 0
         return done, all(life.status.file is None for life in self.lives.values())
+
+
+def _wrong(error: str) -> dict[str, Any]:
+    """The answer to a request that can't be meant: the command's exit status is 2."""
+    return {"ok": False, "wrong": True, "error": error}
 
 
 def _close(pool: Pool, writer: Writer) -> None:

@@ -27,7 +27,7 @@ def command(root: Path, job: str) -> int:
     if answer is None:
         _reset_alone(layout, job)
     elif not answer["ok"]:
-        raise HeadraceError(answer["error"])
+        raise (ConfigurationError if answer.get("wrong") else HeadraceError)(answer["error"])
     click.echo(f"{job}: its model is forgotten; to learn its files again, move them from done/ to inbox/")
     return 0
 

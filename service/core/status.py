@@ -6,7 +6,7 @@ versions are of what is committed, but for the file in progress.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 
@@ -32,7 +32,6 @@ class ModelStatus:
     file: str
     rows: int | None = None
     loss: float | None = None
-    metrics: dict[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

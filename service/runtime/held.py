@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from service.runtime.arena import Arena, Region
 
@@ -43,6 +44,17 @@ class Held:
 def reserve(arena: Arena, nbytes: int) -> Held:
     """A new region of the arena, backed by memory when a worker first uses it."""
     return Held(arena.reserve(nbytes, backed=False), arena.release)
+
+
+@contextmanager
+def dropped_on_error(*some: Held) -> Iterator[None]:
+    """Drops them when the block raises: what would have held them doesn't come to be."""
+    try:
+        yield
+    except BaseException:
+        for held in some:
+            held.drop()
+        raise
 
 
 class Slots:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from service.core.errors import WorkerDied
 from service.core.planning import Piece, RoundPlan, RowQueue, pieces_of
 from service.core.records import Subject
-from service.runtime.held import Held
+from service.runtime.held import Held, dropped_on_error
 from service.stages.line import Line
 from service.stages.messages import Block, Learnt, Sample, Schema
 from service.subtasks import learn
@@ -68,12 +68,8 @@ async def learn_round(line: Line, file: OpenFile, rows: int) -> tuple[Learnt, bo
         line.reserve(file.shape.results_bytes(_rows(lane), file.gradients)) for lane in lanes
     ]
     target = line.reserve(file.shape.state_bytes)
-    try:
+    with dropped_on_error(*holds, *results, target):
         learnt = await _sub_tasks(line, file, lanes, results, target)
-    except BaseException:
-        for held in (*holds, *results, target):
-            held.drop()
-        raise
     done = RoundResults(
         parts=tuple(_parts(pieces)),
         results=tuple((r.region, _rows(lane)) for r, lane in zip(results, lanes, strict=True)),

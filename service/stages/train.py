@@ -18,7 +18,7 @@ from service.core.errors import FileRefused, StorageDamaged, WorkerDied, poisone
 from service.core.planning import RoundPlan
 from service.core.records import Subject
 from service.runtime.channel import BrokenChannel, EndOfChannel, Receiver, Sender
-from service.runtime.held import Held
+from service.runtime.held import Held, dropped_on_error
 from service.stages.line import Line, Model
 from service.stages.messages import (
     Abandoned,
@@ -173,11 +173,12 @@ class _Trainer:
         state = self.line.reserve(shape.state_bytes)
         if model is None:
             scores = self.line.reserve(shape.scores_bytes)
-            await run(learn.start, shape.spec, state.region, scores.region, job=job)
+            with dropped_on_error(state, scores):
+                await run(learn.start, shape.spec, state.region, scores.region, job=job)
             return state, scores
-        await run(
-            learn.adopt, model.shape.spec, model.state.region, shape.spec, state.region, job=job
-        )
+        old, source = model.shape.spec, model.state.region
+        with dropped_on_error(state):
+            await run(learn.adopt, old, source, shape.spec, state.region, job=job)
         return state, None
 
     async def _resume(self, file: OpenFile) -> tuple[Resumption, Held] | None:
