@@ -128,7 +128,8 @@ class _Recorder:
     async def _report(self, learnt: Learnt) -> None:
         file, done = self._file(), learnt.round_results
         try:
-            text = self.line.reserve(report.text_bytes(file.begun.subject, file.begun.shape, done))
+            begun, segment = file.begun, file.segment
+            text = self.line.reserve(report.text_bytes(begun.subject, begun.shape, done, segment))
             try:
                 await self._write(file, text, report.report, done)
             finally:
@@ -203,7 +204,7 @@ class _Recorder:
     async def _finish(self, finished: Finished) -> None:
         file, line, ending = self._file(), self.line, finished.ending
         row, subject = file.begun.sample.row, file.begun.subject
-        text = line.reserve(8000 + 24 * (len(subject.file) + len(subject.job)))
+        text = line.reserve(report.close_bytes(subject, file.segment))
         try:
             await self._write(file, text, report.close, ending)
             await file.flush()

@@ -87,9 +87,15 @@ class Ending:
     learning_rate: float
 
 
-def text_bytes(subject: Subject, shape: Shape, round_results: RoundResults) -> int:
-    """Room that the text of a round's records surely fits in; only what is used is backed by memory."""
-    names = 6 * (len(subject.file) + len(subject.job) + 64)
+def text_bytes(
+    subject: Subject, shape: Shape, round_results: RoundResults, segment: Segment
+) -> int:
+    """Room that the text of a round's records surely fits in; only what is used is backed by memory.
+
+    A character of text becomes at most 6 bytes of JSON, and a row's time is written at most three
+    times: in its own record, and as the first and the last of a progress record.
+    """
+    names = _names_bytes(subject)
     gradients = {"full": shape.parameters, "factored": shape.outputs}.get(subject.samples, 1)
     labels = 6 * max((len(str(label)) for label in subject.classes or ()), default=0)
     one = 400 + names + 2 * labels + 26 * gradients
@@ -97,7 +103,21 @@ def text_bytes(subject: Subject, shape: Shape, round_results: RoundResults) -> i
     extra = sum(
         math.prod(p.layout["carried"][0]) for p in round_results.parts if "carried" in p.layout
     )
-    return round_results.rows * one + 12 * extra + metric_records * (2000 + names)
+    carried_bytes = 18 * extra + _times_bytes(segment)
+    return round_results.rows * one + carried_bytes + metric_records * (2000 + names)
+
+
+def close_bytes(subject: Subject, segment: Segment) -> int:
+    """Room that the last records of a file surely fit in."""
+    return 8000 + 4 * _names_bytes(subject) + _times_bytes(segment)
+
+
+def _names_bytes(subject: Subject) -> int:
+    return 6 * (len(subject.file) + len(subject.job) + 64)
+
+
+def _times_bytes(segment: Segment) -> int:
+    return 6 * (len(str(segment.time_min)) + len(str(segment.time_max)))
 
 
 def report(subject: Subject, done: RoundResults, books: Books, segment: Segment) -> Reported:
@@ -289,9 +309,9 @@ def _copied(books: Books, layout: Mapping[str, tuple[tuple[int, ...], str]]) -> 
 
 
 def _ends(times: pl.Series) -> tuple[str | float | None, str | float | None]:
-    """The earliest and latest of some times: as numbers where all are numbers, else as text."""
+    """The earliest and latest of some times: as numbers where all are finite ones, else as text."""
     numbers = times.cast(pl.Float64, strict=False)
-    if numbers.null_count() == times.null_count():
+    if numbers.null_count() == times.null_count() and numbers.is_finite().all():
         return numbers.min(), numbers.max()  # type: ignore[return-value]
     return times.min(), times.max()  # type: ignore[return-value]
 

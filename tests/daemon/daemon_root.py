@@ -54,9 +54,13 @@ def eventually(see: Callable[[], T], what: str, life: Life | None = None) -> T:
             return value
         if ended:
             assert life is not None
-            raise AssertionError(f"the daemon ended ({life.process.returncode}) before {what}:\n{life.said}")
+            raise AssertionError(
+                f"the daemon ended ({life.process.returncode}) before {what}:\n{life.said}"
+            )
         if time.monotonic() > deadline:
-            raise AssertionError(f"{PATIENCE_SECONDS:.0f} s went by without {what}:\n{life.said if life else ''}")
+            raise AssertionError(
+                f"{PATIENCE_SECONDS:.0f} s went by without {what}:\n{life.said if life else ''}"
+            )
         time.sleep(LOOK_SECONDS)
 
 
@@ -88,13 +92,17 @@ class Life:
 
     def see(self, event: str, **facts: Any) -> dict[str, Any]:
         """Waits for an event in the service log of this life."""
-        return eventually(lambda: self.events(event, **facts), f"the event {event!r} {facts}", self)[-1]
+        return eventually(
+            lambda: self.events(event, **facts), f"the event {event!r} {facts}", self
+        )[-1]
 
     def done(self, job: str = "j", files: int = 1) -> None:
         """Waits until the job has so many accepted files in all lives."""
 
         def settled() -> bool:
-            return len(self.root.accepted(job)) >= files and not os.listdir(self.root.folder("work", job))
+            return len(self.root.accepted(job)) >= files and not os.listdir(
+                self.root.folder("work", job)
+            )
 
         eventually(settled, f"{files} accepted files of {job}", self)
 
@@ -147,7 +155,10 @@ class Root:
 
     def configure(self, *jobs: Mapping[str, Any], **sections: Mapping[str, Any]) -> None:
         """Writes the configuration: `QUICK`, what `sections` say over it, and the jobs (one `job()` by default)."""
-        merged = {name: QUICK.get(name, {}) | dict(sections.get(name, {})) for name in {**QUICK, **sections}}
+        merged = {
+            name: QUICK.get(name, {}) | dict(sections.get(name, {}))
+            for name in {**QUICK, **sections}
+        }
         for one in jobs or (job(),):
             self.folder("inbox", one["name"]).mkdir(parents=True, exist_ok=True)
             self.folder("predict", one["name"]).mkdir(parents=True, exist_ok=True)
@@ -160,7 +171,9 @@ class Root:
         """`headrace run`, in a process; with `ready` returns when it is."""
         return self.spawn("run", *arguments, ready=ready, path=path)
 
-    def spawn(self, command: str, *arguments: str, ready: bool = True, path: Sequence[Path] = ()) -> Life:
+    def spawn(
+        self, command: str, *arguments: str, ready: bool = True, path: Sequence[Path] = ()
+    ) -> Life:
         output = self.home / f"output-{len(self._lives)}.txt"
         whole = self.command(command, "-c", str(self.config), "--root", str(self.path), *arguments)
         environment = dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, (CHECKOUT, *path))))
@@ -214,7 +227,9 @@ class Root:
 
     def note(self, name: str, job: str = "j") -> dict[str, Any]:
         """The note beside a refused file."""
-        found: dict[str, Any] = json.loads((self.folder("failed", job) / f"{name}.error.json").read_text())
+        found: dict[str, Any] = json.loads(
+            (self.folder("failed", job) / f"{name}.error.json").read_text()
+        )
         return found
 
     # --- what came of it
@@ -235,8 +250,13 @@ class Root:
         older = sorted(folder.glob(f"{stem}.[0-9]*.{suffix}"))
         return b"".join(path.read_bytes() for path in (*older, folder / name) if path.exists())
 
-    def records(self, name: str = "metrics.jsonl", job: str = "j", kind: str | None = None) -> list[dict[str, Any]]:
-        found = [json.loads(line, parse_constant=_no_constant) for line in self.log(name, job).splitlines()]
+    def records(
+        self, name: str = "metrics.jsonl", job: str = "j", kind: str | None = None
+    ) -> list[dict[str, Any]]:
+        found = [
+            json.loads(line, parse_constant=_no_constant)
+            for line in self.log(name, job).splitlines()
+        ]
         return [record for record in found if kind in (None, record.get("kind"))]
 
     def accepted(self, job: str = "j") -> list[dict[str, Any]]:
@@ -262,11 +282,15 @@ class Root:
     def header(self, job: str = "j") -> dict[str, Any]:
         data = self.current(job).read_bytes()
         length = int.from_bytes(data[:8], "little")
-        found: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["headrace"])
+        found: dict[str, Any] = json.loads(
+            json.loads(data[8 : 8 + length])["__metadata__"]["headrace"]
+        )
         return found
 
     def outcome(self, job: str = "j", samples: str = "samples.jsonl") -> Outcome:
-        return Outcome(self.model_sha256(job), self.log("metrics.jsonl", job), self.log(samples, job))
+        return Outcome(
+            self.model_sha256(job), self.log("metrics.jsonl", job), self.log(samples, job)
+        )
 
     def leftovers(self) -> list[str]:
         """What lies where nothing should lie when everything is done."""
@@ -276,11 +300,14 @@ class Root:
         return sorted(str(path.relative_to(self.path)) for path in {*files, *hidden})
 
 
-def _matching(records: list[dict[str, Any]], event: str | None, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _matching(
+    records: list[dict[str, Any]], event: str | None, facts: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     return [
         record
         for record in records
-        if event in (None, record["event"]) and all(record.get(key) == value for key, value in facts.items())
+        if event in (None, record["event"])
+        and all(record.get(key) == value for key, value in facts.items())
     ]
 
 
@@ -300,7 +327,9 @@ def _alive(pid: int) -> bool:
     return state != "Z"
 
 
-def toml(sections: Mapping[str, Mapping[str, Any]], jobs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def toml(
+    sections: Mapping[str, Mapping[str, Any]], jobs: Sequence[Mapping[str, Any]]
+) -> Iterator[str]:
     """A configuration as TOML: strings, numbers, booleans and lists are written as JSON writes them."""
     for name, table in sections.items():
         yield from _table(f"[{name}]", table)

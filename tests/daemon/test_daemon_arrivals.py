@@ -35,7 +35,12 @@ def test_a_file_renamed_in_is_learnt_once_and_moved_to_done(root: Root) -> None:
     life.done()
     life.stop()
     (record,) = root.accepted()
-    assert (record["job"], record["file"], record["sequence"], record["rows"]) == ("j", "0.csv", 1, 50)
+    assert (record["job"], record["file"], record["sequence"], record["rows"]) == (
+        "j",
+        "0.csv",
+        1,
+        50,
+    )
     assert (record["bytes"], record["sha256"]) == (len(DATA), hashlib.sha256(DATA).hexdigest())
     assert [(s["file"], s["row"]) for s in root.samples()] == [("0.csv", row) for row in range(50)]
     assert [s["label"] for s in root.samples()] == [row[-1] for row in TABLE]
@@ -104,7 +109,9 @@ def test_the_same_content_under_another_name_is_not_learnt_again(shared: Root, l
     assert life.see("duplicate", file="d1.csv")
 
 
-def test_other_content_under_the_same_name_is_learnt_and_told_apart(shared: Root, life: Life) -> None:
+def test_other_content_under_the_same_name_is_learnt_and_told_apart(
+    shared: Root, life: Life
+) -> None:
     before = len(shared.accepted())
     shared.drop("same.csv", _other(17))
     life.done("j", before + 1)
@@ -147,7 +154,9 @@ def test_odd_names_are_learnt_under_them_and_shown_escaped(shared: Root, life: L
     assert {"tab\\there.csv", "line\\nbreak.csv", "größe-数.csv", "odd\\xff.csv"} <= set(shown)
 
 
-def test_an_inbox_that_was_deleted_and_made_again_is_watched_again(shared: Root, life: Life) -> None:
+def test_an_inbox_that_was_deleted_and_made_again_is_watched_again(
+    shared: Root, life: Life
+) -> None:
     inbox = shared.folder("inbox", "third")
     inbox.rmdir()
     life.see("directory is gone", job="third")
@@ -216,4 +225,6 @@ def test_the_status_command_answers_with_the_daemon_up_and_down(root: Root) -> N
 
 
 def _settled(root: Root, life: Life, name: str) -> None:
-    eventually(lambda: name in root.names("done") and not root.names("work"), f"{name} in done/", life)
+    eventually(
+        lambda: name in root.names("done") and not root.names("work"), f"{name} in done/", life
+    )

@@ -28,12 +28,18 @@ def _job(parts: dict[str, Any]) -> dict[str, Any]:
 
 def _run(root: Root, workers: int, chunk_bytes: int) -> dict[str, Outcome]:
     root.configure(
-        *map(_job, JOBS), service={"workers": workers, "chunk_bytes": chunk_bytes}, logs={"every_rows": 100}
+        *map(_job, JOBS),
+        service={"workers": workers, "chunk_bytes": chunk_bytes},
+        logs={"every_rows": 100},
     )
     for one in JOBS:
         for number, (count, seed) in enumerate(FILES):
             classes = one["model"].get("classes", 2)
-            root.drop(f"{number}.csv", sample_tables.csv(sample_tables.rows(count, seed, classes)), one["name"])
+            root.drop(
+                f"{number}.csv",
+                sample_tables.csv(sample_tables.rows(count, seed, classes)),
+                one["name"],
+            )
     root.once()
     assert root.leftovers() == []
     return {one["name"]: root.outcome(one["name"]) for one in JOBS}
@@ -46,8 +52,14 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
         return _run(root, workers=1, chunk_bytes=1 << 22)
 
 
-@pytest.fixture(scope="module", params=[(2, 256), (3, 5000)], ids=["2-workers-256-bytes", "3-workers-5000-bytes"])
-def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
+@pytest.fixture(
+    scope="module",
+    params=[(2, 256), (3, 5000)],
+    ids=["2-workers-256-bytes", "3-workers-5000-bytes"],
+)
+def other(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Outcome]:
     """What more workers make of the same files in small chunks."""
     with root_in(tmp_path_factory.mktemp("other")) as root:
         return _run(root, *request.param)
@@ -69,14 +81,21 @@ def test_a_run_writes_one_record_for_each_row(plain: dict[str, Outcome], name: s
 def _learnt(root: Root, name: str) -> tuple[Any, ...]:
     """What may not depend on the format: tensors, sample records, and the metrics without the file's own facts."""
     strange = ("file", "bytes", "sha256", "job")
-    metrics = [{k: v for k, v in r.items() if k not in strange} for r in root.records("metrics.jsonl", name)]
+    metrics = [
+        {k: v for k, v in r.items() if k not in strange}
+        for r in root.records("metrics.jsonl", name)
+    ]
     samples = [{k: v for k, v in r.items() if k != "file"} for r in root.samples(name)]
     return root.tensors(name), metrics, samples
 
 
 def test_formats_change_no_bit(root: Root) -> None:
     table = sample_tables.rows(333, seed=3)
-    root.configure(*(job(name) for name in sample_tables.WRITERS), job("npy", label=3), service={"chunk_bytes": 3000})
+    root.configure(
+        *(job(name) for name in sample_tables.WRITERS),
+        job("npy", label=3),
+        service={"chunk_bytes": 3000},
+    )
     for name, write in sample_tables.WRITERS.items():
         root.drop(f"rows.{name}", write(table), name)
     root.drop("rows.npy", sample_tables.npy(table), "npy")

@@ -70,7 +70,7 @@ class Tail:
     """Reads growing logs as `tail -f` does, in a thread, through the daemon's deaths."""
 
     def __init__(self, paths: list[Path]) -> None:
-        self.read = {path: b"" for path in paths}
+        self.read = dict.fromkeys(paths, b"")
         self.shrunk: list[Path] = []
         self._leave = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -114,7 +114,9 @@ def test_a_daemon_killed_at_random_moments_loses_nothing_and_repeats_nothing(
     for kill in range(KILLS):
         early = kill % 5 == 4  # now and then within the recovery
         life = root.start(ready=not early)
-        time.sleep(chance.uniform(0, 1.5 if early else 0.7))  # the moment is what the seed says: any is good
+        time.sleep(
+            chance.uniform(0, 1.5 if early else 0.7)
+        )  # the moment is what the seed says: any is good
         life.kill()
     root.once()
     tail.close()
@@ -226,7 +228,9 @@ POISON = {
 }
 
 
-def test_a_file_that_kills_its_workers_is_refused_and_the_others_are_learnt(root: Root, tmp_path: Path) -> None:
+def test_a_file_that_kills_its_workers_is_refused_and_the_others_are_learnt(
+    root: Root, tmp_path: Path
+) -> None:
     good = {f"{n}.csv": sample_tables.csv(sample_tables.rows(30, 10 + n)) for n in (0, 2, 4)}
     root.configure(job(**DEADLY))
     for name, data in (good | POISON).items():

@@ -34,7 +34,9 @@ def trained(shared: Root) -> Root:
         shared.drop("labelled.csv", sample_tables.csv(FRESH), name, into="predict")
         shared.drop("bad.csv", b"a,b,c,y\n1,x,2,1\n", name, into="predict")
     shared.drop(
-        "unlabelled.csv", sample_tables.csv([r[:3] for r in FRESH], sample_tables.FEATURES), into="predict"
+        "unlabelled.csv",
+        sample_tables.csv([r[:3] for r in FRESH], sample_tables.FEATURES),
+        into="predict",
     )
     shared.drop("rows.parquet", sample_tables.parquet(FRESH), into="predict")
     os.symlink(shared.config, shared.folder("predict") / "link.csv")
@@ -68,7 +70,9 @@ def test_predictions_are_those_that_learning_would_have_scored(trained: Root) ->
     sample = trained.samples()[-1]
     assert sample["file"] == "one.csv"
     # scored after its own features were taken into the scaling, so not to the bit
-    assert sample["prediction"] == pytest.approx(float(_predictions(trained, "labelled.csv")[0]["prediction"]), abs=0.02)
+    assert sample["prediction"] == pytest.approx(
+        float(_predictions(trained, "labelled.csv")[0]["prediction"]), abs=0.02
+    )
 
 
 def test_classes_and_numbers_are_predicted_as_the_kernel_says(trained: Root) -> None:
@@ -81,12 +85,18 @@ def test_classes_and_numbers_are_predicted_as_the_kernel_says(trained: Root) -> 
     assert all(20 < float(line["prediction"]) < 80 for line in linear)
 
 
-def test_what_was_predicted_lies_beside_its_result_and_what_was_refused_in_failed(trained: Root) -> None:
+def test_what_was_predicted_lies_beside_its_result_and_what_was_refused_in_failed(
+    trained: Root,
+) -> None:
     assert trained.names("predict") == []
     assert set(trained.names("predictions")) == {
         "inputs", "labelled.csv.csv", "unlabelled.csv.csv", "rows.parquet.csv",
     }  # fmt: skip
-    assert trained.names("predictions/j/inputs", "") == ["labelled.csv", "rows.parquet", "unlabelled.csv"]
+    assert trained.names("predictions/j/inputs", "") == [
+        "labelled.csv",
+        "rows.parquet",
+        "unlabelled.csv",
+    ]
     assert "x" in trained.note("bad.csv")["value"]
     assert "plain" in trained.note("link.csv")["rule"]
     assert trained.leftovers() == []

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sample_tables
-from daemon_root import Life, Root, job, rounds
+from daemon_root import Root, job, rounds
 from sklearn.metrics import roc_auc_score
 
 HERE = Path(__file__).parent
@@ -65,14 +65,23 @@ JOBS: dict[str, tuple[dict[str, Any], bytes]] = {
     "full": ({"output": {"samples": "full"}}, PLAIN),
     "factored": ({"output": {"samples": "factored"}}, PLAIN),
     "columns": (
-        {"id": "key", "weight": "w", "time": "when", "features": ["a", "b"], "training": rounds(50)},
+        {
+            "id": "key",
+            "weight": "w",
+            "time": "when",
+            "features": ["a", "b"],
+            "training": rounds(50),
+        },
         _columns(),
     ),
     "named": ({"model": {"kernel": "logistic", "positive": "yes"}}, _named()),
     "against": ({"model": {"kernel": "logistic", "positive": "no"}}, _named()),
     "reordered": ({"features": ["a", "b", "c"]}, _reordered()),
     "stranger": ({"model": {"kernel": "kernel_of_a_stranger:Huber", "delta": 0.5}}, PLAIN),
-    "softmax": ({"model": {"kernel": "softmax"}}, sample_tables.csv(sample_tables.rows(90, 3, classes=3))),
+    "softmax": (
+        {"model": {"kernel": "softmax"}},
+        sample_tables.csv(sample_tables.rows(90, 3, classes=3)),
+    ),
     "regression": ({"label": "b", "model": {"kernel": "linear"}}, PLAIN),
     "article": (ARTICLE | {"output": {"samples_format": "text"}}, _article()),
     "article-json": (ARTICLE, _article()),
@@ -138,17 +147,25 @@ def test_a_first_file_is_scored_before_by_the_untrained_model(told: Root) -> Non
 
 def test_samples_can_be_left_out(told: Root) -> None:
     assert told.log("samples.jsonl", "off") == b""
-    assert told.log("metrics.jsonl", "off").replace(b'"off"', b'"norms"') == told.log("metrics.jsonl", "norms")
+    assert told.log("metrics.jsonl", "off").replace(b'"off"', b'"norms"') == told.log(
+        "metrics.jsonl", "norms"
+    )
     assert told.tensors("off") == told.tensors("norms")
 
 
 def test_full_gradients_have_the_norms_and_factored_ones_the_residuals(told: Root) -> None:
-    samples = zip(told.samples("norms"), told.samples("full"), told.samples("factored"), strict=True)
+    samples = zip(
+        told.samples("norms"), told.samples("full"), told.samples("factored"), strict=True
+    )
     for norms, full, factored in samples:
         assert len(full["gradient"]) == 4
         assert math.hypot(*full["gradient"]) == pytest.approx(norms["gradient_norm"], rel=1e-9)
-        assert factored["residual"] == pytest.approx(norms["prediction"] - norms["label"], abs=1e-12)
-        assert any(part == pytest.approx(factored["residual"], rel=1e-12) for part in full["gradient"])
+        assert factored["residual"] == pytest.approx(
+            norms["prediction"] - norms["label"], abs=1e-12
+        )
+        assert any(
+            part == pytest.approx(factored["residual"], rel=1e-12) for part in full["gradient"]
+        )
     assert told.tensors("full") == told.tensors("norms") == told.tensors("factored")
 
 
@@ -169,7 +186,9 @@ def test_id_weight_and_time_are_carried_and_unlabelled_rows_counted(told: Root) 
 def test_losses_are_weighted(told: Root) -> None:
     samples, (record,) = told.samples("columns"), told.accepted("columns")
     weights = [s["weight"] for s in samples]
-    assert record["loss"] == pytest.approx(np.average([s["loss"] for s in samples], weights=weights))
+    assert record["loss"] == pytest.approx(
+        np.average([s["loss"] for s in samples], weights=weights)
+    )
 
 
 def test_the_positive_class_is_the_one_that_is_learnt_as_1(told: Root) -> None:
@@ -242,7 +261,11 @@ def test_steps_give_a_record_for_each_round(root: Root) -> None:
     root.drop("f.csv", PLAIN)
     root.once()
     steps = root.records(kind="step")
-    assert [(r["rows_from"], r["rows_to"], r["version"]) for r in steps] == [(0, 50, 1), (50, 100, 2), (100, 120, 3)]
+    assert [(r["rows_from"], r["rows_to"], r["version"]) for r in steps] == [
+        (0, 50, 1),
+        (50, 100, 2),
+        (100, 120, 3),
+    ]
     assert root.records(kind="progress") == []
 
 
@@ -259,13 +282,20 @@ def test_logs_go_on_in_new_files_without_splitting_a_files_records(root: Root) -
     assert _rotated(root) == ["samples.000003.jsonl", "samples.000004.jsonl", "samples.jsonl"]
     for number, name in enumerate(_rotated(root), 2):
         records = map(json.loads, (root.folder("logs") / name).read_text().splitlines())
-        assert [(r["file"], r["row"]) for r in records] == [(f"{number}.csv", row) for row in range(10)]
+        assert [(r["file"], r["row"]) for r in records] == [
+            (f"{number}.csv", row) for row in range(10)
+        ]
 
 
-def test_the_learning_rate_of_a_schedule_is_recorded_and_goes_on_in_the_next_life(root: Root) -> None:
+def test_the_learning_rate_of_a_schedule_is_recorded_and_goes_on_in_the_next_life(
+    root: Root,
+) -> None:
     chance = random.Random(1)
     root.configure(
-        job(schedule={"name": "inverse_scaling", "power": 1.0, "steps": 10.0}, training=rounds(1, 1, 10)),
+        job(
+            schedule={"name": "inverse_scaling", "power": 1.0, "steps": 10.0},
+            training=rounds(1, 1, 10),
+        ),
         logs={"every_rows": 10},
     )
     for number in range(2):
@@ -274,3 +304,16 @@ def test_the_learning_rate_of_a_schedule_is_recorded_and_goes_on_in_the_next_lif
     rates = [record["learning_rate"] for record in root.records(kind="progress")]
     assert rates == sorted(rates, reverse=True)
     assert len(set(rates)) == 4
+
+
+def test_long_ids_and_times_are_recorded_whole(root: Root) -> None:
+    long = "\\u0001" * 3000  # as JSON text: 3,000 control characters
+    lines = [
+        f'{{"a": {i}, "y": {i % 2}, "k": "{i}{long}", "t": "{9 - i}{long}"}}\n' for i in range(5)
+    ]
+    root.configure(job(id="k", time="t", training=rounds(2)))
+    root.drop("f.jsonl", "".join(lines).encode())
+    root.once()
+    assert [len(sample["id"]) for sample in root.samples()] == [3001] * 5
+    (record,) = root.records(kind="progress")
+    assert (record["time_min"][0], record["time_max"][0]) == ("5", "9")

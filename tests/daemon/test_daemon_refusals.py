@@ -153,13 +153,19 @@ def test_refused_files_of_one_name_are_told_apart(shared: Root, life: Life) -> N
     for data in (b"one", b"another"):
         before = len(shared.names("failed"))
         shared.drop("same.csv", data)
-        eventually(lambda before=before: len(shared.names("failed")) == before + 2, "the note", life)
-    contents = [(shared.folder("failed") / name).read_bytes() for name in ("same.csv", "same~2.csv")]
+        eventually(
+            lambda before=before: len(shared.names("failed")) == before + 2, "the note", life
+        )
+    contents = [
+        (shared.folder("failed") / name).read_bytes() for name in ("same.csv", "same~2.csv")
+    ]
     assert contents == [b"one", b"another"]
     assert shared.note("same~2.csv")["file"] == "same.csv"
 
 
-def test_a_file_that_makes_the_model_diverge_is_taken_back(shared: Root, life: Life, root: Root) -> None:
+def test_a_file_that_makes_the_model_diverge_is_taken_back(
+    shared: Root, life: Life, root: Root
+) -> None:
     wild = job(
         model={"kernel": "linear"},
         optimizer={"name": "sgd", "learning_rate": 1e200},

@@ -97,7 +97,9 @@ def test_a_storm_of_reloads_costs_no_bit(root: Root, tmp_path: Path) -> None:
     life = root.start()
     for _ in range(8):
         before = len(life.events("progress"))
-        eventually(lambda b=before: len(life.events("progress")) > b or root.accepted(), "progress", life)  # type: ignore[misc]
+        eventually(
+            lambda b=before: len(life.events("progress")) > b or root.accepted(), "progress", life
+        )  # type: ignore[misc]
         life.signal(signal.SIGHUP)
     life.done()
     life.stop()
@@ -158,7 +160,9 @@ def test_sigint_ends_an_idle_daemon_well(root: Root) -> None:
 
 def test_a_small_file_of_one_job_is_not_stuck_behind_a_huge_one_of_another(root: Root) -> None:
     huge = LONG + LONG.partition(b"\n")[2] * 20
-    root.configure(job("huge", training=rounds(8)), job("small"), service={"workers": 1, "chunk_bytes": 20000})
+    root.configure(
+        job("huge", training=rounds(8)), job("small"), service={"workers": 1, "chunk_bytes": 20000}
+    )
     root.drop("huge.csv", huge, "huge")
     life = root.start()
     life.see("progress", job="huge")
@@ -210,4 +214,6 @@ def test_the_event_loop_never_pauses_long_while_it_trains(root: Root) -> None:
     life = root.start()
     life.done()
     life.stop()
-    assert root.status()["loop_longest_pause_seconds"] < 1.0  # a guard against computing on it, no measurement
+    assert (
+        root.status()["loop_longest_pause_seconds"] < 1.0
+    )  # a guard against computing on it, no measurement

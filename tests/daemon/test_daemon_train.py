@@ -46,7 +46,9 @@ def test_epochs_are_passes_over_all_files_in_their_order(whole: Root) -> None:
         *(("epoch", epoch, name) for epoch in (2, 3) for name in TABLES),
     ]
     assert [r["version"] for r in records] == sorted({r["version"] for r in records})
-    assert records[-1]["sha256"] == hashlib.sha256((whole.home / "two.csv").read_bytes()).hexdigest()
+    assert (
+        records[-1]["sha256"] == hashlib.sha256((whole.home / "two.csv").read_bytes()).hexdigest()
+    )
 
 
 def test_later_passes_have_no_sample_and_no_progress_records(whole: Root) -> None:

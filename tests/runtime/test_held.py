@@ -15,8 +15,8 @@ from service.runtime.arena import Arena, Region
 from service.runtime.held import Held, Slots, reserve
 
 JOBS = ("a", "b", "c")
-SHARED = 3
-REGION = Region("nowhere", 0, 4096, 4096)
+SHARED = 1
+REGION = Region("nowhere", 1, 0, 4096)
 
 
 def test_the_last_hold_gives_the_region_back_once() -> None:
@@ -103,8 +103,12 @@ class SlotsMachine(RuleBasedStateMachine):
     def no_job_waits_that_has_nothing(self) -> None:
         for job in JOBS:
             if self.asking[job]:
-                assert self.decoding[job] or self.passed[job], f"{job} waits without a slot: {self.slots}"
-                assert self.decoding[job] or job not in self.dry, f"{job} has run dry and waits: {self.slots}"
+                assert self.decoding[job] or self.passed[job], (
+                    f"{job} waits without a slot: {self.slots}"
+                )
+                assert self.decoding[job] or job not in self.dry, (
+                    f"{job} has run dry and waits: {self.slots}"
+                )
 
     @invariant()
     def whoever_may_have_a_slot_has_it(self) -> None:
@@ -128,7 +132,9 @@ class SlotsMachine(RuleBasedStateMachine):
 
 
 def test_every_job_gets_on_whatever_the_others_do() -> None:
-    run_state_machine_as_test(SlotsMachine, settings=settings(max_examples=60, stateful_step_count=30, deadline=None))
+    run_state_machine_as_test(
+        SlotsMachine, settings=settings(max_examples=60, stateful_step_count=30, deadline=None)
+    )
 
 
 def _lived(scene: Callable[[Slots], Any]) -> None:

@@ -1,0 +1,47 @@
+"""Which files are open, and which names wait."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.core.ledger import Listing, Undecided
+
+
+def test_files_are_open_from_their_admission_to_their_decision() -> None:
+    undecided = Undecided()
+    for admission in (3, 4, 7):
+        undecided.opened(admission)
+    assert undecided.before(7) == [3, 4]
+    undecided.decided(3)
+    undecided.decided(3)
+    assert undecided.before(7) == [4]
+
+
+def test_an_earlier_file_may_be_the_same_until_its_digest_says_otherwise() -> None:
+    undecided = Undecided()
+    for admission in (1, 2, 3, 4):
+        undecided.opened(admission)
+    undecided.known(1, "a")
+    undecided.known(2, "b")
+    undecided.known(4, "a")  # later: no matter
+    assert undecided.same_before(3, "a") == [1]
+    assert undecided.same_before(4, "b") == [2, 3]
+    undecided.decided(1)
+    undecided.known(1, "a")  # too late to be heard
+    assert undecided.same_before(3, "a") == []
+
+
+@given(names=st.lists(st.binary(max_size=6), max_size=50), most=st.integers(1, 7))
+def test_a_listing_gives_each_name_once_in_the_order_of_bytes(
+    names: list[bytes], most: int
+) -> None:
+    listing = Listing()
+    listing.refill(names)
+    taken: list[bytes] = []
+    while listing:
+        part = listing.take(most)
+        assert len(part) <= most
+        taken += part
+    assert taken == sorted(names)
+    assert listing.take(most) == []

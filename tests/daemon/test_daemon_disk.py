@@ -1,0 +1,134 @@
+"""A disk in trouble: it fills up, and files change under the daemon's hands."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import sample_tables
+from daemon_root import Outcome, Root, eventually, job, root_in, rounds
+
+JOB = job(training=rounds(16))
+LONG = sample_tables.csv(sample_tables.rows(4000, 1))
+MORE = sample_tables.csv(sample_tables.rows(50, 2)).partition(b"\n")[2]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    with root_in(tmp_path_factory.mktemp("undisturbed")) as root:
+        root.configure(JOB)
+        root.drop("0.csv", LONG)
+        root.once()
+        return root.outcome()
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Root]:
+    """A root on a disk of its own, of 8 MiB."""
+    with root_in(tmp_path) as root:
+        root.path.mkdir()
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", root.path],
+            capture_output=True,
+            check=False,
+        )
+        if mounted.returncode:
+            pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
+        root.staging = root.path / "staging"
+        root.staging.mkdir()
+        try:
+            yield root
+        finally:
+            root.close()
+            subprocess.run(["umount", root.path], check=True)
+
+
+def _fill(folder: Path) -> Path:
+    """Leaves no byte free."""
+    filler = folder / "filler"
+    for size in (1 << 16, 4096, 1):
+        with filler.open("ab", buffering=0) as file, suppress(OSError):  # no space left
+            while file.write(b"\0" * size):
+                pass
+    disk = os.statvfs(folder)
+    assert disk.f_bavail == 0
+    return filler
+
+
+@pytest.mark.parametrize("when", ["before", "inside"])
+def test_a_full_disk_pauses_the_work_until_there_is_room(
+    small: Root, undisturbed: Outcome, when: str
+) -> None:
+    small.configure(JOB)
+    life = small.start()
+    if when == "before":
+        small.drop(
+            "0.csv", LONG, into="predict"
+        )  # the daemon won't look at it before there is a model
+        filler = _fill(small.path)
+        os.rename(small.folder("predict") / "0.csv", small.folder("inbox") / "0.csv")
+    else:
+        small.drop("0.csv", LONG)
+        life.see("progress")
+        filler = _fill(small.path)
+    eventually(lambda: "paused" in life.said, "a pause", life)
+    assert not small.accepted()
+    filler.unlink()
+    life.done()
+    life.stop()
+    assert small.outcome() == undisturbed
+    assert small.names("failed") == []
+
+
+def test_a_daemon_stops_well_on_a_full_disk_and_resumes_when_there_is_room(
+    small: Root, undisturbed: Outcome
+) -> None:
+    small.configure(JOB)
+    life = small.start()
+    small.drop("0.csv", LONG)
+    life.see("progress")
+    filler = _fill(small.path)
+    eventually(lambda: "paused" in life.said, "a pause", life)
+    life.stop()
+    filler.unlink()
+    small.once()
+    assert small.outcome() == undisturbed
+
+
+def test_a_file_that_changes_while_it_is_learnt_goes_back_and_is_learnt_as_it_is_then(
+    root: Root,
+) -> None:
+    root.configure(JOB, service={"chunk_bytes": 8000})
+    root.drop("0.csv", LONG)
+    life = root.start()
+    life.see("progress")
+    (work,) = root.folder("work").iterdir()
+    with work.open("ab") as file:
+        file.write(MORE)
+    life.done()
+    life.stop()
+    (record,) = root.accepted()
+    assert (record["rows"], record["bytes"]) == (4050, len(LONG + MORE))
+    assert [sample["row"] for sample in root.samples()] == list(range(4050))
+    assert root.names("done") == ["0.csv"]
+    assert root.leftovers() == []
+
+
+def test_a_file_that_is_taken_away_while_it_is_learnt_leaves_no_trace(root: Root) -> None:
+    root.configure(JOB, service={"chunk_bytes": 8000})
+    root.drop("0.csv", LONG)
+    life = root.start()
+    life.see("progress")
+    (work,) = root.folder("work").iterdir()
+    work.unlink()
+    life.see("changed while it was read: back to the inbox")
+    root.drop("1.csv", sample_tables.csv(sample_tables.rows(20, 3)))
+    life.done()
+    life.stop()
+    assert {sample["file"] for sample in root.samples()} == {"1.csv"}
+    assert root.accepted()[0]["sequence"] == 1
+    assert root.leftovers() == []

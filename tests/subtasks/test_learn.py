@@ -1,0 +1,120 @@
+"""Rounds as sub-tasks: run again they give the same bits, and lanes may come back in any order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kernels.contract import Spec
+from service.core.errors import StorageDamaged
+from service.runtime.arena import arrays
+from service.storage import checkpoints
+from service.subtasks import learn
+
+LOGISTIC = Spec("logistic", 2)
+MLP = Spec(
+    "mlp",
+    2,
+    {"hidden": [3], "output": "logistic"},
+    optimizer={"name": "adam"},
+    dtype="float32",
+    seed=4,
+)
+
+
+def _lanes(parts: list[Any]) -> list[list[Any]]:
+    (part,) = parts
+    return [[replace(part, start=start, stop=start + 25)] for start in range(0, 100, 25)]
+
+
+@pytest.mark.parametrize("spec", [LOGISTIC, MLP])
+def test_a_round_that_runs_again_gives_the_same_bits_and_leaves_its_source(
+    bench: Any, table: bytes, spec: Spec
+) -> None:
+    shape, state, _ = bench.started(spec)
+    before = bench.bits(shape, state)
+    parts = bench.decoded(table)
+    first, _ = bench.learnt(shape, state, parts, 5)
+    again, _ = bench.learnt(shape, state, parts, 5)
+    assert bench.bits(shape, first) == bench.bits(shape, again) != before
+    assert bench.bits(shape, state) == before
+
+
+@pytest.mark.parametrize("spec", [LOGISTIC, MLP])
+@pytest.mark.parametrize("exact", [True, False], ids=["gradient", "average"])
+def test_lanes_may_come_back_in_any_order(
+    bench: Any, table: bytes, spec: Spec, exact: bool
+) -> None:
+    shape, state, _ = bench.started(spec)
+    lanes = _lanes(bench.decoded(table))
+
+    def round_in(order: list[int]) -> dict[str, bytes]:
+        outs = [bench.reserve(max(shape.gradient_bytes, shape.state_bytes)) for _ in lanes]
+        target = bench.reserve(shape.state_bytes)
+        for lane in order:
+            results = bench.reserve(shape.results_bytes(25, False))
+            if exact:
+                learn.gradient(shape.spec, state, lanes, lane, outs[lane], results, False)
+            else:
+                learn.run(shape.spec, state, outs[lane], lanes[lane], 5, results, False)
+        if exact:
+            learn.apply(shape.spec, state, target, outs, 100)
+        else:
+            learn.average(shape.spec, state, target, outs, [25] * 4)
+        return bench.bits(shape, target)
+
+    assert round_in([0, 1, 2, 3]) == round_in([3, 1, 0, 2])
+
+
+def test_lanes_of_one_local_step_make_the_step_of_one_batch(bench: Any, table: bytes) -> None:
+    shape, state, _ = bench.started(LOGISTIC)
+    parts = bench.decoded(table)
+    whole, _ = bench.learnt(shape, state, parts, 100)
+    lanes, outs = _lanes(parts), []
+    for lane in range(4):
+        outs.append(bench.reserve(shape.gradient_bytes))
+        results = bench.reserve(shape.results_bytes(25, False))
+        learn.gradient(shape.spec, state, lanes, lane, outs[-1], results, False)
+    target = bench.reserve(shape.state_bytes)
+    learn.apply(shape.spec, state, target, outs, 100)
+    one, four = (arrays(region, shape.state_layout) for region in (whole, target))
+    for name in one:
+        assert np.allclose(one[name], four[name], rtol=1e-12, atol=1e-15), name
+
+
+def test_a_state_is_restored_from_its_model_file_to_the_bit(bench: Any, table: bytes) -> None:
+    shape, state, scores = bench.started(MLP)
+    learnt, done = bench.learnt(shape, state, bench.decoded(table), 5)
+    _, _, after, _ = bench.reported(shape, state, scores, done)
+    tensors = {f"state/{n}": a for n, a in arrays(learnt, shape.state_layout).items()}
+    tensors |= {f"scores/{n}": a for n, a in arrays(after, shape.scores_layout).items()}
+    written = checkpoints.write(bench.home, "m", tensors, {})
+    fresh, counted = bench.reserve(shape.state_bytes), bench.reserve(shape.scores_bytes)
+    learn.restore(shape.spec, str(bench.home / written.name), written.sha256, fresh, counted)
+    assert bench.bits(shape, fresh) == bench.bits(shape, learnt)
+    for name, array in arrays(counted, shape.scores_layout).items():
+        assert array.tobytes() == arrays(after, shape.scores_layout)[name].tobytes()
+    with pytest.raises(StorageDamaged, match="sha256"):
+        learn.restore(shape.spec, str(bench.home / written.name), "0" * 64, fresh, counted)
+
+
+def test_a_state_whose_optimizer_options_changed_is_adopted_whole(bench: Any, table: bytes) -> None:
+    shape, state, _ = bench.started(LOGISTIC)
+    learnt, _ = bench.learnt(shape, state, bench.decoded(table))
+    other = replace(LOGISTIC, optimizer={"name": "adagrad", "learning_rate": 0.5})
+    target = bench.reserve(shape.state_bytes)
+    done = learn.adopt(shape.spec, learnt, other.to_json(), target)
+    assert bench.bits(shape, target) == bench.bits(shape, learnt)
+    assert done.learning_rate == 0.5
+
+
+def test_a_model_that_is_not_finite_is_told(bench: Any, table: bytes) -> None:
+    wild = replace(LOGISTIC, standardise=False, optimizer={"name": "sgd", "learning_rate": 1e308})
+    shape, state, _ = bench.started(wild)
+    parts, target = bench.decoded(table), bench.reserve(shape.state_bytes)
+    results = bench.reserve(shape.results_bytes(100, False))
+    with np.errstate(all="ignore"):
+        assert not learn.run(shape.spec, state, target, parts, 1, results, False).finite
