@@ -10,6 +10,7 @@ of their rounds; a second one ends the process at once. Storage that fails stops
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import time
@@ -26,10 +27,11 @@ from service.core.errors import (
     StorageError,
 )
 from service.core.job_settings import Job
-from service.core.layout import Layout
+from service.core.layout import Layout, shown
 from service.core.settings import Settings
 from service.formats.contract import Limits
 from service.lines.life import Errand, Life, first
+from service.lines.opening import refuse_incompatible
 from service.runtime.arena import Arena
 from service.runtime.control import Control
 from service.runtime.dispatch import Dispatcher
@@ -69,6 +71,7 @@ class Daemon:
         self.settings = settings
         self.layout = layout
         self.lives: dict[str, Life] = {}
+        self._living: dict[str, asyncio.Task[None]] = {}
         self.refused: list[Refusal] = []
         self._journal = journal
         self._errand = errand
@@ -77,6 +80,7 @@ class Daemon:
         self._state = "starting"
         self._started = time.time()
         self._signals = 0
+        self._trouble = ""
         self._failure: BaseException | None = None
         self._pulse = Pulse()
         self._watch = Watch()
@@ -188,6 +192,8 @@ class Daemon:
                         self._begin(job)
                 if self._state == "starting":
                     self._state = "running"
+                await self._warn_of_strays()
+                gc.freeze()  # what is here now stays: the collector need not look at it again
                 self._log.write("ready", pid=os.getpid(), jobs=len(self.lives), version=__version__)
                 self._notifier.send("READY=1")
                 if not self._errand.ends:
@@ -197,6 +203,16 @@ class Daemon:
         finally:
             self._group = None
 
+    async def _warn_of_strays(self) -> None:
+        """Files that were dropped for a job that doesn't exist would lie there unseen."""
+        inbox = self.layout.inbox("x").parent
+        known = {job.name for job in self.settings.jobs}
+        for name in await asyncio.to_thread(os.listdir, inbox):
+            if name not in known:
+                self._log.write(
+                    "inbox without a job: nothing in it is taken", path=shown(inbox / name)
+                )
+
     def _begin(self, job: Job) -> None:
         assert self._group is not None
         assert self._machinery is not None
@@ -204,7 +220,8 @@ class Daemon:
         self.lives[job.name] = life
         if self._stopping.is_set():
             life.stop()
-        self._group.create_task(life.live(), name=f"job {job.name}")
+        living = _after(self._living.get(job.name), life)
+        self._living[job.name] = self._group.create_task(living, name=f"job {job.name}")
 
     # --- what comes from outside -----------------------------------------------------------------------
 
@@ -234,6 +251,7 @@ class Daemon:
 
     def _disk_full(self, error: DiskFull | None) -> None:
         """A commit's effects wait for room; the writer tries again by itself."""
+        self._trouble = "" if error is None else str(error)
         if error is None:
             self._log.write("resumed: the disk has room again")
         else:
@@ -247,7 +265,7 @@ class Daemon:
         """Reads the configuration again; a bad one changes nothing."""
         try:
             fresh = await asyncio.to_thread(reread)
-            self._check(fresh)
+            await self._check(fresh)
             names = [job.name for job in fresh.jobs]
             await asyncio.to_thread(prepare_root, self.layout, names)
         except HeadraceError as error:
@@ -266,22 +284,25 @@ class Daemon:
             self._begin(job)
         self._log.write("configuration read again", jobs=len(fresh.jobs))
 
-    def _check(self, fresh: Settings) -> None:
+    async def _check(self, fresh: Settings) -> None:
+        """Raises ConfigurationError for what can't change, or not while a job has a model."""
         for name in ("root", "workers", "deadline_seconds"):
             old, new = getattr(self.settings.service, name), getattr(fresh.service, name)
             if old != new:
                 raise ConfigurationError(
                     f"service.{name}: must stay {old} until the next start, got {new}"
                 )
-        for job in fresh.jobs:
-            if job.name in self.lives:
-                self.lives[job.name].may_become(job)
+        assert self._machinery is not None
+        asked = self._machinery.writer.run(lambda: refuse_incompatible(fresh, self._journal))
+        await asyncio.wrap_future(asked)
 
     async def _command(self, request: dict[str, Any]) -> dict[str, Any]:
         """Answers the control socket."""
         command, name = request.get("command"), request.get("job")
+        if command == "status":
+            return {"ok": True, "status": self.status()}
         if command != "reset":
-            return _wrong(f"command: must be reset, got {command!r}")
+            return _wrong(f"command: must be reset or status, got {command!r}")
         life = self.lives.get(str(name))
         if life is None or life.leaving:
             return _wrong(f"--job: must be one of {', '.join(self.lives)}, got {name!r}")
@@ -306,7 +327,7 @@ class Daemon:
             "subtasks": dispatcher.completed if dispatcher else 0,
             "subtasks_repeated": dispatcher.repeated if dispatcher else 0,
             "workers": [{"pid": worker.pid, "state": str(worker.state)} for worker in workers],
-            "workers_trouble": self._pool.trouble if self._pool else "",
+            "trouble": self._trouble or (self._pool.trouble if self._pool else ""),
             "jobs": {name: life.status.shown(now) for name, life in self.lives.items()},
         }
 
@@ -319,6 +340,13 @@ class Daemon:
 def _wrong(error: str) -> dict[str, Any]:
     """The answer to a request that can't be meant: the command's exit status is 2."""
     return {"ok": False, "wrong": True, "error": error}
+
+
+async def _after(before: asyncio.Task[None] | None, life: Life) -> None:
+    """Lives, once the job's life before has ended: it may still be at the end of its round."""
+    if before is not None:
+        await asyncio.wait([before])
+    await life.live()
 
 
 def _close(pool: Pool, writer: Writer) -> None:

@@ -9,17 +9,18 @@ from typing import Any
 
 import uvloop
 
-from service.core.errors import ConfigurationError
 from service.core.layout import Layout
 from service.core.settings import Settings
-from service.core.terms import incompatible
 from service.daemon import Daemon
 from service.lines.life import Errand
-from service.lines.opening import keep
+from service.lines.opening import keep, refuse_incompatible
 from service.runtime.service_log import ServiceLog
 from service.storage.journal import Journal
 from service.storage.recovery import recover
 from service.storage.root import RootLock, prepare_root
+
+SWITCH_SECONDS = 0.001
+"""How long another thread may keep the interpreter from the loop: a fifth of Python's own choice."""
 
 Companion = Callable[[Daemon], Coroutine[Any, Any, None]]
 
@@ -35,6 +36,7 @@ def serve(
     """Runs a daemon to its end and returns its exit status; `beside` runs beside it until then."""
     layout = Layout(settings.service.root.absolute())
     prepare_root(layout, [job.name for job in settings.jobs])
+    sys.setswitchinterval(SWITCH_SECONDS)
     with RootLock(layout.state):
         journal = Journal(layout.journal)
         try:
@@ -72,14 +74,3 @@ async def _serve(
     finally:
         companion.cancel()
         await asyncio.wait([companion])
-
-
-def refuse_incompatible(settings: Settings, journal: Journal) -> None:
-    """A job that has a model can't be made to mean something else: ConfigurationError, with the remedy."""
-    for job in settings.jobs:
-        commit = journal.commit(job.name, "public")
-        if commit is not None:
-            digest = journal.file(job.name, commit.admission).settings
-            why = incompatible(journal.settings_body(digest), job)
-            if why:
-                raise ConfigurationError(why)

@@ -28,14 +28,18 @@ def command(root: Path, job: str) -> int:
         _reset_alone(layout, job)
     elif not answer["ok"]:
         raise (ConfigurationError if answer.get("wrong") else HeadraceError)(answer["error"])
-    click.echo(f"{job}: its model is forgotten; to learn its files again, move them from done/ to inbox/")
+    click.echo(
+        f"{job}: its model is forgotten; to learn its files again, move them from done/ to inbox/"
+    )
     return 0
 
 
 def _reset_alone(layout: Layout, job: str) -> None:
     """Nobody runs: takes the daemon's lock and does it here."""
     if not layout.journal.exists():
-        raise ConfigurationError(f"--root: a root that a daemon has run in, got {shown(layout.root)}")
+        raise ConfigurationError(
+            f"--root: a root that a daemon has run in, got {shown(layout.root)}"
+        )
     with RootLock(layout.state):
         journal = Journal(layout.journal)
         try:

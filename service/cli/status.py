@@ -18,6 +18,9 @@ from service.cli.options import root_option
 from service.cli.terminal import figure, say, terminal
 from service.core.errors import HeadraceError
 from service.core.layout import Layout, shown
+from service.runtime.control import ask
+
+ANSWER_SECONDS = 2.0
 
 
 @click.command("status")
@@ -35,7 +38,16 @@ def command(root: Path, as_json: bool) -> int:
 
 
 def read(layout: Layout) -> dict[str, Any]:
-    """status.json, with `running` told by the lock, and the files that wait counted anew when nobody runs."""
+    """What the daemon says of itself now; else status.json, with the files that wait counted anew.
+
+    `running` is told by the lock. A daemon on a full disk can't replace status.json, but answers.
+    """
+    try:
+        live = ask(layout.socket, {"command": "status"}, ANSWER_SECONDS)
+    except OSError:
+        live = None
+    if live is not None and live["ok"]:
+        return {**live["status"], "running": True}
     try:
         status: dict[str, Any] = json.loads(layout.status.read_text())
     except FileNotFoundError:
@@ -49,6 +61,7 @@ def read(layout: Layout) -> dict[str, Any]:
         status["state"] = "stopped" if status["state"] == "stopped" else "killed"
         for name, job in status["jobs"].items():
             job["waiting"] = _count(layout.inbox(name)) + _count(layout.work(name))
+            job["state"] = job["state"] if job["state"] == "failed" else "stopped"
     return status
 
 
@@ -79,6 +92,8 @@ def show(status: dict[str, Any], console: Console) -> None:
     pause = status["loop_longest_pause_seconds"] * 1000
     head = f"{status['root']}: {status['state']}, pid {status['pid']}, {len(status['workers'])} workers"
     say(console, f"{head}, longest pause of the loop {pause:.1f} ms")
+    if status["trouble"]:
+        say(console, f"trouble: {status['trouble']}")
     console.print(table(status))
     for line in at_work(status):
         say(console, line)

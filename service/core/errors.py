@@ -5,8 +5,9 @@
     ├── FileRefused           a sample file broke a rule: to failed/ with a note, the daemon goes on
     ├── RootBusy              another daemon holds the root: exit status 1, one line
     ├── WorkerError           a sub-task was lost with its worker: run again, bounded
-    │   ├── WorkerDied
-    │   └── SubtaskFailed     the sub-task raised something that can't travel: our bug
+    │   ├── WorkerDied        again, bounded
+    │   ├── SubtaskFailed     a bug: the file is refused, the trace is in the service log
+    │   └── ArenaFull         the machine has no memory
     └── StorageError          what must last does not
         ├── DiskFull          no room: roll back, pause, go on when there is
         └── StorageDamaged    a digest or a length is wrong: stop, with a clear message
@@ -77,22 +78,29 @@ class WorkerDied(WorkerError):
         return (WorkerDied, (self.reason,))
 
 
-def poisoned(died: WorkerDied, what: str) -> FileRefused:
-    """The refusal of a file with a sub-task that ended every worker it was given to; `what` it does."""
-    return FileRefused(
-        f"a sub-task that {what} a file leaves its worker alive, got several deaths in a row",
-        place="the file as a whole",
-        value=died.reason,
-        remedy="give the workers more memory, or split the file; then drop it again",
-    )
-
-
 class SubtaskFailed(WorkerError):
-    """The sub-task raised an error that can't be pickled; the text is the remote traceback."""
+    """The sub-task raised what it should not, or what can't be pickled: a bug, of ours or of a kernel's."""
 
 
-class ArenaFull(HeadraceError):
+class ArenaFull(WorkerError):
     """The machine has no memory for a region of the arena."""
+
+
+def poisoned(error: WorkerError, what: str) -> FileRefused:
+    """The refusal of a file with a sub-task that can't be done; `what` it does with the file."""
+    if isinstance(error, SubtaskFailed):
+        return FileRefused(
+            f"a sub-task that {what} a file ends without an error of its own",
+            place="the file as a whole",
+            value=str(error),
+            remedy="a bug of Headrace or of the kernel, not of the file: logs/service.jsonl has its trace",
+        )
+    return FileRefused(
+        f"a sub-task that {what} a file leaves its worker alive",
+        place="the file as a whole",
+        value=error.reason if isinstance(error, WorkerDied) else str(error),
+        remedy="see that the kernel ends, give the workers more memory, or split the file",
+    )
 
 
 class StorageError(HeadraceError):

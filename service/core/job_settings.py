@@ -21,6 +21,7 @@ from service.core.sections import (
     Columns,
     Count,
     Label,
+    Lanes,
     Name,
     OpenSection,
     Section,
@@ -117,7 +118,7 @@ class Training(Section):
     """`[jobs.training]`: how rows become steps."""
 
     batch_rows: AutoCount = "auto"
-    lanes: AutoCount = "auto"
+    lanes: Lanes = "auto"
     local_steps: AutoCount = "auto"
     epochs: Count = 1
     seed: Annotated[int, Field(ge=0, lt=2**63), Says("a whole number from 0 to 2**63 - 1")] = 0

@@ -46,6 +46,11 @@ Texts = Annotated[tuple[_Text, ...], Says("a list of strings")]
 Switch = Annotated[bool, Says("true or false")]
 Count = Annotated[_Count, Says("a whole number from 1")]
 AutoCount = Annotated[_Count | Literal["auto"], Says('a whole number from 1, or "auto"')]
+Lanes = Annotated[
+    Annotated[int, Field(ge=1, le=1024)] | Literal["auto"],
+    Says('a whole number from 1 to 1024, or "auto"'),
+]
+"""Each lane of a round reads the rows of all: more of them than any machine has cores only cost."""
 Seconds = Annotated[float, Field(gt=0), Says("a number of seconds greater than 0")]
 Share = Annotated[float, Field(ge=0, le=1), Says("a share from 0 to 1")]
 Name = Annotated[

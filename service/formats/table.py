@@ -179,7 +179,7 @@ def _weight(column: pl.Series, faults: Faults) -> Floats:
     values, missing, no_number = _numbers(column)
     wrong = missing | no_number | ~(values >= 0) | np.isinf(values)
     rule = "a weight is a finite number, not negative"
-    faults.mark(wrong, column, rule, "correct the weight; 0 leaves the row without effect")
+    faults.mark(wrong, column, rule, "correct the weight; a row of weight 0 takes no step")
     return values
 
 

@@ -16,11 +16,11 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from service.core.errors import ConfigurationError, Refusal, StorageError
+from service.core.errors import Refusal, StorageError
 from service.core.job_settings import Job
 from service.core.settings import Settings
 from service.core.status import JobStatus
-from service.core.terms import digest, incompatible, parse_body
+from service.core.terms import digest, parse_body
 from service.lines.opening import open_line
 from service.runtime.channel import Ends, channel
 from service.runtime.inbox import Inbox
@@ -106,13 +106,6 @@ class Life:
         self._between.append((unit, answer))
         self._interrupt()
         return await answer
-
-    def may_become(self, job: Job) -> None:
-        """Raises ConfigurationError when the job has a model that would mean something else."""
-        has_model = self.line is not None and self.line.schema is not None
-        why = incompatible(digest(self.settings, self.job)[1], job) if has_model else None
-        if why:
-            raise ConfigurationError(why)
 
     def _interrupt(self) -> None:
         self._wake.set()

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kernels.contract import Spec
-from service.core.errors import Refusal
+from service.core.errors import ConfigurationError, Refusal
 from service.core.settings import Settings
 from service.core.status import JobStatus, ModelStatus
+from service.core.terms import incompatible
 from service.stages.line import Conduct, Line, Machinery, Model
 from service.stages.messages import Schema
 from service.storage import checkpoints
@@ -54,6 +55,17 @@ async def open_line(
     if stand.public is not None:
         await _restore(line, stand.public)
     return line
+
+
+def refuse_incompatible(settings: Settings, journal: Journal) -> None:
+    """A job that has a model can't be made to mean something else: ConfigurationError, with the remedy."""
+    for job in settings.jobs:
+        commit = journal.commit(job.name, "public")
+        if commit is not None:
+            digest = journal.file(job.name, commit.admission).settings
+            why = incompatible(journal.settings_body(digest), job)
+            if why:
+                raise ConfigurationError(why)
 
 
 def keep(settings: Settings) -> Keep:

@@ -67,10 +67,13 @@ class Control:
         return await self._handler(request)
 
 
-def ask(path: Path, request: dict[str, Any]) -> dict[str, Any] | None:
-    """Sends a request to the daemon and waits for its answer; None when no daemon listens."""
+def ask(path: Path, request: dict[str, Any], seconds: float = ASK_SECONDS) -> dict[str, Any] | None:
+    """Sends a request to the daemon and waits for its answer; None when no daemon listens.
+
+    Raises OSError, TimeoutError among them, when one listens and does not answer.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as channel:
-        channel.settimeout(ASK_SECONDS)
+        channel.settimeout(seconds)
         try:
             folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:

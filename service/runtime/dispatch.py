@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, TypeVar
 
-from service.core.errors import WorkerDied
+from service.core.errors import HeadraceError, SubtaskFailed, WorkerDied
 
 R = TypeVar("R")
 
@@ -199,7 +199,7 @@ class Dispatcher:
             elif done.cancelled():
                 ticket.outcome.cancel()
             else:
-                ticket.outcome.set_exception(error)
+                ticket.outcome.set_exception(_translated(error))
         self._hand_over()
 
     async def _leave(self, ticket: _Ticket) -> None:
@@ -213,3 +213,12 @@ class Dispatcher:
         await asyncio.wait([ticket.outcome])
         if not ticket.outcome.cancelled():
             ticket.outcome.exception()  # seen: nobody is left to ask for it
+
+
+def _translated(error: BaseException) -> BaseException:
+    """Our own errors and the system's as they are; any other is a bug, which costs its file alone."""
+    if isinstance(error, HeadraceError | OSError):
+        return error
+    failed = SubtaskFailed(f"{type(error).__name__}: {error}".splitlines()[0])
+    failed.__cause__ = error
+    return failed

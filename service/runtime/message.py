@@ -4,13 +4,17 @@
     answer    number | kind | body
 
 Rules: an answer carries the number of the request that it answers, so a stale one is known. A
-message is small, since it has to pass whole: what is large goes through the arena. Both sides
-import this module: no asyncio, no process, no state.
+message is small, since it has to pass whole; arrays go through the arena. One that is too large all
+the same (a table of ten thousand columns) travels as a parcel: a nameless file that holds it, whose
+descriptor is all that is sent. Both sides import this module: no asyncio, no process, no state.
 """
 
 from __future__ import annotations
 
+import array
+import os
 import pickle
+import socket
 import struct
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
@@ -20,6 +24,9 @@ from typing import Any, NamedTuple
 from service.core.errors import SubtaskFailed
 
 MESSAGE_BYTES = 128 * 1024  # fits the least usual socket buffer (212,992) with what it charges
+PARCEL_BYTES = 1 << 28  # more than that is no message but a mistake
+_SLIP = b"\0"  # what is sent with a parcel's descriptor: an empty message would be an end of file
+_DESCRIPTOR_BYTES = socket.CMSG_SPACE(struct.calcsize("i"))
 _REQUEST = struct.Struct("<Q")
 _ANSWER = struct.Struct("<QB")
 _TEXT_BYTES = 16 * 1024
@@ -71,7 +78,8 @@ def failure(number: int, error: BaseException, text: str) -> bytes:
             travelling = pickle.dumps(error, pickle.HIGHEST_PROTOCOL)
             pickle.loads(travelling)  # many errors can be pickled, and then not be made again
             body = pickle.dumps((travelling, text[-_TEXT_BYTES:]), pickle.HIGHEST_PROTOCOL)
-            return _checked("its error", _ANSWER.pack(number, Kind.ERROR) + body)
+            if len(body) < MESSAGE_BYTES:
+                return _ANSWER.pack(number, Kind.ERROR) + body
         except Exception:  # whatever a stranger's class does there, the text says enough
             pass
     return lost(number, text)
@@ -86,6 +94,31 @@ def lost(number: int, text: str) -> bytes:
 def ready() -> bytes:
     """What a worker says first."""
     return _ANSWER.pack(0, Kind.READY)
+
+
+def send(link: socket.socket, message: bytes) -> None:
+    """Sends a message, or its parcel; raises OSError."""
+    if len(message) <= MESSAGE_BYTES:
+        link.send(message)
+        return
+    parcel = os.memfd_create("headrace-parcel", os.MFD_CLOEXEC)
+    try:
+        with open(parcel, "wb", closefd=False) as file:
+            file.write(message)
+        socket.send_fds(link, [_SLIP], [parcel])
+    finally:
+        os.close(parcel)
+
+
+def receive(link: socket.socket, buffer: memoryview) -> memoryview:
+    """The next message, in `buffer` or out of its parcel; empty at the end of file. Raises OSError."""
+    size, extra, _, _ = link.recvmsg_into([buffer], _DESCRIPTOR_BYTES, socket.MSG_CMSG_CLOEXEC)
+    if not extra:
+        return buffer[:size]
+    (parcel,) = array.array("i", extra[0][2])
+    with open(parcel, "rb") as file:
+        file.seek(0)
+        return memoryview(file.read())
 
 
 def read_request(message: memoryview) -> tuple[int, memoryview]:
@@ -122,9 +155,9 @@ def _error(answer: Answer) -> BaseException:
 
 
 def _checked(what: str, message: bytes) -> bytes:
-    if len(message) > MESSAGE_BYTES:
+    if len(message) > PARCEL_BYTES:
         raise MessageTooLarge(
-            f"sub-task: {what} fit a message of {MESSAGE_BYTES} bytes (what is large goes through"
+            f"sub-task: {what} fit a parcel of {PARCEL_BYTES} bytes (arrays go through"
             f" the arena), got {len(message)}"
         )
     return message

@@ -129,7 +129,7 @@ class WorkerProcess:
         self.deadline = deadline
         self.state = State.BUSY
         try:
-            self.link.send(subtask.message)
+            message.send(self.link, subtask.message)
         except OSError:
             self.unread = True
             self.kill()
@@ -141,7 +141,7 @@ class WorkerProcess:
         """
         while True:
             try:
-                size = self.link.recv_into(buffer)
+                received = message.receive(self.link, buffer)
             except BlockingIOError:
                 return None
             except ConnectionResetError:  # the kernel's word for: closed with something unread
@@ -149,9 +149,9 @@ class WorkerProcess:
                 raise EOFError from None
             except OSError:
                 raise EOFError from None
-            if size == 0:
+            if not received:
                 raise EOFError
-            answer = message.read_answer(buffer[:size])
+            answer = message.read_answer(received)
             if answer.number == self._asked():
                 return answer
 

@@ -44,10 +44,13 @@ def main(arguments: list[str]) -> None:
         for name in arguments[1:]:
             warm(name)
     except Exception:
-        link.send(message.lost(0, traceback.format_exc()))
+        message.send(link, message.lost(0, traceback.format_exc()))
         raise
-    link.send(message.ready())
-    serve(link)
+    try:
+        message.send(link, message.ready())
+        serve(link)
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # the daemon is gone, and its kernel's signal is on its way
 
 
 def serve(link: socket.socket) -> None:
@@ -58,8 +61,7 @@ def serve(link: socket.socket) -> None:
     """
     buffer = memoryview(bytearray(message.MESSAGE_BYTES))
     while link.recv(1, socket.MSG_PEEK):
-        size = link.recv_into(buffer)
-        link.send(answer(buffer[:size]))
+        message.send(link, answer(message.receive(link, buffer)))
 
 
 def answer(received: memoryview) -> bytes:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast
 
 from service import formats
 from service.core import classes
-from service.core.errors import FileRefused, WorkerDied, poisoned
+from service.core.errors import FileRefused, WorkerError, poisoned
 from service.formats.contract import Chunk, Fields, Label, RowRules, Source
 from service.runtime.channel import BrokenChannel, Ends, Receiver, Sender, channel
 from service.runtime.dispatch import Urgency
@@ -62,10 +62,13 @@ class _File:
             await self._decode()
         except FileRefused as refused:
             await self._broken(Cause.REFUSED, refused)
-        except WorkerDied as died:
-            await self._broken(Cause.REFUSED, poisoned(died, "decodes"))
+        except WorkerError as error:
+            self.line.lost(error)
+            await self._broken(Cause.REFUSED, poisoned(error, "decodes"))
         except (gate.Changed, FileNotFoundError):
             await self.outbox.send(Broken(self.sample, Cause.CHANGED))
+        except OSError as error:
+            await self._broken(Cause.REFUSED, gate.unreadable(error))
         finally:
             await asyncio.to_thread(self.scratch.unlink, missing_ok=True)
         while self.line.schema is None and row.admission in self.line.undecided.digests:
@@ -163,7 +166,7 @@ class _File:
                     tally.add(stored)
                     unsent.discard(held)
                     self.line.machinery.slots.decoded(self.line.job)
-        except* (FileRefused, WorkerDied, Stopped, BrokenChannel, FileNotFoundError) as errors:
+        except* (FileRefused, WorkerError, Stopped, BrokenChannel, OSError) as errors:
             raise _first(errors) from None
         finally:
             for held in unsent:
@@ -202,13 +205,13 @@ class _File:
             stored = await self.run(
                 blocks.decode, source, chunk, fields, rules, held.region, urgency=urgency
             )
-        except (FileRefused, WorkerDied) as error:
+        except (FileRefused, WorkerError) as error:
             return error  # raised when its turn comes
         return stored, held, chunk
 
 
 _Decoded = tuple[StoredBlock, Held, Chunk]
-_Outcome = _Decoded | FileRefused | WorkerDied
+_Outcome = _Decoded | FileRefused | WorkerError
 
 
 class _Tally:
@@ -223,7 +226,7 @@ class _Tally:
 
     async def check(self, outcome: _Outcome) -> None:
         """Raises what is wrong with the next block, in the order of the file's rows."""
-        if isinstance(outcome, FileRefused | WorkerDied):
+        if isinstance(outcome, FileRefused | WorkerError):
             raise outcome
         stored, *_ = outcome
         if stored.rejected and self.file.bad_rows_refuse:

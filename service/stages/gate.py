@@ -53,6 +53,16 @@ def must_be_unchanged(path: Path, row: FileRow) -> None:
         raise Changed
 
 
+def unreadable(error: OSError) -> FileRefused:
+    """The refusal of a file that the disk, or its permissions, don't let us read."""
+    return FileRefused(
+        "a sample file can be read to its end",
+        place="the file itself",
+        value=error.strerror or str(error),
+        remedy="see to its permissions and to the disk, then drop it again",
+    )
+
+
 def _kind(mode: int) -> str:
     if stat.S_ISLNK(mode):
         return "a link"

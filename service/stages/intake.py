@@ -111,7 +111,9 @@ async def _admitted(
     )
     while not line.stopping.is_set():
         try:
-            return await line.settle(unit)
+            rows = await line.settle(unit)
+            line.status.reason = None
+            return rows
         except DiskFull as full:
             line.note("paused: the disk is full", error=str(full))
             line.status.reason = str(full)

@@ -7,12 +7,13 @@ Rules: everything here lives on the event loop. A stage changes only what the co
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from service.core.errors import Refusal
+from service.core.errors import Refusal, WorkerError
 from service.core.layout import Layout
 from service.core.ledger import Undecided
 from service.core.status import JobStatus
@@ -143,6 +144,11 @@ class Line:
 
     def reserve(self, nbytes: int) -> Held:
         return reserve(self.machinery.arena, nbytes)
+
+    def lost(self, error: WorkerError) -> None:
+        """Writes to the service log what is known of a sub-task that could not be done."""
+        trace = "".join(traceback.format_exception(error))
+        self.note("a sub-task could not be done", error=str(error), trace=trace)
 
     def note(self, event: str, **facts: Any) -> None:
         """Writes an event of this job to the service log."""

@@ -16,13 +16,20 @@ from dataclasses import asdict
 import aiofiles
 
 from service import formats
-from service.core.errors import DiskFull, FileRefused, Refusal, StorageDamaged, WorkerDied
+from service.core.errors import (
+    DiskFull,
+    FileRefused,
+    Refusal,
+    StorageDamaged,
+    WorkerError,
+    poisoned,
+)
 from service.core.layout import shown
 from service.formats.contract import RowRules, Source
 from service.runtime.arena import view
 from service.runtime.dispatch import Urgency
 from service.runtime.inbox import Found
-from service.stages.line import Line
+from service.stages.line import Line, Stopped
 from service.stages.watched import Watched
 from service.storage import completion, disk, moves
 from service.subtasks import predict as predicting
@@ -69,13 +76,11 @@ class _File:
             self.line.note(
                 "prediction refused", file=shown(self.found.name), **asdict(refused.refusal)
             )
-        except WorkerDied as died:
-            refusal = Refusal(
-                "a worker that predicts it lives", "the file", died.reason, "split it"
-            )
-            await asyncio.to_thread(self._refuse, refusal)
-        except FileNotFoundError:
-            return  # taken back, or the model was pruned meanwhile: the next look decides
+        except WorkerError as error:
+            self.line.lost(error)
+            await asyncio.to_thread(self._refuse, poisoned(error, "predicts").refusal)
+        except (FileNotFoundError, Stopped):
+            return  # taken back, or pruned, or we stop: it is looked at again
         except (DiskFull, StorageDamaged) as error:
             self.line.note(
                 "prediction failed: tried again", file=shown(self.found.name), error=str(error)
@@ -137,6 +142,8 @@ class _File:
             with disk.storage_border("write", self.result):
                 await out.write(need.header)
                 while (chunk := await asyncio.to_thread(next, survey, None)) is not None:
+                    if self.line.stopping.is_set():
+                        raise Stopped
                     text = self.line.reserve(predicting.room(need, source, chunk))
                     try:
                         done = await self.line.machinery.dispatcher.run(

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-from service.core.errors import DiskFull, WorkerDied, poisoned
+from service.core.errors import DiskFull, WorkerError, poisoned
 from service.core.status import FileStatus, ModelStatus
 from service.runtime.arena import view
 from service.runtime.channel import Receiver
@@ -45,10 +45,10 @@ MODEL_FORMAT = 1
 class Poisoned(Exception):
     """Reporting a file ended its worker again and again: the line must go back before the file."""
 
-    def __init__(self, admission: int, died: WorkerDied) -> None:
-        super().__init__(str(died))
+    def __init__(self, admission: int, error: WorkerError) -> None:
+        super().__init__(str(error))
         self.admission = admission
-        self.refusal = poisoned(died, "reports").refusal
+        self.refusal = poisoned(error, "reports").refusal
 
 
 async def record(line: Line, inbox: Receiver[Learning]) -> None:
@@ -179,8 +179,9 @@ class _Recorder:
             return await run(
                 function, file.begun.subject, done, books, file.segment, job=self.line.job
             )
-        except WorkerDied as died:
-            raise Poisoned(file.begun.sample.row.admission, died) from died
+        except WorkerError as error:
+            self.line.lost(error)
+            raise Poisoned(file.begun.sample.row.admission, error) from error
 
     async def _mark(self, mark: Mark) -> None:
         file = self._file()

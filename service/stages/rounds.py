@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from service.core.errors import WorkerDied
+from service.core.errors import WorkerError
 from service.core.planning import Piece, RoundPlan, RowQueue, pieces_of
 from service.core.records import Subject
 from service.runtime.held import Held, dropped_on_error
@@ -117,7 +117,7 @@ async def _sub_tasks(
         if exact:
             return await run(learn.apply, spec, source, target.region, regions, sum(rows), job=job)
         return await run(learn.average, spec, source, target.region, regions, rows, job=job)
-    except* WorkerDied as died:
+    except* WorkerError as died:
         raise _died(died) from None
     finally:
         for out in outs:
@@ -132,6 +132,6 @@ def _rows(lane: list[Piece[Block]]) -> int:
     return sum(stop - start for _, start, stop in lane)
 
 
-def _died(errors: BaseExceptionGroup[WorkerDied]) -> WorkerDied:
+def _died(errors: BaseExceptionGroup[WorkerError]) -> WorkerError:
     error = errors.exceptions[0]
     return _died(error) if isinstance(error, BaseExceptionGroup) else error

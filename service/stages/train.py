@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 
 from service.core import resolution
-from service.core.errors import FileRefused, StorageDamaged, WorkerDied, poisoned
+from service.core.errors import FileRefused, StorageDamaged, WorkerError, poisoned
 from service.core.planning import RoundPlan
 from service.core.records import Subject
 from service.runtime.channel import BrokenChannel, EndOfChannel, Receiver, Sender
@@ -89,8 +89,9 @@ class _Trainer:
             await self._take(message)
         except FileRefused as refused:
             await self._refuse(message, refused)
-        except WorkerDied as died:
-            await self._refuse(message, poisoned(died, "learns from"))
+        except WorkerError as error:
+            self.line.lost(error)
+            await self._refuse(message, poisoned(error, "learns from"))
 
     async def leave(self) -> None:
         """The line ends: keeps what was learnt of an unfinished file."""
@@ -308,5 +309,5 @@ def _diverged(file: OpenFile, rows: int) -> FileRefused:
         "the model's parameters stay finite",
         place=f"{file.subject.file}, rows {file.row - rows} to {file.row}, version {file.version}",
         value="infinity or NaN",
-        remedy="lower optimizer.learning_rate, or switch scaling.standardise on",
+        remedy="look for extreme values in these rows; else lower optimizer.learning_rate",
     )

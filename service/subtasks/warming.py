@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 import kernels.warming
 from service.subtasks import blocks, learn, predict, report
 
@@ -11,4 +13,7 @@ IMPORTED = (blocks, learn, predict, report)
 
 def warm() -> None:
     """Compiles the kernels, or reads them from the cache; the first worker does it before the others."""
+    np.seterr(
+        all="ignore"
+    )  # a step that overflows is found by the check of the round, not by a warning
     kernels.warming.warm()

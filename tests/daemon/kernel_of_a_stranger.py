@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +65,14 @@ class Huber:
 
     def coefficients(self, parameters):
         return np.zeros(1), parameters["weights"]
+
+
+class Slow(Huber):
+    """Takes its time for each batch, so that a round lasts."""
+
+    def backward(self, parameters, tape, residual):
+        time.sleep(0.1)
+        return super().backward(parameters, tape, residual)
 
 
 class _DeadlyLoss(_HuberLoss):

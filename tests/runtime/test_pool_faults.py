@@ -19,6 +19,7 @@ import pytest
 from pool_meeting import PATIENCE_SECONDS, Meeting, readable
 
 from service.core.errors import FileRefused, SubtaskFailed, WorkerDied, WorkerError
+from service.runtime import message
 from service.runtime.message import MESSAGE_BYTES, MessageTooLarge
 from service.runtime.pool import Pool, State
 
@@ -288,14 +289,24 @@ def test_an_error_that_cannot_travel_arrives_as_its_text(
     assert pool.submit(subtasks.echo, 1).result(PATIENCE_SECONDS) == 1
 
 
-def test_what_is_too_large_for_a_message_is_told_so(make_pool: MakePool) -> None:
+def test_what_is_too_large_even_for_a_parcel_is_told_so(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(message, "PARCEL_BYTES", 1 << 20)
     pool = make_pool()
     sent = pool.submit(subtasks.echo, bytes(1 << 20))
-    returned = pool.submit(subtasks.big, 1 << 20)
-    for future in (sent, returned):
-        with pytest.raises(MessageTooLarge, match=r"131072 bytes .* the arena\), got 1048\d{3}"):
-            future.result(PATIENCE_SECONDS)
+    with pytest.raises(MessageTooLarge, match=r"1048576 bytes .* the arena\), got 1048\d{3}"):
+        sent.result(PATIENCE_SECONDS)
     assert pool.submit(subtasks.echo, 1).result(PATIENCE_SECONDS) == 1
+
+
+def test_what_is_too_large_for_a_message_travels_as_a_parcel(make_pool: MakePool) -> None:
+    pool = make_pool(1)
+    before = len(os.listdir("/proc/self/fd"))
+    for nbytes in (MESSAGE_BYTES, MESSAGE_BYTES + 1, 5 << 20):
+        assert pool.submit(subtasks.echo, bytes(nbytes)).result(PATIENCE_SECONDS) == bytes(nbytes)
+    assert pool.submit(subtasks.echo, 1).result(PATIENCE_SECONDS) == 1
+    assert len(os.listdir("/proc/self/fd")) <= before + 2  # the worker's own, and no parcel's
 
 
 def test_a_message_just_below_the_limit_passes_both_ways(make_pool: MakePool) -> None:
