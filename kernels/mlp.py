@@ -22,6 +22,9 @@ _OUTPUTS: dict[str, tuple[Problem, Loss]] = {
     "squared": ("regression", Squared()),
 }
 
+WIDEST = 100_000
+"""A wider hidden layer is a slip of the pen: two of them would be 80 GB of weights."""
+
 
 @dataclass(frozen=True, slots=True)
 class MlpOptions:
@@ -37,8 +40,9 @@ class MlpOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))  # JSON only knows lists
-        if not self.hidden or min(self.hidden) < 1:
-            raise ValueError(f"hidden: must be one or more widths of at least 1, got {self.hidden}")
+        if not self.hidden or min(self.hidden) < 1 or max(self.hidden) > WIDEST:
+            rule = f"must be one or more widths of 1 to {WIDEST}"
+            raise ValueError(f"hidden: {rule}, got {self.hidden}")
         if not 0 <= self.l2 < float("inf"):
             raise ValueError(f"l2: must be 0 or greater, and finite, got {self.l2}")
 

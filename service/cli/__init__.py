@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+from contextlib import suppress
 
 import click
 
 from service import __version__
 from service.core.errors import ConfigurationError, HeadraceError
+from service.core.layout import shown
 
 COMMANDS = ("run", "train", "predict", "status", "show", "check", "reset", "demo")
 
@@ -47,6 +50,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs a command and exits."""
     try:
         status = cli.main(args=arguments, prog_name="headrace", standalone_mode=False)
+        if sys.stdout is not None:  # it is None where it was closed
+            sys.stdout.flush()  # a full disk shows here, not in the interpreter's last breath
     except click.exceptions.NoArgsIsHelpError as error:
         _leave(2, error.format_message(), plain=True)
     except click.exceptions.Abort:
@@ -60,8 +65,20 @@ def main(arguments: list[str] | None = None) -> None:
         _leave(1, str(error))
     except BrokenPipeError:
         sys.stderr.close()
+        _forget_output()
         sys.exit(1)
+    except OSError as error:
+        _forget_output()
+        where = f"{shown(error.filename)}: " if error.filename else ""
+        _leave(1, where + (error.strerror or str(error)).lower())
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _forget_output() -> None:
+    """What could not be written isn't tried again at exit, which would change the exit status."""
+    with suppress(OSError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
 
 
 def _leave(status: int, text: str, *, plain: bool = False) -> None:

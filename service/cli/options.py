@@ -1,4 +1,4 @@
-"""The options that several commands share."""
+"""The options that several commands share, and what they stand for."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from service.core.errors import ConfigurationError
+from service.core.layout import Layout, shown
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -45,6 +48,21 @@ def root_option(function: F) -> F:
         show_default=True,
         help="The root folder.",
     )(function)
+
+
+def newest_model(root: Path, job: str) -> Path:
+    """The link to the job's newest model; raises ConfigurationError where there is none."""
+    layout = Layout(root.absolute())
+    current = layout.current(job)
+    if current.exists():
+        return current
+    if not layout.journal.exists():
+        raise ConfigurationError(
+            f"--root: must be a root that a daemon has run in, got {shown(layout.root)}"
+        )
+    raise ConfigurationError(
+        f"--job: the job must have a model, got {shown(job)!r} without {shown(current)}"
+    )
 
 
 def job_option(function: F) -> F:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -12,10 +13,10 @@ import click
 from rich.progress import Progress
 
 from service import formats
-from service.cli.options import job_option, root_option
+from service.cli.options import job_option, newest_model, root_option
 from service.cli.terminal import terminal
-from service.core.errors import ConfigurationError, FileRefused, HeadraceError
-from service.core.layout import Layout, shown
+from service.core.errors import FileRefused, HeadraceError
+from service.core.layout import shown
 from service.formats.contract import Limits, RowRules, Source
 from service.runtime.arena import Arena, view
 from service.runtime.pool import Pool
@@ -23,6 +24,7 @@ from service.subtasks import predict as predicting
 
 DEADLINE_SECONDS = 600.0
 CHUNK_BYTES = 4 << 20
+PIECE_BYTES = 1 << 20
 
 
 @click.command("predict")
@@ -32,20 +34,24 @@ CHUNK_BYTES = 4 << 20
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Instead of standard output.")
 def command(root: Path, job: str, file: Path, output: Path | None) -> int:
     """Predict every row of FILE, as CSV: row,id,prediction,label,probability_...,version,model_sha256."""
-    current = Layout(root.absolute()).current(job)
-    if not current.exists():
-        raise ConfigurationError(
-            f"--job: the job must have a model, got {shown(job)!r} without {shown(current)}"
-        )
+    current = newest_model(root, job)
     try:
         with Pool(1, deadline_seconds=DEADLINE_SECONDS) as pool, Arena() as arena:
             if output is None:
-                _predict(pool, arena, current, file, sys.stdout.buffer)
+                _print(pool, arena, current, file)
             else:
                 _replace(pool, arena, current, file, output)
     except FileRefused as refused:
         raise HeadraceError(f"{refused}; {refused.refusal.remedy}") from None
     return 0
+
+
+def _print(pool: Pool, arena: Arena, current: Path, file: Path) -> None:
+    """Prints the output whole, or nothing where the file is refused at its last row."""
+    with tempfile.TemporaryFile(prefix="headrace-") as whole:
+        _predict(pool, arena, current, file, whole)
+        whole.seek(0)
+        shutil.copyfileobj(whole, sys.stdout.buffer, PIECE_BYTES)
 
 
 def _replace(pool: Pool, arena: Arena, current: Path, file: Path, output: Path) -> None:

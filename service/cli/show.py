@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from kernels.contract import Array
-from service.cli.options import job_option, root_option
+from service.cli.options import job_option, newest_model, root_option
 from service.cli.terminal import say, terminal
-from service.core.errors import ConfigurationError
-from service.core.layout import Layout, shown
+from service.core.layout import shown
+from service.core.spelling import spelt
 from service.subtasks.predict import Model, newest
 
 
@@ -24,12 +24,7 @@ from service.subtasks.predict import Model, newest
 @job_option
 def command(root: Path, job: str) -> int:
     """Show a job's newest model: what it is, and for a linear one its weights, largest first."""
-    current = Layout(root.absolute()).current(job)
-    if not current.exists():
-        raise ConfigurationError(
-            f"--job: the job must have a model, got {shown(job)!r} without {shown(current)}"
-        )
-    show(newest(str(current.resolve())), terminal())
+    show(newest(str(newest_model(root, job).resolve())), terminal())
     return 0
 
 
@@ -51,7 +46,7 @@ def _facts(model: Model) -> list[tuple[str, Any]]:
         ("files", header["sequence"]),
         ("last file", header["last_file"]),
         ("sha256", model.sha256),
-        *([("classes", ", ".join(map(str, classes)))] if classes else []),
+        *([("classes", ", ".join(str(spelt(c)) for c in classes))] if classes else []),
     ]
 
 
@@ -59,7 +54,7 @@ def _weights(model: Model, intercept: Array, weights: Array) -> Table:
     """A row a feature, the largest weight first."""
     table = Table(box=None, pad_edge=False)
     table.add_column("feature")
-    outputs = ["weight"] if len(weights) == 1 else [str(c) for c in model.classes or ()]
+    outputs = ["weight"] if len(weights) == 1 else [str(spelt(c)) for c in model.classes or ()]
     for heading in outputs:
         table.add_column(heading, justify="right")
     table.add_row("(intercept)", *(f"{value:.6g}" for value in intercept))

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from service.core.complaints import shown
 from service.core.errors import FileRefused
 from service.core.job_settings import Job, Model
+from service.core.spelling import spelt
 
 Classes = tuple[str | float, ...]
 
@@ -79,7 +80,7 @@ def _in_order(model: Model, classes: Classes) -> Classes:
 
 
 def _refusal(job: Job, found: Collection[str | float], rule: str, remedy: str) -> FileRefused:
-    some = [shown(label) for label in sorted(found, key=_by_size)[:_SHOWN]]
+    some = [shown(spelt(label)) for label in sorted(found, key=_by_size)[:_SHOWN]]
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     place = f"column {shown(job.label)}"
     return FileRefused(rule, place=place, value=", ".join(some) + more or "none", remedy=remedy)

@@ -58,7 +58,7 @@ def check_fields(source: Source, fields: Fields) -> None:
         _check_present(source, [fields.label], "label")
     for role in ("id", "weight", "time"):
         column = getattr(fields, role)
-        if column is not None:
+        if column is not None and (role != "id" or fields.unlabelled == "skip"):
             _check_present(source, [column], role)
     features_of(source, fields)
 
@@ -72,7 +72,7 @@ def wanted(source: Source, fields: Fields) -> Wanted:
         isinstance(c, str) for c in map(label_key, fields.classes or ())
     ):
         texts.add(str(fields.label))
-    return Wanted(features, others, frozenset(texts))
+    return Wanted(features, others, frozenset(texts & {*features, *others}))
 
 
 def _roles(fields: Fields) -> list[Column]:

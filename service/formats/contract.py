@@ -52,8 +52,9 @@ class Fields:
     """The classes in their order; `decode` needs them when `labels` is "class" (`labels()` finds
     them)."""
     unlabelled: Literal["skip", "keep"] = "skip"
-    """A row without a label: left out and counted, or (for predictions) kept with y = NaN; with
-    "keep" the label's column may be absent from the file, too."""
+    """A row without a label: left out and counted, or (for predictions) kept with y = NaN. With
+    "keep" a label that is no number, or none of the classes, is none, too; and the columns of the
+    label and the id may be absent from the file."""
 
     @property
     def numbered(self) -> bool:

@@ -8,6 +8,7 @@ Which columns a file has is checked once, by `prepare`.
 from __future__ import annotations
 
 from service.core.errors import FileRefused
+from service.core.spelling import spelt
 from service.formats.columns import features_of, wanted
 from service.formats.contract import Block, Chunk, Fields, Label, RowRules, Source, Wanted
 from service.formats.registry import FORMATS
@@ -45,7 +46,7 @@ def labels(source: Source, chunk: Chunk, fields: Fields) -> set[Label]:
         raise FileRefused(
             f"a column of classes holds at most {MOST_CLASSES} of them",
             place=source.name,
-            value=f"{len(found)}: {listed(sorted(found, key=str))}",
+            value=f"{len(found)}: {listed(map(spelt, sorted(found, key=str)))}",
             remedy="give `classes`, or use a kernel for regression",
         )
     return found

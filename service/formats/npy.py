@@ -135,7 +135,7 @@ def table(source: Source, chunk: Chunk, wanted: Wanted) -> Table:
             rule, remedy = "a feature is a number", "leave it out of `features`"
             raise refused(source, rule, str(part.dtype), remedy, wanted.features[first])
         x[:, first:last] = part[:, number : number + last - first]
-    frame = pl.DataFrame(columns, height=rows)
+    frame = pl.DataFrame(columns or None, height=rows)  # of {} polars makes 0 rows
     return Table(frame, np.arange(rows, dtype=np.int64), rows, x=x)
 
 

@@ -6,20 +6,21 @@ Rules
 - Features are finite numbers. Weights are finite and not negative. A row that breaks a rule is
   counted and left out; of several reasons the first column's counts, features first, then label,
   then weight.
-- A label that is empty, null or NaN is none. Booleans are 1 and 0 where a format has them.
+- A label that is empty, null or NaN is none; for predictions, any that breaks a rule. Booleans are 1 and 0 where a format has them.
 - Class labels are the same when their texts are, or when both are numbers and equal.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from service.core.spelling import spelt
 from service.formats.contract import (
     MOST_NOTES,
     BadRow,
@@ -145,17 +146,19 @@ def _label(frame: pl.DataFrame, fields: Fields, faults: Faults) -> tuple[Floats,
         return np.full(frame.height, np.nan), np.ones(frame.height, np.bool_)
     column = frame[str(fields.label)]
     if fields.labels == "class":
-        return _classes(column, fields.classes or (), faults)
+        return _classes(column, fields, faults)
     values, missing, no_number = _numbers(column)
+    if fields.unlabelled == "keep":
+        values[np.isinf(values)] = np.nan
+        return values, np.isnan(values)
     faults.mark(no_number, column, "a label is a number", "correct it, or leave the cell empty")
     faults.mark(np.isinf(values), column, "a label is a finite number", FILL_IN)
     return values, missing | np.isnan(values)
 
 
-def _classes(
-    column: pl.Series, classes: Sequence[Label | int], faults: Faults
-) -> tuple[Floats, Mask]:
+def _classes(column: pl.Series, fields: Fields, faults: Faults) -> tuple[Floats, Mask]:
     """The position of each label among the classes; NaN where it has none."""
+    classes = fields.classes or ()
     places = {label_key(name): place for place, name in enumerate(classes)}
     if column.dtype == pl.Float64:
         cells = column.to_numpy()
@@ -169,7 +172,9 @@ def _classes(
         found = [places.get(key, -1) for key in _keys(names)]
         missing = (names.str.strip_chars(BLANK) == "").to_numpy()[which]
     y = np.array(found, np.float64)[which]
-    rule = f"a label is one of the classes {listed(classes)}"
+    if fields.unlabelled == "keep":
+        missing = y < 0
+    rule = f"a label is one of the classes {listed(map(spelt, classes))}"
     faults.mark((y < 0) & ~missing, column, rule, "correct the label, or give all `classes`")
     y[missing] = np.nan
     return y, missing
@@ -198,8 +203,16 @@ def _numbers(column: pl.Series) -> tuple[Floats, Mask, Mask]:
 
 def _carried(frame: pl.DataFrame, fields: Fields) -> dict[str, pl.Series] | None:
     named = {"id": fields.id, "time": fields.time}
-    to_text: Callable[[pl.Series], pl.Series] = lambda s: s.cast(pl.String).replace("", None)  # noqa: E731
     carried = {
-        key: to_text(frame[str(name)]).alias(key) for key, name in named.items() if name is not None
+        key: _as_text(frame, str(name)).alias(key)
+        for key, name in named.items()
+        if name is not None
     }
     return carried or None
+
+
+def _as_text(frame: pl.DataFrame, name: str) -> pl.Series:
+    """A column as text, null where it is empty; all null where the file has none."""
+    if name not in frame.columns:
+        return pl.Series(name, [None] * frame.height, dtype=pl.String)
+    return frame[name].cast(pl.String).replace("", None)

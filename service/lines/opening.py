@@ -58,11 +58,12 @@ async def open_line(
 
 
 def refuse_incompatible(settings: Settings, journal: Journal) -> None:
-    """A job that has a model can't be made to mean something else: ConfigurationError, with the remedy."""
+    """A job that has a model, or files on their way into it, can't be made to mean something else:
+    ConfigurationError, with the remedy."""
     for job in settings.jobs:
         commit = journal.commit(job.name, "public")
-        if commit is not None:
-            digest = journal.file(job.name, commit.admission).settings
+        files = [] if commit is None else [journal.file(job.name, commit.admission)]
+        for digest in {file.settings for file in (*files, *journal.unfinished(job.name))}:
             why = incompatible(journal.settings_body(digest), job)
             if why:
                 raise ConfigurationError(why)

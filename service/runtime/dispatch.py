@@ -96,7 +96,8 @@ class Dispatcher:
     ) -> R:
         """Runs `function(*args)` in a worker and returns what it returns.
 
-        Raises what the function raises; `WorkerDied` after `MOST_DEATHS` deaths in a row. When the
+        Raises what the function raises, if it is an error of ours or of the system, and any other as
+        `SubtaskFailed`; `WorkerDied` after `MOST_DEATHS` deaths in a row. When the
         caller is cancelled, a waiting sub-task is dropped and a running one is waited for first:
         it may still write to regions that the caller is about to give back.
         """

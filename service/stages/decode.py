@@ -139,7 +139,12 @@ class _File:
             if len(found) > 1 and job.model.problem == "binary" and self.bad_rows_refuse:
                 survey.close()
                 break  # a third label refuses the file, now or when its row comes
-        return Schema(features, classes.learnt(job, found))
+        try:
+            return Schema(features, classes.learnt(job, found))
+        except FileRefused as refused:  # it knows the labels, not whose they are
+            why = refused.refusal
+            place = f"{source.name}: {why.place}"
+            raise FileRefused(why.rule, place=place, value=why.value, remedy=why.remedy) from None
 
     # --- blocks ------------------------------------------------------------------------------------
 

@@ -197,19 +197,33 @@ def withdrawal(layout: Layout, job: str, admission: int) -> Unit[None, FileRow, 
     return _decided(layout, job, admission, lambda journal: journal.withdraw(job, admission))
 
 
-def reset(layout: Layout, job: str) -> Unit[None, int, int]:
-    """The job's model is forgotten, its files stay; result: the new generation. No file may be in progress."""
+def reset(layout: Layout, job: str) -> Unit[None, tuple[int, list[FileRow]], int]:
+    """The job's model is forgotten, its files stay; result: the new generation. No file may be in progress.
 
-    def apply(journal: Journal, _: None) -> int:
-        return journal.reset(job)
+    Files that were admitted go back to the inbox: the terms that they would be trained on end with the model.
+    """
 
-    def finish(generation: int) -> int:
+    def apply(journal: Journal, _: None) -> tuple[int, list[FileRow]]:
+        numbers = [file.admission for file in journal.unfinished(job)]
+        for number in numbers:
+            journal.withdraw(job, number)
+        return journal.reset(job), [journal.file(job, number) for number in numbers]
+
+    def finish(forgotten: tuple[int, list[FileRow]]) -> int:
+        generation, files = forgotten
         checkpoints.point_current(layout.models(job), None)
         checkpoints.prune(layout.models(job), ())
         checkpoints.prune(layout.private(job), ())
+        for file in files:
+            completion.settle(layout, file)
+            completion.clear(layout, job, file.admission)
         return generation
 
-    return Unit(_nothing, apply, finish)
+    def mark(journal: Journal, forgotten: tuple[int, list[FileRow]], _: int) -> None:
+        for file in forgotten[1]:
+            journal.settled(job, file.admission, None)
+
+    return Unit(_nothing, apply, finish, mark)
 
 
 def drop_private(layout: Layout, job: str) -> Unit[None, Commit | None, None]:

@@ -15,6 +15,7 @@ import polars as pl
 from kernels.contract import Array, Spec
 from kernels.learner import Learner, build
 from service import formats
+from service.core.spelling import spelt
 from service.formats.contract import BadRow, Block, Chunk, Fields, RowRules, Source
 from service.runtime.arena import Region, back, view
 from service.storage import checkpoints
@@ -146,9 +147,10 @@ def _frame(model: Model, block: Block, first_row: int) -> pl.DataFrame:
         shares: list[Array] = []
     else:
         known = np.nan_to_num(block.y, nan=0.0)
-        label = labels(known, classes).set(pl.Series(np.isnan(block.y)), None)
+        names = tuple(_class_names(model))  # text: a column of 0 and 2.5 would write 0.0
+        label = labels(known, names).set(pl.Series(np.isnan(block.y)), None)
         binary = prediction.ndim == 1
-        shown = pl.Series(prediction) if binary else labels(prediction.argmax(axis=1), classes)
+        shown = pl.Series(prediction) if binary else labels(prediction.argmax(axis=1), names)
         shares = [1.0 - prediction, prediction] if binary else list(prediction.T)
     columns = [pl.Series("row", block.row + first_row), ids.alias("id")]
     columns += [shown.alias("prediction"), label.alias("label")]
@@ -162,7 +164,4 @@ def _frame(model: Model, block: Block, first_row: int) -> pl.DataFrame:
 
 
 def _class_names(model: Model) -> list[str]:
-    return [
-        str(int(c)) if isinstance(c, float) and c.is_integer() else str(c)
-        for c in model.classes or ()
-    ]
+    return [str(spelt(c)) for c in model.classes or ()]

@@ -11,6 +11,7 @@ import polars as pl
 
 from kernels.contract import Array
 from service.core.records import Subject
+from service.core.spelling import spelt
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,7 @@ def text(subject: Subject, version: int, table: Table) -> bytes:
 
 def labels(indices: Array, classes: tuple[str | float, ...]) -> pl.Series:
     """Class indices (n,) as the labels that files give; whole numbers lose their point."""
-    values = [int(c) if isinstance(c, float) and c.is_integer() else c for c in classes]
-    return pl.Series("label", values, strict=False).gather(indices.astype(np.int64))
+    return pl.Series("label", [*map(spelt, classes)], strict=False).gather(indices.astype(np.int64))
 
 
 def _frame(subject: Subject, version: int, table: Table) -> pl.DataFrame:

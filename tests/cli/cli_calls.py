@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 120.0  # a bound for hangs, far beyond what anything takes
@@ -43,14 +43,18 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def headrace(
-    *arguments: object, cwd: Path | None = None, environment: Mapping[str, str] | None = None
+    *arguments: object,
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    stdout: IO[bytes] | int = subprocess.PIPE,
 ) -> subprocess.CompletedProcess[str]:
     """Runs a command to its end, as a user does."""
     return subprocess.run(
         [sys.executable, "-m", "service", *map(str, arguments)],
         cwd=cwd,
         env=_environment() | dict(environment or {}),
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         timeout=DEADLINE_SECONDS,
         check=False,

@@ -27,6 +27,8 @@ def one_line(stderr: str) -> str:
 
 # Exit statuses
 
+NO_ROOT = "--root: must be a root that a daemon has run in, got "
+
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
@@ -38,7 +40,8 @@ def one_line(stderr: str) -> str:
         (["train", "-c", "absent.toml", "a.csv"], "absent.toml: can't be read"),
         (["train"], "missing argument 'FILES...'"),
         (["show", "--root", "nowhere"], "missing option '--job'"),
-        (["show", "--root", "nowhere", "--job", "a"], "--job: the job must have a model, got 'a'"),
+        (["show", "--root", "nowhere", "--job", "a"], NO_ROOT),
+        (["predict", "--root", "nowhere", "--job", "a", __file__], NO_ROOT),
         (["reset", "--root", "nowhere", "--job", "a"], "--root: a root that a daemon has run in"),
         (["predict", "--root", "nowhere", "--job", "a", "absent.csv"], "'absent.csv'"),
     ],
@@ -111,6 +114,29 @@ def test_a_reader_that_leaves_is_no_traceback(trained: Path) -> None:
         command, shell=True, cwd=CHECKOUT, capture_output=True, text=True, check=False
     )
     assert run.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("show", "--job", "plane"), ("status", "--json"), ("predict", "--job", "plane", "plane.csv")],
+)
+def test_a_full_disk_behind_standard_output_is_status_1_and_one_line(
+    trained: Path, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    (tmp_path / "plane.csv").write_bytes(plane(3))
+    with open("/dev/full", "wb") as full:
+        run = headrace(*arguments, "--root", trained, cwd=tmp_path, stdout=full)
+    assert run.returncode == 1
+    assert one_line(run.stderr) == "no space left on device"
+
+
+@pytest.mark.parametrize("command", ["show", "predict"])
+def test_a_job_without_a_model_is_status_2(trained: Path, tmp_path: Path, command: str) -> None:
+    file = tmp_path / "plane.csv"
+    file.write_bytes(plane(3))
+    run = headrace(command, "--root", trained, "--job", "b", *([file] * (command == "predict")))
+    assert run.returncode == 2
+    assert "--job: the job must have a model, got 'b'" in one_line(run.stderr)
 
 
 # check
@@ -213,6 +239,16 @@ def test_predictions_for_a_file_appear_whole_or_not_at_all(trained: Path, tmp_pa
     assert run.returncode == 1
     assert "a feature is a number, got x" in one_line(run.stderr)
     assert [path.name for path in tmp_path.iterdir()] == ["some.csv"]
+
+
+def test_standard_output_stays_empty_when_the_file_is_refused(
+    trained: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "some.csv"
+    file.write_bytes(plane(10) + b"1,x,2\n")
+    run = headrace("predict", "--root", trained, "--job", "plane", file)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert "a feature is a number, got x" in one_line(run.stderr)
 
 
 # train

@@ -83,4 +83,10 @@ def test_a_first_file_that_leaves_it_open_is_refused_with_the_remedy(
 def test_a_note_names_a_few_of_many_labels() -> None:
     with pytest.raises(FileRefused) as caught:
         learnt(job(), {float(i) for i in range(100)})
-    assert caught.value.refusal.value == "0.0, 1.0, 2.0, 3.0, 4.0 and 95 more"
+    assert caught.value.refusal.value == "0, 1, 2, 3, 4 and 95 more"
+
+
+def test_a_note_spells_labels_as_files_and_settings_do() -> None:
+    with pytest.raises(FileRefused) as caught:
+        learnt(job("softmax"), {7.0, "no", 0.5})
+    assert caught.value.refusal.value == '0.5, 7, "no"'

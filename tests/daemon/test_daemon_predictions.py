@@ -132,3 +132,36 @@ def test_results_of_one_name_are_told_apart(root: Root) -> None:
         root.once()
     assert root.names("predictions") == ["f.csv.csv", "f~2.csv.csv", "inputs"]
     assert root.names("predictions/j/inputs", "") == ["f.csv", "f~2.csv"]
+
+
+def test_ids_are_not_needed_and_unknown_labels_are_none(root: Root) -> None:
+    root.configure(job(id="name"), job("linear", label="b", id="name", model={"kernel": "linear"}))
+    lines = sample_tables.csv(TABLE).split(b"\n")[:-1]
+    named = b"".join(
+        b"%s,%s\n" % (line, b"r%d" % i if i else b"name") for i, line in enumerate(lines)
+    )
+    for name in ("j", "linear"):
+        root.drop("train.csv", named, name)
+    root.drop("strange.csv", b"a,b,c,y\n1,2,3,1\n1,2,3,maybe\n1,2,3,7\n", into="predict")
+    root.drop("strange.csv", b"a,b,c,y\n1,2,3,1\n1,many,3,1\n", "linear", into="predict")
+    root.once()
+    found = _predictions(root, "strange.csv")
+    assert [(line["id"], line["label"]) for line in found] == [("", "1"), ("", ""), ("", "")]
+    found = _predictions(root, "strange.csv", "linear")
+    assert [(line["id"], line["label"]) for line in found] == [("", "2.0"), ("", "")]
+
+
+def test_a_model_shows_its_classes_as_files_spell_them(trained: Root) -> None:
+    for name, classes in (("j", "0, 1"), ("softmax", "0, 1, 2")):
+        shown = trained.ask("show", "--root", str(trained.path), "--job", name).stdout
+        assert f"classes      {classes}\n" in shown
+        assert ".0" not in next(x for x in shown.splitlines() if x.startswith("feature"))
+
+
+def test_a_class_is_spelt_alike_beside_one_that_is_no_whole_number(root: Root) -> None:
+    root.drop("train.csv", b"a,b,c,y\n" + b"1,2,3,0\n2,2,3,2.5\n" * 4)
+    root.drop("few.csv", b"a,b,c,y\n1,2,3,0.0\n1,2,3,2.5\n", into="predict")
+    root.once()
+    found = _predictions(root, "few.csv")
+    assert [line["label"] for line in found] == ["0", "2.5"]
+    assert "probability_0" in found[0]

@@ -218,3 +218,11 @@ def test_a_file_above_the_limit_is_refused(root: Root) -> None:
     root.drop("large.csv", sample_tables.csv(TABLE))
     root.once()
     assert "max_file_bytes" in root.note("large.csv")["rule"]
+
+
+def test_labels_that_teach_no_classes_are_refused_by_the_files_name(root: Root) -> None:
+    root.drop("names.csv", HEADER + b"1,2,3,7\n1,2,3,no\n")
+    root.once()
+    note = root.note("names.csv")
+    assert note["place"] == 'names.csv: column "y"'
+    assert note["value"] == '7, "no"'

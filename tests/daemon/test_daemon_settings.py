@@ -145,10 +145,6 @@ def _refusals(root: Root) -> list[dict[str, str]]:
     return [event for event in root.events() if event["event"].startswith("configuration refused")]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="BUG (see the report of part T): files on their way into a job's first model don't hold its kernel",
-)
 def test_a_kernel_cannot_change_while_the_first_file_is_learnt(root: Root) -> None:
     root.configure(job(training=rounds(16)))
     root.drop("0.csv", LONG)

@@ -9,7 +9,8 @@ import random
 import numpy as np
 import pytest
 
-from service.formats import Fields, Limits, features_of
+from service.core.errors import FileRefused
+from service.formats import Chunk, Fields, Limits, features_of, labels, prepare
 
 Y = Fields("y")
 CHUNKS = (1, 7, 64, 4 << 20)
@@ -166,6 +167,48 @@ def test_for_predictions_rows_without_a_label_stay(read):
     assert np.isnan(got.y[0])
     absent = read(b"a\n1\n", "t.csv", fields)
     assert np.isnan(absent.y).all()
+
+
+PREDICTED = [("t.csv", b"a,y\n1,1\n2,x\n3,1e999\n4,7\n")]
+PREDICTED += [("t.jsonl", b'{"a":1,"y":1}\n{"a":2,"y":"x"}\n{"a":3,"y":1e999}\n{"a":4,"y":7}\n')]
+
+
+@pytest.mark.parametrize(("name", "data"), PREDICTED)
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+def test_for_predictions_an_unknown_label_is_none(read, name, data, chunk_bytes):
+    def known(**fields):
+        fields = Fields("y", features=("a",), unlabelled="keep", **fields)
+        got = read(data, name, fields, chunk_bytes)
+        assert (got.x[:, 0].tolist(), got.rejected, got.bad) == ([1, 2, 3, 4], 0, [])
+        return [None if np.isnan(y) else y for y in got.y.tolist()]
+
+    assert known() == [1, None, None, 7]
+    assert known(labels="class", classes=(0.0, 1.0)) == [1, None, None, None]
+    assert known(labels="class", classes=("no", "x")) == [None, 1, None, None]
+
+
+@pytest.mark.parametrize("label", ["number", "class"])
+@pytest.mark.parametrize(
+    ("name", "data"), [("t.csv", b"a\n1\n2\n"), ("t.jsonl", b'{"a":1}\n{"a":2}\n')]
+)
+def test_for_predictions_the_id_and_the_label_may_be_absent(read, name, data, label):
+    fields = Fields("y", ("a",), id="k", labels=label, classes=("no", "yes"), unlabelled="keep")
+    got = read(data, name, fields)
+    assert (got.x[:, 0].tolist(), got.carried) == ([1, 2], {"id": [None, None]})
+
+
+def test_a_class_is_spelt_as_files_spell_it_in_a_note(read):
+    got = read(b"a,y\n1,7\n", "t.csv", Fields("y", labels="class", classes=(0.0, 1.0, 2.5)))
+    assert got.bad == [(0, "y", "a label is one of the classes 0, 1, 2.5", "7")]
+
+
+def test_a_note_on_too_many_classes_spells_them_as_files_do(tmp_path):
+    path = tmp_path / "1"
+    path.write_bytes(b"a,y\n" + b"".join(b"1,%d\n" % i for i in range(1001)))
+    fields = Fields("y", labels="class")
+    source = prepare(path, "t.csv", tmp_path / "scratch", fields, Limits())
+    with pytest.raises(FileRefused, match="got 1001: 0, 1, 10, 100, "):
+        labels(source, Chunk(0, source.data_start, source.size), fields)
 
 
 def test_weights_are_finite_and_not_negative(read):

@@ -6,6 +6,7 @@ import io
 import random
 import struct
 import zipfile
+from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal, localcontext
 
@@ -172,6 +173,14 @@ def test_npz_with_an_array_for_each_column_is_read(read):
     assert got.x.tolist() == [[1, 1], [2, 0]]
     assert got.y.tolist() == [1, 0]
     assert got.carried["id"] == ["7", "8"]
+
+
+def test_for_predictions_an_npz_needs_its_features_only(read):
+    fields = Fields("y", id="k", labels="class", classes=(0, 1), unlabelled="keep")
+    got = read(npz(a=np.arange(3.0)), "t.npz", replace(fields, features=("a",)))
+    assert (got.x[:, 0].tolist(), got.carried) == ([0, 1, 2], {"id": [None] * 3})
+    strange = read(npz(a=np.arange(3.0), y=np.array([1, 5, 0])), "t.npz", fields)
+    assert np.isnan(strange.y).tolist() == [False, True, False]
 
 
 def test_features_of_an_npz_may_be_picked_in_any_order(read):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.core.errors import WorkerDied
+from service.core.errors import DiskFull, SubtaskFailed, WorkerDied
 from service.runtime import dispatch
 from service.runtime.dispatch import MOST_DEATHS, Dispatcher, Urgency
 
@@ -208,13 +208,25 @@ def test_the_fifth_death_in_a_row_reaches_the_caller_and_no_one_else() -> None:
     played(play)
 
 
-def test_an_error_of_the_function_is_the_callers_and_is_not_tried_again() -> None:
+@pytest.mark.parametrize("error", [DiskFull("no"), FileNotFoundError("no")])
+def test_an_error_of_the_function_is_the_callers_and_is_not_tried_again(error: Exception) -> None:
+    async def play(bench: Bench) -> None:
+        await bench.ask("a1")
+        await bench.executor.end("a1", error)
+        with pytest.raises(type(error), match="no"):
+            await bench.callers["a1"]
+        assert bench.began == "a1"
+
+    played(play)
+
+
+def test_an_error_that_nobody_meant_is_a_failed_sub_task_with_its_cause() -> None:
     async def play(bench: Bench) -> None:
         await bench.ask("a1")
         await bench.executor.end("a1", ValueError("no"))
-        with pytest.raises(ValueError, match="no"):
+        with pytest.raises(SubtaskFailed, match="ValueError: no") as caught:
             await bench.callers["a1"]
-        assert bench.began == "a1"
+        assert isinstance(caught.value.__cause__, ValueError)
 
     played(play)
 

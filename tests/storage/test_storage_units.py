@@ -288,7 +288,15 @@ def test_a_reset_leaves_files_and_logs_and_no_model(hand) -> None:
     hand.accept(first, 1, samples=b"one\n")
     assert perform(hand.journal, units.reset(hand.layout, "j")) == 1
     assert (hand.names("models"), hand.names("done")) == ([], ["a"])
-    (second,) = hand.journal.unfinished("j")
+    assert hand.journal.unfinished("j") == []
+    assert (hand.names("inbox"), hand.names("work")) == (["b"], [])  # its terms have ended
+    entry = hand.layout.inbox("j") / "b"
+    seen = entry.stat()
+    again = Entry(b"b", seen.st_size, seen.st_mtime_ns, seen.st_ino)
+    admission = units.admission(
+        hand.layout, "j", [again], settings=("d", "{}"), after="archive", at=0.0
+    )
+    (second,) = perform(hand.journal, admission)
     accepted = hand.accept(second, 1, samples=b"two\n")
     assert accepted.commit.sequence == 1
     assert hand.log() == b"one\ntwo\n"

@@ -308,9 +308,7 @@ def test_a_long_finish_that_fails_is_fatal(journal: Journal) -> None:
         raise StorageError("the disk is gone")
 
     writer = Writer(journal, on_fatal=heard.append)
-    failed = writer.submit(
-        Unit(lambda: None, lambda journal, _: None, fail, aside=lambda _: True)
-    )
+    failed = writer.submit(Unit(lambda: None, lambda journal, _: None, fail, aside=lambda _: True))
     with pytest.raises(StorageError, match="gone"):
         failed.result()
     writer.close()
