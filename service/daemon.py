@@ -207,11 +207,10 @@ class Daemon:
         """Files that were dropped for a job that doesn't exist would lie there unseen."""
         inbox = self.layout.inbox("x").parent
         known = {job.name for job in self.settings.jobs}
-        for name in await asyncio.to_thread(os.listdir, inbox):
-            if name not in known:
-                self._log.write(
-                    "inbox without a job: nothing in it is taken", path=shown(inbox / name)
-                )
+        with suppress(OSError):  # gone: the lines say so
+            for name in sorted(set(await asyncio.to_thread(os.listdir, inbox)) - known):
+                path = shown(inbox / name)
+                self._log.write("inbox without a job: nothing in it is taken", path=path)
 
     def _begin(self, job: Job) -> None:
         assert self._group is not None

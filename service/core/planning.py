@@ -81,10 +81,6 @@ class RowQueue(Generic[T]):
             rows -= piece.stop - piece.start
         return taken
 
-    def clear(self) -> None:
-        self._pieces.clear()
-        self.rows = 0
-
 
 def pieces_of(pieces: Sequence[Piece[T]], rows: range) -> list[Piece[T]]:
     """The part of `pieces` that holds `rows`, counted from the first piece's start."""

@@ -89,6 +89,7 @@ class Life:
         if outcome is not Outcome.FAILED:
             self.status.state = "stopped"
         await self._do_between()
+        self.machinery.dispatcher.forget(self.job.name)
 
     def stop(self) -> None:
         """The job leaves at the end of the round."""

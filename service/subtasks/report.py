@@ -212,7 +212,8 @@ class _Progress:
         times = carried(self.done.parts)
         at = 0
         while at < self.done.rows:
-            stop = min(at + self._room(), self.done.rows)
+            room = self._room()
+            stop = min(at + room, self.done.rows)
             cut = slice(at, stop)
             metrics.update(
                 self.state,
@@ -225,15 +226,15 @@ class _Progress:
             self._add(stop - at, float(np.sum(results["norm"][cut] * rows.w[cut])))
             if "time" in times.columns:
                 self._add_times(times["time"][cut])
-            if stop - at == self._room_before or (self.subject.steps and stop == self.done.rows):
+            if stop - at == room:
                 self._record()
             at = stop
 
     def _room(self) -> int:
-        self._room_before = (
-            self.done.rows if self.subject.steps else self.subject.every_rows - self.segment.rows
-        )
-        return self._room_before
+        """Rows until the next record is due."""
+        if self.subject.steps:
+            return self.done.rows
+        return self.subject.every_rows - self.segment.rows
 
     def _add(self, rows: int, norm_sum: float) -> None:
         segment = self.segment
