@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -110,7 +110,8 @@ class Life:
         """The processes that this one has started and that still live."""
         children: list[int] = []
         for task in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
-            children += map(int, task.read_text().split())
+            with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+                children += map(int, task.read_text().split())
         return children
 
     def status(self) -> dict[str, Any]:
