@@ -14,7 +14,7 @@ DEV := $(VENV)/.dev
 NEEDS := pyproject.toml service/__init__.py
 
 .DEFAULT_GOAL := help
-.PHONY: install demo test run bench check help
+.PHONY: install demo test run bench bench-quality check help
 
 install: $(RUNTIME) ## make .venv, with the command at .venv/bin/headrace
 
@@ -30,13 +30,17 @@ run: $(RUNTIME) ## run the daemon (ARGS="-c my.toml --root DIR")
 bench: $(DEV) ## run the benchmarks
 	$(BIN)/python -m benchmarks $(ARGS)
 
+bench-quality: $(DEV) ## what one pass learns, beside others (ARGS="--data DIR" for the real sets)
+	$(PIP) --editable '.[peers]'
+	$(BIN)/python -m benchmarks.quality $(ARGS)
+
 check: $(DEV) ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "make: Python must be 3.11 or later; say which: make PYTHON=..." >&2; exit 1; }

@@ -7,6 +7,7 @@ give the same bits. Names and shapes, with n rows, f features, k outputs and P p
     x (n, f)   the rows, scaled if the job asks for it, C-order, of the job's dtype
     y (n,)     float64: a number to predict, or the index of the class (0.0, 1.0, ... k-1)
     w (n,)     float64: the rows' weights, 1 where there is no weight column
+    offset (n,)  float64: what is added to a row's raw output, 0 where there is no such column
 
 A stranger's kernel is any class that fulfils `Kernel`; `kernel = "package.module:Name"` loads it.
 """
@@ -14,6 +15,7 @@ A stranger's kernel is any class that fulfils `Kernel`; `kernel = "package.modul
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
@@ -32,7 +34,9 @@ Layout = dict[str, tuple[tuple[int, ...], str]]
 Results = Mapping[str, Array]
 """What is recorded of n rows, float64: `output` (n, k), `residual` (n, k), `norm` (n,), and
 `gradient` (n, P) where it is asked for. Arrays that are given are filled."""
-Problem = Literal["regression", "binary", "multiclass"]
+Problem = Literal["regression", "counts", "binary", "multiclass", "clustering"]
+"""What labels are: numbers; numbers that are never negative, by a logarithmic link; two classes; many
+classes; or nothing at all."""
 Precision = Literal["float32", "float64"]
 
 
@@ -51,21 +55,38 @@ def lookup(kind: str, table: Mapping[str, T], name: str, also: str = "") -> T:
 
 
 class Rows(NamedTuple):
-    """Rows of samples: `x` (n, f) float64 or float32 in C-order, `y` (n,) and `w` (n,) float64."""
+    """Rows of samples: `x` (n, f) float64 or float32 in C-order; `y`, `w`, `offset` (n,) float64."""
 
     x: Array
     y: Array
     w: Array
+    offset: Array
 
     def slice(self, start: int, stop: int) -> Rows:
         """The rows from `start` up to `stop`, as views."""
-        return Rows(self.x[start:stop], self.y[start:stop], self.w[start:stop])
+        return Rows(*(array[start:stop] for array in self))
+
+
+class Domain(NamedTuple):
+    """The labels that a loss knows: numbers from `least` on, `least` itself among them or not."""
+
+    least: float = -math.inf
+    is_open: bool = True
+
+    def holds(self, y: Array) -> Array:
+        """Which labels (n,) lie inside, as booleans (n,)."""
+        return np.asarray(y > self.least if self.is_open else y >= self.least)
+
+
+ANY = Domain()
+"""Every number."""
 
 
 class Defaults(NamedTuple):
     """The training settings that suit a kernel where the user gives none.
 
-    `learning_rate` goes with `optimizer`; None leaves it to the optimizer's own default.
+    `learning_rate` goes with `optimizer`; None leaves it to the optimizer's own default. `standardise`
+    is whether features are scaled at all, `clip` where they are cut then.
     """
 
     batch_rows: int
@@ -74,6 +95,8 @@ class Defaults(NamedTuple):
     dtype: Precision
     optimizer: str
     learning_rate: float | None = None
+    standardise: bool = True
+    clip: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +105,10 @@ class Spec:
 
     `optimizer` and `schedule` hold `name` beside their own options. `outputs` is the number of
     classes where the model has one output per class, else 1. `clip` bounds a standardised feature
-    on both sides, in standard deviations; 0 is no bound. `scale_target` only means something for
-    regressions.
+    on both sides, in standard deviations; 0 is no bound. After `half_life` rows what is known of
+    features and labels counts half; 0 is for ever. `scale_target` means something where labels are
+    numbers, `class_weight` where they are classes: the factor of each class's steps by its index,
+    or "balanced".
     """
 
     kernel: str
@@ -94,7 +119,9 @@ class Spec:
     schedule: dict[str, Any] = field(default_factory=lambda: {"name": "constant"})
     standardise: bool = True
     clip: float = 0.0
+    half_life: float = 0.0
     scale_target: bool = True
+    class_weight: Literal["balanced"] | tuple[float, ...] | None = None
     seed: int = 0
     dtype: Precision = "float64"
 
@@ -130,6 +157,13 @@ class Kernel(Protocol):
 
     loss        what is minimised, a `Loss`
     l2          the penalty l2/2 · |θ|² of the parameters that `penalised` names: a step adds l2 · θ
+    l1          (where there is one) the penalty l1 · |θ|₁ of the same parameters: a proximal step
+
+    It is given `seed` afterwards, the job's. A kernel that drops units at random has `draws` = True,
+    and a third argument of `forward`: the rows' numbers over the job's life (n,) int64 when a step is
+    learnt; what it drops is a function of these and the seed. A kernel whose gradients are products
+    may have `factors(parameters, tape, residual)` and `factors_layout(rows)`, the named float64 arrays
+    (n, m) that rows' gradients are rebuilt from.
 
     Parameters may be of float32 or float64; `x` comes in the same dtype and results may stay in it.
     What lies between `forward` and the gradients is the tape, which nobody else looks into. The sum
@@ -138,9 +172,11 @@ class Kernel(Protocol):
     """
 
     Options: ClassVar[type]
-    loss: Loss
     l2: float
     penalised: tuple[str, ...]
+
+    @property
+    def loss(self) -> Loss: ...
 
     def __init__(self, options: Any, features: int, outputs: int) -> None: ...
 
@@ -171,9 +207,10 @@ class Kernel(Protocol):
         """Intercept (k,) and weights (k, f) if outputs = intercept + weights · x, else None."""
 
 
-CompiledPass = Callable[[State, Rows, int, Array, Results], None]
-"""(state, rows, batch_rows, rates, results): learns from the rows in place, batch after batch, and
-fills the results; `rates` (batches,) float64. It equals the learner's own pass to rounding."""
+CompiledPass = Callable[[State, Rows, Array, int, Array, Results], None]
+"""(state, rows, pushes, batch_rows, rates, results): learns from the rows in place, batch after batch,
+and fills the results; `pushes` (n,) are the rows' weights in the step, class weights included, and
+`rates` (batches,) float64. It equals the learner's own pass to rounding."""
 
 
 @runtime_checkable

@@ -80,7 +80,7 @@ def take_binary(
         *_alike(output, prediction, y, w),
         state["bins"],
         state["confusion"],
-        state["base_loss_sum"],
+        state.get("base_loss_sum", np.zeros(1)),
         state["prediction_sum"],
         float(state["weight_sum"][0]),
     )

@@ -4,11 +4,13 @@ Rules: deterministic; nothing is kept between calls but what the spec says; ever
 in lane order. Methods that change a state do it in place: whoever may have to run them again gives
 them a copy. Arrays of rows are only read. The state's names, in their fixed order:
 
-    optimizer/<slot>/<parameter>   what the optimizer remembers
+    classes/weight                 weights of the classes seen, if their steps are balanced
+    optimizer/...                  what the optimizer remembers, see `rules`
     parameters/<parameter>         the model
+    rows                           rows learnt, int64 (1,)
     scaling/count, m2, mean        of the features seen, if the job standardises
     steps                          optimizer steps taken, int64 (1,)
-    target/count, m2, mean         of the labels seen, if a regression's target is scaled
+    target/count, m2, mean         of the labels seen, if they are scaled
 
 A row is scored with the labels' unit from before its batch, and with its features standardised by
 moments that include its batch; the step aims at labels in the unit that includes the batch.
@@ -17,12 +19,12 @@ moments that include its batch; the step aims at labels in the unit that include
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from kernels import optimizers, registry, scaling, schedules
+from kernels import registry, scaling, schedules
 from kernels.contract import (
     Array,
     CompiledKernel,
@@ -35,14 +37,23 @@ from kernels.contract import (
     Spec,
     State,
 )
+from kernels.losses import Scale
+from kernels.rules import Aim, Batch
 from kernels.scaling import Moments, Unit
 
-__all__ = ["Learner", "Rows", "build"]
+__all__ = ["Extra", "Learner", "Rows", "build"]
+
+Extra = Literal["", "gradient", "factors"]
+"""What is recorded of a row beside its output, residual and norm: its whole gradient, or what that
+is a product of."""
 
 _TILE_ROWS = 256
 """Rows are predicted in tiles of this size, the last one padded, and in float64: products of matrices of
 one shape then give a row the same bits wherever it stands. OpenBLAS' float32 kernels don't: there the
 last bit depends on a row's place among the others, and so would on chunks."""
+
+_LARGEST = 1e150
+"""An output beyond this has a squared error that is no number any more: the model has diverged."""
 
 
 @lru_cache(maxsize=64)
@@ -58,41 +69,57 @@ class Learner:
         made = registry.kernel(spec.kernel)
         options = made.Options(**spec.options)
         self.spec = spec
-        self.kernel = made(options, spec.features, spec.outputs)
+        kernel: Any = made(options, spec.features, spec.outputs)
+        self.kernel = kernel
+        self.kernel.seed = spec.seed
         self.problem: Problem = made.problem(options)
         self.outputs = spec.outputs
-        self._optimizer, self._optimizer_options = optimizers.configured(spec.optimizer)
-        self._schedule, self._schedule_options = schedules.configured(spec.schedule)
-        self._scales_target = spec.scale_target and self.problem == "regression"
+        self.is_likelihood = bool(getattr(self.kernel.loss, "is_likelihood", True))
+        self._scale: Scale = "none"
+        if spec.scale_target:
+            self._scale = getattr(self.kernel.loss, "scale", "none")
         self._shapes = {name: value.shape for name, value in sorted(self._fresh().items())}
+        self.rule = registry.rule(spec, self.kernel, self._shapes)
+        self._schedule, self._schedule_options = schedules.configured(spec.schedule)
         self.parameter_count = sum(int(np.prod(shape)) for shape in self._shapes.values())
 
     # What there is
 
+    @property
+    def first_layer(self) -> int:
+        """How many sums a kernel's first layer makes of the features; 0 where it has none of that kind."""
+        wide = getattr(self.kernel, "wide", None)
+        return 0 if wide is None else self._shapes[wide][0]
+
     def layout(self) -> Layout:
         """Shapes and dtypes of the state's arrays, in the order of their names."""
-        found: Layout = {"steps": ((1,), "int64")}
+        found: Layout = {"steps": ((1,), "int64"), "rows": ((1,), "int64")}
         for name, shape in self._shapes.items():
             found[f"parameters/{name}"] = (shape, self.spec.dtype)
-            for slot in self._optimizer.slots:
-                found[f"optimizer/{slot}/{name}"] = (shape, self.spec.dtype)
-        found |= self._moments_layout()
+        found |= self.rule.layout() | self._watched_layout()
         return dict(sorted(found.items()))
 
-    def results_layout(self, rows: int, full: bool = False) -> Layout:
-        """Shapes and dtypes of the results of `rows` rows; with every gradient if `full`."""
+    def results_layout(self, rows: int, extra: Extra = "") -> Layout:
+        """Shapes and dtypes of the results of `rows` rows, float64.
+
+        `norm` (n,), `output` and `residual` (n, k); `gradient` (n, P) or `factor/<name>` (n, m) if asked
+        for. A kernel whose residual is all that a gradient needs beside the row has no factors.
+        """
         outputs = ((rows, self.outputs), "float64")
         found: Layout = {"norm": ((rows,), "float64"), "output": outputs, "residual": outputs}
-        if full:
+        if extra == "gradient":
             found["gradient"] = ((rows, self.parameter_count), "float64")
+        if extra == "factors" and hasattr(self.kernel, "factors_layout"):
+            factors: Layout = self.kernel.factors_layout(rows)
+            found |= {f"factor/{name}": entry for name, entry in factors.items()}
         return dict(sorted(found.items()))
 
     def gradient_layout(self) -> Layout:
-        """Shapes and dtypes of what `gradient` writes: its lane's gradient, and all moments."""
-        found: Layout = {
-            f"gradient/{name}": (shape, self.spec.dtype) for name, shape in self._shapes.items()
-        }
-        return found | self._moments_layout()
+        """Shapes and dtypes of what `gradient` writes: its lane's sums, and what all rows tell."""
+        found = {f"sum/{name}": entry for name, entry in self.rule.sums_layout().items()}
+        whole = self.layout()
+        observed = {name: whole[name] for name in self.rule.observed}
+        return dict(sorted((found | observed | self._watched_layout()).items()))
 
     def init(self, state: State) -> None:
         """Fills `state` with a model that has seen nothing."""
@@ -100,57 +127,73 @@ class Learner:
             array[...] = 0
         for name, value in self._fresh().items():
             state[f"parameters/{name}"][...] = value
+        self.rule.init(state)
 
     # Learning
 
-    def run(self, state: State, rows: Rows, batch_rows: int, results: Results) -> None:
-        """One lane: learns from `rows` in place, batch after batch (the last may be short)."""
+    def run(self, state: State, rows: Rows, batch_rows: int, results: Results) -> int | None:
+        """One lane: learns from `rows` in place, batch after batch (the last may be short).
+
+        Returns the first row after which numbers are no longer finite; None if all are.
+        """
         batches = -(-len(rows.y) // batch_rows)
         rates = self._rates(state, batches)
-        compiled = self._compiled()
+        compiled = self._compiled
         if compiled is not None:
-            compiled(state, rows, batch_rows, rates, results)
-            return
+            pushes = self._push_weights(state, rows, batch_rows)
+            compiled(state, rows, pushes, batch_rows, rates, results)
+            self.rule.settle(state)
+            return first_broken(results)
         for batch in range(batches):
             part = slice(batch * batch_rows, (batch + 1) * batch_rows)
             self._learn_batch(
                 state,
-                Rows(*(array[part] for array in rows)),
+                rows.slice(part.start, part.stop),
                 float(rates[batch]),
                 {name: array[part] for name, array in results.items()},
             )
+        self.rule.settle(state)
+        return first_broken(results)
 
     def gradient(
         self, state: State, lanes: Sequence[Rows], lane: int, out: State, results: Results
-    ) -> None:
+    ) -> int | None:
         """Lane `lane`'s part of one exact step of the round `lanes`; `results` are that lane's.
 
         Every lane takes in the moments of all lanes' rows, and so comes to the same ones: that
-        costs less than a second barrier.
+        costs less than a second barrier. Returns what `run` returns.
         """
-        features, target = self._moments(out)
-        for now, before in zip((features, target), self._moments(state), strict=True):
-            if now is not None and before is not None:
-                now.assign(before)
-        for rows in lanes:
-            _take_in(features, target, rows)
-        unit = scaling.scoring_unit(self._moments(state)[1])
-        gradient = self._score(state, features, unit, target, lanes[lane], results)
-        for name, value in gradient.items():
-            out[f"gradient/{name}"][...] = value
+        now = {**state}
+        for name, (shape, dtype) in {**self._watched_layout(), **self._observed()}.items():
+            now[name] = out[name]
+            out[name][...] = state[name].reshape(shape).astype(dtype, copy=False)
+        rows = sum(len(rows.y) for rows in lanes)
+        scoring = self.unit(state)
+        self.enter(now, lanes)
+        self._observe(now, lanes)
+        first = int(state["rows"][0]) + sum(len(part.y) for part in lanes[:lane])
+        score = Scoring(scoring, first, rows, self.rate(state))
+        sums = self._score(now, lanes[lane], score, results)
+        for name, value in sums.items():
+            out[f"sum/{name}"][...] = value
+        return first_broken(results)
 
     def apply(self, state: State, outs: Sequence[State], total_rows: int) -> None:
         """The step of a round from what `gradient` wrote for each lane, in lane order; in place."""
-        gradient: Parameters = {}
-        for name in self._shapes:
-            total = outs[0][f"gradient/{name}"].copy()
+        sums: State = {}
+        for name in self.rule.sums_layout():
+            total = outs[0][f"sum/{name}"].copy()
             for out in outs[1:]:
-                total += out[f"gradient/{name}"]
-            gradient[name] = total
-        for now, after in zip(self._moments(state), self._moments(outs[0]), strict=True):
-            if now is not None and after is not None:
-                now.assign(after)
-        self._step(state, gradient, total_rows, self.rate(state))
+                total += out[f"sum/{name}"]
+            sums[name] = total
+        for name in (*self._watched_layout(), *self.rule.observed):
+            state[name][...] = outs[0][name]
+        self._step(state, sums, total_rows, self.rate(state))
+        self.rule.settle(state)
+
+    def end_file(self, state: State) -> None:
+        """What an optimizer of whole files does when one is whole; in place."""
+        self.rule.end_file(state)
 
     def average(
         self, out: State, before: State, lanes: Sequence[State], lane_rows: Sequence[int]
@@ -165,7 +208,7 @@ class Learner:
             for name, array in out.items():
                 array[...] = lanes[0][name]
             return
-        merged = self._merged(before, lanes)
+        merged = self._merged(before, lanes, lane_rows)
         total = sum(lane_rows)
         for name in self.layout():
             if name.startswith(("parameters/", "optimizer/")):
@@ -174,40 +217,48 @@ class Learner:
                     mean += state[name] * (rows / total)
                 out[name][...] = mean
         out["steps"][0] = max(int(state["steps"][0]) for state in lanes)
-        for now, after in zip(self._moments(out), merged, strict=True):
-            if now is not None and after is not None:
-                now.assign(after)
+        out["rows"][0] = int(before["rows"][0]) + total
+        for name, array in merged.items():
+            out[name][...] = array
+        self.rule.settle(out)
 
     # Using what is learnt
 
-    def predict(self, state: State, x: Array) -> Array:
+    def predict(self, state: State, x: Array, offset: Array | None = None) -> Array:
         """Outputs (n, k) of raw rows x (n, f), in the label's units for regressions; learns nothing.
 
-        A row's outputs don't depend on its neighbours, to the last bit. They are reckoned in float64
-        whatever the job's dtype is.
+        `offset` (n,) is added. A row's outputs don't depend on its neighbours, to the last bit. They
+        are reckoned in float64 whatever the job's dtype is.
         """
-        features, target = self._moments(state)
-        base, unit = scaling.scoring_unit(target)
+        base, unit = scaling.scoring(self.unit(state))
+        features = self._features(state)
         parameters = {
             name: array.astype(np.float64, copy=False)
-            for name, array in self._parameters(state).items()
+            for name, array in self.parameters(state).items()
         }
         outputs = np.empty((len(x), self.outputs))
         for start in range(0, len(x), _TILE_ROWS):
             part = x[start : start + _TILE_ROWS]
             tile = np.zeros((_TILE_ROWS, self.spec.features))
-            self._scale(features, part, tile[: len(part)])
+            self._scale_rows(features, part, tile[: len(part)])
             found, _ = self.kernel.forward(parameters, tile)
             outputs[start : start + len(part)] = found[: len(part)]
-        return outputs * unit + base if self._scales_target else outputs
+        if self._scale != "none":
+            outputs = outputs * unit + base
+        return outputs if offset is None else outputs + offset[:, None]
 
     def loss(self, output: Array, y: Array) -> Array:
         """The loss (n,) of recorded or predicted outputs (n, k)."""
-        return self.kernel.loss.value(output, y)
+        return np.asarray(self.kernel.loss.value(output, y))
+
+    def floor(self, y: Array) -> Array:
+        """The least loss (n,) that rows with these labels can have."""
+        floor = getattr(self.kernel.loss, "floor", None)
+        return np.zeros(len(y)) if floor is None else np.asarray(floor(y))
 
     def prediction(self, output: Array) -> Array:
         """Numbers (n,), P(positive) (n,) or the classes' probabilities (n, k)."""
-        return self.kernel.loss.link(output)
+        return np.asarray(self.kernel.loss.link(output))
 
     def finite(self, state: State) -> bool:
         """Whether every number of the state is finite: parameters, slots and moments."""
@@ -222,74 +273,216 @@ class Learner:
 
         None where the kernel isn't linear. Clipping can't be undone: it isn't in them.
         """
-        found = self.kernel.coefficients(self._parameters(state))
+        found = self.kernel.coefficients(self.parameters(state))
         if found is None:
             return None
         intercept, weights = (np.asarray(array, np.float64) for array in found)
-        features, target = self._moments(state)
+        features = self._features(state)
         if features is not None:
             weights = weights * features.inverse()
             intercept = intercept - weights @ features.mean
-        base, unit = scaling.scoring_unit(target)
+        base, unit = scaling.scoring(self.unit(state))
         return intercept * unit + base, weights * unit
 
-    # Parts
+    def place(self, name: str) -> slice:
+        """Where a parameter stands in a whole gradient (n, P)."""
+        sizes = {key: int(np.prod(shape)) for key, shape in self._shapes.items()}
+        start = sum(size for key, size in sizes.items() if key < name)
+        return slice(start, start + sizes[name])
+
+    # One batch
 
     def _learn_batch(self, state: State, rows: Rows, rate: float, results: Results) -> None:
-        features, target = self._moments(state)
-        unit = scaling.scoring_unit(target)
-        _take_in(features, target, rows)
-        gradient = self._score(state, features, unit, target, rows, results)
-        self._step(state, gradient, len(rows.y), rate)
+        scoring = self.unit(state)
+        self.enter(state, [rows])
+        self._observe(state, [rows])
+        score = Scoring(scoring, int(state["rows"][0]), len(rows.y), rate)
+        sums = self._score(state, rows, score, results)
+        self._step(state, sums, len(rows.y), rate)
 
-    def _score(
-        self,
-        state: State,
-        features: Moments | None,
-        unit: Unit,
-        target: Moments | None,
-        rows: Rows,
-        results: Results,
-    ) -> Parameters:
-        """Fills the results of one batch; returns its weighted gradient sum.
+    def _observe(self, state: State, lanes: Sequence[Rows]) -> None:
+        """Shows a whole batch to a rule that looks at rows before they are scored."""
+        if self.rule.observed:
+            z = np.concatenate([self.scaled(state, rows.x) for rows in lanes])
+            self.rule.observe(state, z, np.concatenate([rows.w for rows in lanes]))
 
-        With outputs o, a regression's recorded loss is (o · unit + base - y)², so its derivative
-        by o carries the unit once more.
+    def _score(self, state: State, rows: Rows, scoring: Scoring, results: Results) -> State:
+        """Fills the results of one lane's rows; returns what the rule's step needs of them.
+
+        With outputs o, a regression's recorded loss is that of o · unit + base, so its derivative by o
+        carries the unit. The state's own unit includes the batch.
         """
-        kernel, parameters = self.kernel, self._parameters(state)
-        z = np.empty(rows.x.shape, self.spec.dtype)
-        self._scale(features, rows.x, z)
+        kernel, parameters = self.kernel, self.rule.scoring(state)
+        z = self.scaled(state, rows.x)
         raw, tape = kernel.forward(parameters, z)
         raw = raw.astype(np.float64, copy=False)
-        output = raw * unit.unit + unit.base if self._scales_target else raw
-        residual = kernel.loss.residual(output, rows.y) * unit.unit
+        output, residual = self.scored(raw, rows, scoring.unit)
         results["output"][...] = output
         results["residual"][...] = residual
         results["norm"][...] = kernel.norms(parameters, tape, residual)
         if "gradient" in results:
             results["gradient"][...] = kernel.gradients(parameters, tape, residual)
-        if self._scales_target:
-            residual = kernel.loss.residual(raw, scaling.standardised_labels(target, rows.y))
-        return kernel.backward(parameters, tape, residual * rows.w[:, None])
+        if any(name.startswith("factor/") for name in results):
+            for name, value in kernel.factors(parameters, tape, residual).items():
+                results[f"factor/{name}"][...] = value
+        if getattr(kernel, "draws", False):
+            numbers = np.arange(scoring.first, scoring.first + len(rows.y), dtype=np.int64)
+            raw, tape = kernel.forward(parameters, z, numbers)
+            raw = raw.astype(np.float64, copy=False)
+        batch = Batch(parameters, z, tape, raw, self.aim(state, rows), scoring.batch_rows)
+        return self.rule.sums(state, batch, scoring.rate)
 
-    def _step(self, state: State, gradient: Parameters, rows: int, rate: float) -> None:
+    def scored(self, raw: Array, rows: Rows, unit: Unit) -> tuple[Array, Array]:
+        """Outputs (n, k) in the label's unit, and the derivatives (n, k) of the rows' loss by raw ones."""
+        base, width = scaling.scoring(unit)
+        output = raw * width + base if self._scale != "none" else raw
+        output = output + rows.offset[:, None]
+        return output, self.kernel.loss.residual(output, rows.y) * width
+
+    def aim(self, state: State, rows: Rows) -> Aim:
+        """What the step drives the rows' raw outputs to, in the labels' unit that includes them."""
+        factors = self._class_factors(state, rows)
+        loss, weights = self.kernel.loss, rows.w if factors is None else rows.w * factors
+        unit = self.unit(state)
+        if self._scale == "spread":
+            scaled = loss.in_units(unit.unit) if unit.unit > 0 else loss
+            y = unit.aims("spread", rows.y - rows.offset)
+            return Aim(scaled, y, np.zeros(len(y)), weights)
+        if self._scale == "mean":
+            return Aim(loss, unit.aims("mean", rows.y), rows.offset, weights)
+        return Aim(loss, rows.y, rows.offset, weights)
+
+    def _step(self, state: State, sums: State, rows: int, rate: float) -> None:
+        state["steps"][0] += 1
+        state["rows"][0] += rows
+        self.rule.step(state, sums, rows, rate)
+
+    # What is watched of the rows: moments of features and labels, weights of classes
+
+    def _watched_layout(self) -> Layout:
+        found: Layout = {}
+        if self.spec.class_weight == "balanced":
+            found["classes/weight"] = ((self._classes,), "float64")
+        if self.spec.standardise:
+            found |= scaling.layout("scaling", self.spec.features)
+        if self._scale != "none":
+            found |= scaling.layout("target", 1)
+        return found
+
+    def _observed(self) -> Layout:
+        whole = self.layout()
+        return {name: whole[name] for name in self.rule.observed}
+
+    @property
+    def _classes(self) -> int:
+        return 2 if self.problem == "binary" else self.outputs
+
+    def _features(self, state: State) -> Moments | None:
+        return scaling.moments(state, "scaling") if self.spec.standardise else None
+
+    def _target(self, state: State) -> Moments | None:
+        return scaling.moments(state, "target") if self._scale != "none" else None
+
+    def unit(self, state: State) -> Unit:
+        """The unit of the labels seen."""
+        return scaling.unit(self._scale, self._target(state))
+
+    def enter(self, state: State, lanes: Sequence[Rows], with_features: bool = True) -> None:
+        """Takes a batch in, lane by lane: moments of features and labels, weights of classes."""
+        if not self.rule.watches(state):
+            return
+        features = self._features(state) if with_features else None
+        if features is not None:
+            self.take_in(features, [(rows.x, rows.w) for rows in lanes])
+        target = self._target(state)
+        if target is not None:
+            plain = [(self._without_offset(rows)[:, None], rows.w) for rows in lanes]
+            self.take_in(target, plain)
+        if self.spec.class_weight == "balanced":
+            for rows in lanes:
+                classes = rows.y.astype(np.intp)
+                state["classes/weight"][...] += np.bincount(classes, rows.w, self._classes)
+
+    def take_in(self, moments: Moments, lanes: Sequence[tuple[Array, Array]]) -> None:
+        """Takes a batch into moments, in place: values (n, f) and weights (n,), lane by lane."""
         from kernels import loops
 
-        state["steps"][0] += 1
-        constants = optimizers.constants(self._optimizer_options, int(state["steps"][0]))
-        for name in self._shapes:
-            loops.step(
-                self._optimizer.name,
-                state[f"parameters/{name}"],
-                [state[f"optimizer/{slot}/{name}"] for slot in self._optimizer.slots],
-                gradient[name],
-                1.0 / rows,
-                self.kernel.l2 if name in self.kernel.penalised else 0.0,
-                rate,
-                constants,
-            )
+        share = scaling.kept(self.spec.half_life, sum(len(w) for _, w in lanes))
+        for x, w in lanes:
+            loops.take_in_rows(x, w, share, *moments)
+            share = 1.0
 
-    def _scale(self, features: Moments | None, x: Array, z: Array) -> None:
+    def _without_offset(self, rows: Rows) -> Array:
+        """The labels (n,) that a row would have at offset 0: what their unit is taken from."""
+        if self._scale == "mean":
+            return np.asarray(rows.y * np.exp(-rows.offset))
+        return np.asarray(rows.y - rows.offset)
+
+    def _class_factors(self, state: State, rows: Rows) -> Array | None:
+        """The factors (n,) of the rows' steps by their classes; None where all are 1."""
+        given = self.spec.class_weight
+        if given is None:
+            return None
+        if given == "balanced":
+            factors = _balanced(state["classes/weight"])
+        else:
+            factors = np.asarray(given, np.float64)
+        return np.asarray(factors[rows.y.astype(np.intp)])
+
+    def _push_weights(self, state: State, rows: Rows, batch_rows: int) -> Array:
+        """The weights (n,) of the rows' steps; takes the classes in, batch by batch."""
+        if self.spec.class_weight is None:
+            return rows.w
+        if self.spec.class_weight != "balanced":
+            factors = self._class_factors(state, rows)
+            return np.asarray(rows.w * factors)
+        classes = rows.y.astype(np.intp)
+        taken = np.zeros((len(classes), self._classes))
+        taken[np.arange(len(classes)), classes] = rows.w
+        taken[0] += state["classes/weight"]
+        totals = np.cumsum(taken, axis=0)
+        ends = (
+            np.minimum((np.arange(len(classes)) // batch_rows + 1) * batch_rows, len(classes)) - 1
+        )
+        state["classes/weight"][...] = totals[-1]
+        factors = _balanced(totals[ends])
+        return np.asarray(rows.w * np.take_along_axis(factors, classes[:, None], axis=1)[:, 0])
+
+    def _merged(
+        self, before: State, lanes: Sequence[State], lane_rows: Sequence[int]
+    ) -> dict[str, Array]:
+        """What all lanes watched, from what each left: increments merged in lane order."""
+        found: dict[str, Array] = {}
+        if self.spec.class_weight == "balanced":
+            weights = before["classes/weight"].copy()
+            for state in lanes:
+                weights += state["classes/weight"] - before["classes/weight"]
+            found["classes/weight"] = weights
+        for prefix in ("scaling", "target"):
+            if f"{prefix}/mean" not in self._watched_layout():
+                continue
+            start = scaling.moments(before, prefix)
+            into = start.faded(scaling.kept(self.spec.half_life, sum(lane_rows)))
+            for state, rows in zip(lanes, lane_rows, strict=True):
+                faded = start.faded(scaling.kept(self.spec.half_life, rows))
+                after = scaling.moments(state, prefix)
+                scaling.merge(into, scaling.increment(after, faded))
+            found |= {f"{prefix}/{name}": a for name, a in zip(_MOMENTS, into, strict=True)}
+        return found
+
+    # Parts
+
+    def scaled(self, state: State, x: Array) -> Array:
+        """The rows x (n, f) as the kernel gets them."""
+        return self.scaled_by(self._features(state), x)
+
+    def scaled_by(self, features: Moments | None, x: Array) -> Array:
+        """The rows x (n, f) as the kernel gets them, by these moments."""
+        z = np.empty(x.shape, self.spec.dtype)
+        self._scale_rows(features, x, z)
+        return z
+
+    def _scale_rows(self, features: Moments | None, x: Array, z: Array) -> None:
         from kernels import loops
 
         if features is None:
@@ -297,51 +490,47 @@ class Learner:
         else:
             loops.scale_rows(x, *features, self.spec.clip, z)
 
-    def _merged(
-        self, before: State, lanes: Sequence[State]
-    ) -> tuple[Moments | None, Moments | None]:
-        merged = tuple(m and m.copy() for m in self._moments(before))
-        for state in lanes:
-            pairs = zip(self._moments(state), self._moments(before), merged, strict=True)
-            for after, start, into in pairs:
-                if after is not None and start is not None and into is not None:
-                    scaling.merge(into, scaling.increment(after, start))
-        return merged  # type: ignore[return-value]
-
-    def _moments(self, state: State) -> tuple[Moments | None, Moments | None]:
-        return (
-            scaling.moments(state, "scaling") if self.spec.standardise else None,
-            scaling.moments(state, "target") if self._scales_target else None,
-        )
-
-    def _moments_layout(self) -> Layout:
-        found: Layout = {}
-        if self.spec.standardise:
-            found |= scaling.layout("scaling", self.spec.features)
-        if self._scales_target:
-            found |= scaling.layout("target", 1)
+    def _fresh(self) -> Parameters:
+        found: Parameters = self.kernel.init(np.random.Generator(np.random.PCG64(self.spec.seed)))
         return found
 
-    def _fresh(self) -> Parameters:
-        return self.kernel.init(np.random.Generator(np.random.PCG64(self.spec.seed)))
-
-    def _parameters(self, state: State) -> Parameters:
+    def parameters(self, state: State) -> Parameters:
+        """The model's own parameters, as views."""
         return {name: state[f"parameters/{name}"] for name in self._shapes}
 
     def _rates(self, state: State, count: int) -> Array:
-        base = self._optimizer_options.learning_rate
+        base = getattr(self.rule.options, "learning_rate", 1.0)
         start = int(state["steps"][0])
         return self._schedule.rates(self._schedule_options, base, start, count)
 
+    @cached_property
     def _compiled(self) -> CompiledPass | None:
         kernel: Any = self.kernel
         return kernel.compiled(self.spec) if isinstance(kernel, CompiledKernel) else None
 
 
-def _take_in(features: Moments | None, target: Moments | None, rows: Rows) -> None:
-    from kernels import loops
+class Scoring(NamedTuple):
+    """How a lane's rows are scored: labels in the unit from before the batch, the first row's number
+    over the job's life, and the batch's rows and rate."""
 
-    if features is not None:
-        loops.take_in_rows(rows.x, *features)
-    if target is not None:
-        loops.take_in_rows(rows.y[:, None], *target)
+    unit: Unit
+    first: int
+    batch_rows: int
+    rate: float
+
+
+_MOMENTS = ("count", "mean", "m2")
+
+
+def _balanced(weights: Array) -> Array:
+    """Factors (..., k) by the classes' weights (..., k): total / (k · weight), 1 on the mean; as
+    scikit-learn's "balanced" has it. A class that wasn't seen needs none."""
+    total = weights.sum(axis=-1, keepdims=True)
+    wanted = weights.shape[-1] * weights
+    return np.asarray(np.divide(total, wanted, out=np.ones_like(weights), where=wanted > 0))
+
+
+def first_broken(results: Results) -> int | None:
+    """The first row whose output is beyond all bounds, or whose gradient is no finite number."""
+    whole = np.isfinite(results["norm"]) & (np.abs(results["output"]) < _LARGEST).all(axis=1)
+    return None if whole.all() else int(np.argmin(whole))

@@ -1,8 +1,8 @@
-"""The linear family: outputs = intercept + weights · x, with squared, logistic or softmax loss.
+"""The linear family: outputs = intercept + weights · x, with any loss.
 
-Rules: one abstract family, three final members that differ in their loss alone. Parameters, all
-zero at first: `intercept` (k,) unless it is switched off, and `weights` (k, f). The penalty spares
-the intercept. These kernels have a compiled pass for every optimizer.
+Rules: one family, whose members differ in their loss alone. Parameters, all zero at first:
+`intercept` (k,) unless it is switched off, and `weights` (k, f). The penalty spares the intercept.
+These kernels have a compiled pass for every optimizer.
 """
 
 from __future__ import annotations
@@ -12,49 +12,71 @@ from typing import ClassVar
 
 import numpy as np
 
+from kernels import losses
 from kernels.contract import (
     Array,
     CompiledPass,
     Defaults,
-    Loss,
     Parameters,
     Problem,
     Spec,
 )
-from kernels.losses import LogisticLoss, SoftmaxLoss, Squared
+from kernels.losses import LossOptions
+from kernels.optimizers import check_not_negative
 
 
 @dataclass(frozen=True, slots=True)
-class LinearOptions:
-    """Settings of the linear family; `l2` is the penalty l2/2 · |weights|²."""
+class MemberOptions:
+    """Settings of a member whose loss is its name; the penalty is l1 · |weights|₁ + l2/2 · |weights|²."""
 
     intercept: bool = True
+    l1: float = 0.0
     l2: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.l2 < float("inf"):
-            raise ValueError(f"l2: must be 0 or greater, and finite, got {self.l2}")
+        check_not_negative(self, "l1", "l2")
 
 
-class _Family:
-    """Abstract: what the members share."""
+@dataclass(frozen=True, slots=True)
+class LinearOptions(LossOptions):
+    """Settings of `linear`: its loss and the loss's number, and those of all members."""
+
+    intercept: bool = True
+    l1: float = 0.0
+    l2: float = 0.0
+
+    def __post_init__(self) -> None:
+        LossOptions.__post_init__(self)
+        if self.loss == "softmax":
+            raise ValueError("loss: softmax has an output for each class: use kernel softmax")
+        check_not_negative(self, "l1", "l2")
+
+
+class Linear:
+    """One output, and the loss that its options name: squared error, unless they say otherwise."""
 
     Options: ClassVar[type] = LinearOptions
-    kind: ClassVar[Problem]
-    loss: Loss
-    learning_rate: ClassVar[float | None] = None
     penalised: tuple[str, ...] = ("weights",)
+    is_linear = True
+    wide = "weights"
 
     def __init__(self, options: LinearOptions, features: int, outputs: int) -> None:
+        self.loss = losses.chosen(self._loss(options))
+        self.outputs = outputs
+        self.l1 = options.l1
         self.l2 = options.l2
         self._shapes: dict[str, tuple[int, ...]] = {"weights": (outputs, features)}
         if options.intercept:
             self._shapes["intercept"] = (outputs,)
 
     @classmethod
+    def _loss(cls, options: LinearOptions) -> LossOptions:
+        return options
+
+    @classmethod
     def problem(cls, options: LinearOptions) -> Problem:
-        """The member's own."""
-        return cls.kind
+        """By the loss."""
+        return losses.problem_of(cls._loss(options))
 
     @classmethod
     def defaults(cls, options: LinearOptions) -> Defaults:
@@ -62,7 +84,7 @@ class _Family:
 
         A round is long enough to outweigh a trip through the pool, and short enough to be lost.
         """
-        return Defaults(1, 1, 8192, "float64", "adagrad", cls.learning_rate)
+        return Defaults(1, 1, 8192, "float64", "experts")
 
     def init(self, generator: np.random.Generator) -> Parameters:
         """Zeros: the losses are convex, there is no symmetry to break."""
@@ -85,13 +107,39 @@ class _Family:
 
     def norms(self, parameters: Parameters, tape: Array, residual: Array) -> Array:
         """|residual| · |(1, x)|: the gradient is their outer product."""
-        squares = np.einsum("nf,nf->n", tape, tape) + ("intercept" in parameters)
+        return self.norms_by(parameters, tape, residual, np.einsum("nf,nf->n", tape, tape))
+
+    def norms_by(
+        self, parameters: Parameters, tape: Array, residual: Array, squares: Array
+    ) -> Array:
+        """As `norms`, where |x|² (n,) is known."""
+        squares = squares + ("intercept" in parameters)
         return np.asarray(np.sqrt(np.einsum("nk,nk->n", residual, residual) * squares))
 
     def gradients(self, parameters: Parameters, tape: Array, residual: Array) -> Array:
         """residual, then residual ⊗ x (intercept before weights)."""
         outer = (residual[:, :, None] * tape[:, None, :]).reshape(len(tape), -1)
         return np.hstack([residual, outer]) if "intercept" in parameters else outer
+
+    def rest(
+        self, parameters: Parameters, sums: Array, numbers: Array | None
+    ) -> tuple[Array, Array]:
+        """The outputs from weights · x, summed up by columns elsewhere; the tape is nothing."""
+        return sums + parameters.get("intercept", 0.0), sums
+
+    def pull(
+        self, parameters: Parameters, tape: Array, residual: Array
+    ) -> tuple[Array, Parameters]:
+        """The derivative by those sums (n, k), and the gradient of all that is not `weights`."""
+        residual = residual.astype(tape.dtype, copy=False)
+        delta, rows = self.pull_rows(parameters, tape, residual)
+        return delta, {name: value.sum(axis=0) for name, value in rows.items()}
+
+    def pull_rows(
+        self, parameters: Parameters, tape: Array, residual: Array
+    ) -> tuple[Array, Parameters]:
+        """As `pull`, but row by row: (n, size) of each parameter."""
+        return residual, {"intercept": residual} if "intercept" in parameters else {}
 
     def coefficients(self, parameters: Parameters) -> tuple[Array, Array]:
         """The parameters themselves."""
@@ -100,28 +148,26 @@ class _Family:
 
     def compiled(self, spec: Spec) -> CompiledPass | None:
         """The compiled pass; numba is imported here, where somebody learns, and not to read settings."""
-        from kernels.compiled import linear_pass
+        from kernels.passes.choice import linear_pass
 
-        return linear_pass(spec, self.l2, self.kind)
-
-
-class Linear(_Family):
-    """Regression by squared error."""
-
-    kind = "regression"
-    loss: Loss = Squared()
+        return linear_pass(spec, self)
 
 
-class Logistic(_Family):
+class Logistic(Linear):
     """Two classes, one output: the log odds of the positive one."""
 
-    kind = "binary"
-    loss: Loss = LogisticLoss()
+    Options: ClassVar[type] = MemberOptions
+
+    @classmethod
+    def _loss(cls, options: MemberOptions) -> LossOptions:  # type: ignore[override]
+        return LossOptions("logistic")
 
 
-class Softmax(_Family):
+class Softmax(Linear):
     """k classes, one output each."""
 
-    kind = "multiclass"
-    loss: Loss = SoftmaxLoss()
-    learning_rate = 0.03  # on MNIST's 784 pixels 92.4 % after ten passes, where 0.1 comes to 92.0 %
+    Options: ClassVar[type] = MemberOptions
+
+    @classmethod
+    def _loss(cls, options: MemberOptions) -> LossOptions:  # type: ignore[override]
+        return LossOptions("softmax")

@@ -3,9 +3,10 @@
 Rules: every loop works in place on arrays it is given; branches on codes stand outside the loops
 over features, so that these become vector instructions. No fast mathematics: with it a sum's order
 depends on whether the compiler's vector loop may run, and that, on where arrays happen to lie in
-memory. Without it every operation is IEEE's, in the order written. The formulas are those of `optimizers`, compiled. Names in `..._rows` and `step` at
-the end are what Python calls; the others are parts of these and of the pass in `compiled`. Arrays
-are passed whole, with an index: a slice inside a loop costs more than the work on thirty features.
+memory. Without it every operation is IEEE's, in the order written. The formulas are those of
+`optimizers` and `losses`, compiled. Names in `..._rows` and `step` at the end are what Python calls;
+the others are parts of these and of the passes. Arrays are passed whole, with an index: a slice
+inside a loop costs more than the work on thirty features.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
@@ -13,29 +14,58 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numba as nb
 import numpy as np
+from numba.extending import register_jitable
 
-from kernels import optimizers
+from kernels import losses, optimizers
 from kernels.contract import Array
-from kernels.optimizers import Constants
+from kernels.losses import LOSSES
+from kernels.optimizers import OPTIMIZERS
 
 FLAGS: dict[str, Any] = {
     "error_model": "numpy",
     "nogil": True,
 }
-inlined = nb.njit(**FLAGS)
+inlined = nb.njit(forceinline=True, **FLAGS)
+register_jitable(optimizers.shrunk)  # called by the steps that are compiled
 
-OPTIMIZER_CODES = {"sgd": 0, "adagrad": 1, "adam": 2}
-SGD, ADAGRAD, ADAM = range(3)
+OPTIMIZER_CODES = {name: code for code, name in enumerate(OPTIMIZERS)}
+LOSS_CODES = {name: code for code, name in enumerate(LOSSES)}
+SOFTMAX = len(LOSSES)
+"""The code of the one loss of several outputs."""
 
-_sgd = inlined(optimizers.sgd_direction)
-_adagrad = inlined(optimizers.adagrad_direction)
-_adam = inlined(optimizers.adam_direction)
+
+def chosen(functions: Sequence[Callable[..., Any]]) -> Any:
+    """The compiled function f(code, ...) that calls the function of that code.
+
+    It is made of functions inside one another, since a compiled one can't look up a table.
+    """
+    first = inlined(functions[0])
+    if len(functions) == 1:
+
+        @inlined
+        def only(code, *args):
+            return first(*args)
+
+        return only
+    others = chosen(functions[1:])
+
+    @inlined
+    def either(code, *args):
+        if code == 0:
+            return first(*args)
+        return others(code - 1, *args)
+
+    return either
+
+
+loss_value = chosen([formula.value for formula in LOSSES.values()])
+loss_residual = chosen([formula.residual for formula in LOSSES.values()])
 
 
 @inlined
@@ -60,47 +90,56 @@ def dot_loop(a, i, b, j):
 
 
 @inlined
-def take_in_loop(x, start, stop, count, mean, m2, sums):
-    """Merges rows start..stop of x (n, f) into count (1,), mean (f,), m2 (f,); sums (f,) is scratch.
+def take_in_loop(x, w, start, stop, share, count, mean, m2, sums):
+    """Merges rows start..stop of x (n, f), by their weights w (n,), into count (1,), mean and m2 (f,).
 
-    Deviations are from the mean so far (at the start, from the first row), so that a feature that
-    never changes has a spread of exactly 0. Chan, Golub & LeVeque, Stanford STAN-CS-79-773.
+    What is there counts by `share` from now on; sums (f,) is scratch. Deviations are from the mean
+    so far (at the start, from the first row), so that a feature that never changes has a spread of
+    exactly 0. Chan, Golub & LeVeque, Stanford STAN-CS-79-773.
     """
-    n = stop - start
     features = len(mean)
-    if count[0] == 0:
+    if share < 1.0:
+        count[0] *= share
+        for f in range(features):
+            m2[f] *= share
+    weight = 0.0
+    for i in range(start, stop):
+        weight += w[i]
+    if weight <= 0.0:
+        return
+    if count[0] == 0.0:
         for f in range(features):
             mean[f] = x[start, f]
-    total = count[0] + n
-    between = count[0] / total
-    if n == 1:
-        share = 1.0 / total
+    total = count[0] + weight
+    between = weight * (count[0] / total)
+    if stop - start == 1:
+        part = weight / total
         for f in range(features):
             d = x[start, f] - mean[f]
-            mean[f] += d * share
+            mean[f] += d * part
             m2[f] += d * d * between
     else:
         for f in range(features):
             sums[f] = 0.0
         for i in range(start, stop):
             for f in range(features):
-                sums[f] += x[i, f] - mean[f]
+                sums[f] += w[i] * (x[i, f] - mean[f])
         for f in range(features):
-            sums[f] /= n
+            sums[f] /= weight
         for i in range(start, stop):
             for f in range(features):
                 d = x[i, f] - mean[f] - sums[f]
-                m2[f] += d * d
+                m2[f] += w[i] * d * d
         for f in range(features):
-            m2[f] += sums[f] * sums[f] * (n * between)
-            mean[f] += sums[f] * (n / total)
+            m2[f] += sums[f] * sums[f] * between
+            mean[f] += sums[f] * (weight / total)
     count[0] = total
 
 
 @inlined
 def inverse_deviations_loop(count, m2, inverse):
     """inverse (f,) ← 1/sd, 0 where sd is 0."""
-    share = 1.0 / max(count[0], 1)
+    share = 1.0 / count[0] if count[0] > 0.0 else 0.0
     for f in range(len(m2)):
         variance = m2[f] * share
         inverse[f] = 1.0 / math.sqrt(variance) if variance > 0.0 else 0.0
@@ -116,41 +155,49 @@ def scale_loop(x, i, mean, inverse, clip, z, to):
         z[to, f] = -bound if s < -bound else s
 
 
-@inlined
-def step_loop(code, theta, first, second, j, vector, at, factor, l2, rate, constants):
-    """One optimizer step of row j of theta, with gradient factor · vector[at] + l2 · theta[j]."""
-    kind = theta.dtype.type
-    factor, l2, rate = kind(factor), kind(l2), kind(rate)
-    a, b = kind(constants[0]), kind(constants[1])
-    c, d, e = kind(constants[2]), kind(constants[3]), kind(constants[4])
-    zero = kind(0.0)
-    if code == SGD:
+def _step_loop(code: int) -> Any:
+    """One optimizer's loop over a row j of θ, with gradient factor · vector[at]."""
+    optimizer = list(OPTIMIZERS.values())[code]
+    one, count = inlined(optimizer.step), len(optimizer.slots)
+
+    @inlined
+    def loop(theta, s0, s1, s2, s3, s4, j, vector, at, factor, rate, l1, l2, k):
+        kind = theta.dtype.type
+        a = b = c = d = e = kind(0.0)
         for i in range(theta.shape[1]):
-            gradient = factor * vector[at, i] + l2 * theta[j, i]
-            direction, _, _ = _sgd(gradient, zero, zero, a, b, c, d, e)
-            theta[j, i] -= rate * direction
-    elif code == ADAGRAD:
-        for i in range(theta.shape[1]):
-            gradient = factor * vector[at, i] + l2 * theta[j, i]
-            direction, first[j, i], _ = _adagrad(gradient, first[j, i], zero, a, b, c, d, e)
-            theta[j, i] -= rate * direction
-    else:
-        for i in range(theta.shape[1]):
-            gradient = factor * vector[at, i] + l2 * theta[j, i]
-            direction, first[j, i], second[j, i] = _adam(
-                gradient, first[j, i], second[j, i], a, b, c, d, e
-            )
-            theta[j, i] -= rate * direction
+            if count > 0:
+                a = s0[j, i]
+            if count > 1:
+                b = s1[j, i]
+            if count > 2:
+                c = s2[j, i]
+                d = s3[j, i]
+                e = s4[j, i]
+            g = factor * vector[at, i]
+            theta[j, i], a, b, c, d, e = one(theta[j, i], g, a, b, c, d, e, rate, l1, l2, k)
+            if count > 0:
+                s0[j, i] = a
+            if count > 1:
+                s1[j, i] = b
+            if count > 2:
+                s2[j, i] = c
+                s3[j, i] = d
+                s4[j, i] = e
+
+    def both(theta, s0, s1, s2, s3, s4, j, vector, at, factor, rate, l1, l2, k):
+        kind = theta.dtype.type
+        factor, rate, l1, l2 = kind(factor), kind(rate), kind(l1), kind(l2)
+        k = (kind(k[0]), kind(k[1]), kind(k[2]), kind(k[3]), kind(k[4]))
+        if l1 > kind(0.0):
+            loop(theta, s0, s1, s2, s3, s4, j, vector, at, factor, rate, l1, l2, k)
+        else:  # a constant: the loop has no branch, and becomes vector instructions
+            loop(theta, s0, s1, s2, s3, s4, j, vector, at, factor, rate, kind(0.0), l2, k)
+
+    return both
 
 
-@inlined
-def constants_loop(code, b1, b2, epsilon, step):
-    """`optimizers.constants` of step number `step`, counted from 1."""
-    if code != ADAM:
-        return 1.0, 1.0, 1.0, 1.0, epsilon
-    first = 1.0 / (1.0 - b1 ** float(step))
-    second = 1.0 / (1.0 - b2 ** float(step))
-    return 1.0 - b1, 1.0 - b2, first, second, epsilon
+step_loop = chosen([_step_loop(code) for code in range(len(OPTIMIZERS))])
+"""step_loop(code, theta, five slots, j, vector, at, factor, rate, l1, l2, k): a step of row j of θ."""
 
 
 def checksum(*modules: Any) -> int:
@@ -168,9 +215,9 @@ def checksum(*modules: Any) -> int:
 
 def _entries(sources: int) -> tuple[Any, Any, Any]:
     @nb.njit(cache=True, **FLAGS)
-    def take_in(x, count, mean, m2):
+    def take_in(x, w, share, count, mean, m2):
         _ = sources
-        take_in_loop(x, 0, len(x), count, mean, m2, np.empty(len(mean)))
+        take_in_loop(x, w, 0, len(x), share, count, mean, m2, np.empty(len(mean)))
 
     @nb.njit(cache=True, **FLAGS)
     def scale(x, count, mean, m2, clip, z):
@@ -181,14 +228,14 @@ def _entries(sources: int) -> tuple[Any, Any, Any]:
             scale_loop(x, i, mean, inverse, clip, z, i)
 
     @nb.njit(cache=True, **FLAGS)
-    def step(code, theta, first, second, gradient, factor, l2, rate, constants):
+    def step(code, theta, slots, gradient, factor, rate, l1, l2, k):
         _ = sources
-        step_loop(code, theta, first, second, 0, gradient, 0, factor, l2, rate, constants)
+        step_loop(code, theta, *slots, 0, gradient, 0, factor, rate, l1, l2, k)
 
     return take_in, scale, step
 
 
-_take_in, _scale, _step = _entries(checksum(optimizers))
+_take_in, _scale, _step = _entries(checksum(losses, optimizers))
 
 
 def frozen(array: Array) -> Array:
@@ -198,9 +245,12 @@ def frozen(array: Array) -> Array:
     return view
 
 
-def take_in_rows(x: Array, count: Array, mean: Array, m2: Array) -> None:
-    """Merges the rows x (n, f) into count (1,) int64, mean (f,) and m2 (f,), in place."""
-    _take_in(frozen(x), count, mean, m2)
+def take_in_rows(x: Array, w: Array, share: float, count: Array, mean: Array, m2: Array) -> None:
+    """Merges the rows x (n, f) by their weights w (n,) into count (1,), mean (f,) and m2 (f,), in place.
+
+    What is there counts by `share` from now on.
+    """
+    _take_in(frozen(x), frozen(w), float(share), count, mean, m2)
 
 
 def scale_rows(x: Array, count: Array, mean: Array, m2: Array, clip: float, z: Array) -> None:
@@ -214,24 +264,26 @@ def step(
     slots: Sequence[Array],
     gradient: Array,
     factor: float,
-    l2: float,
     rate: float,
-    constants: Constants,
+    penalty: tuple[float, float],
+    k: Array,
 ) -> None:
-    """One step of optimizer `name`, in place, with gradient factor · gradient + l2 · theta."""
-    first, second = [_row(slot) for slot in (*slots, theta, theta)][:2]  # unused ones: any array
-    code = OPTIMIZER_CODES[name]
+    """One step of optimizer `name`, in place, with gradient factor · gradient; penalty (l1, l2)."""
     _step(
-        code,
+        OPTIMIZER_CODES[name],
         _row(theta),
-        first,
-        second,
+        padded([_row(slot) for slot in slots], _row(theta)),
         frozen(_row(gradient)),
         float(factor),
-        float(l2),
         float(rate),
-        tuple(constants),
+        *map(float, penalty),
+        tuple(map(float, k)),
     )
+
+
+def padded(slots: Sequence[Array], unused: Array) -> tuple[Array, ...]:
+    """Five arrays: the slots, and for those that an optimizer lacks any array of their kind."""
+    return (*slots, *[unused] * (optimizers.MOST_SLOTS - len(slots)))
 
 
 def _row(array: Array) -> Array:

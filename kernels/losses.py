@@ -1,76 +1,352 @@
 """Losses of raw outputs and labels, one stanza each: domain, link, formula, gradient, source.
 
-Rules: o (n, k) raw outputs, y (n,) labels; nothing is dropped from a formula, and nothing is
-averaged. Everything is stable for any finite o: no exponential of a positive number is taken. The
-residuals of one output work on numbers as well as on arrays: `compiled` compiles the same
-functions. Sums over classes run in the order of the classes.
+Rules: o is a raw output, y a label, c the loss's own number (`delta`, `tau`, ...) where it has one;
+nothing is dropped from a formula, and nothing is averaged. The functions of one output work on
+numbers as well as on arrays, without a branch: `compiled` compiles the same functions. To add a loss
+is to add its functions and one entry of `LOSSES`; settings, kernels, compiled pass and tests take it
+from there.
+
+No exponential overflows where the loss itself doesn't: those of a logarithmic link grow as e^o does,
+and a row whose loss is no longer finite is found by the guard against divergence. Sums over classes
+run in the order of the classes.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from kernels.contract import Array
+from kernels.contract import Array, Domain, Problem, lookup
+
+Scale = Literal["none", "spread", "mean"]
+"""How labels may be scaled: not at all; to mean 0 and sd 1, by losses of the difference o - y; or to
+mean 1, by losses with a logarithmic link."""
 
 
-def squared_residual(output: Any, y: Any) -> Any:
+# Numbers: losses of the error e = o - y, link o
+
+
+def squared_value(o: Any, y: Any, c: Any) -> Any:
+    """(o - y)², without the factor ½, as in the article. Source: Gauss 1809."""
+    return (o - y) * (o - y)
+
+
+def squared_residual(o: Any, y: Any, c: Any) -> Any:
     """2 (o - y)."""
-    return 2.0 * (output - y)
+    return 2.0 * (o - y)
 
 
-def logistic_residual(output: Any, y: Any) -> Any:
-    """P(1) - y, with P(1) = 1 / (1 + e^-o)."""
-    return positive_probability(output) - y
+def squared_curvature(o: Any, y: Any, c: Any) -> Any:
+    """2."""
+    return 2.0 + 0.0 * o
 
 
-def positive_probability(output: Any) -> Any:
+def absolute_value(o: Any, y: Any, c: Any) -> Any:
+    """|o - y|, least at the median. Source: Koenker & Bassett, Econometrica 46, 1978."""
+    return np.abs(o - y)
+
+
+def absolute_residual(o: Any, y: Any, c: Any) -> Any:
+    """sign(o - y), 0 at 0."""
+    return np.sign(o - y)
+
+
+def huber_value(o: Any, y: Any, c: Any) -> Any:
+    """e²/2 up to |e| = δ, δ |e| - δ²/2 beyond. Source: Huber, Ann. Math. Statist. 35, 1964."""
+    bounded = np.minimum(np.maximum(o - y, -c), c)
+    return bounded * (o - y - 0.5 * bounded)
+
+
+def huber_residual(o: Any, y: Any, c: Any) -> Any:
+    """e, bounded by ±δ."""
+    return np.minimum(np.maximum(o - y, -c), c)
+
+
+def huber_curvature(o: Any, y: Any, c: Any) -> Any:
+    """1 within ±δ, else 0."""
+    return 1.0 * (np.abs(o - y) <= c)
+
+
+def quantile_value(o: Any, y: Any, c: Any) -> Any:
+    """max(τ (y - o), (τ - 1) (y - o)), least at the τ-quantile. Source: Koenker & Bassett 1978."""
+    return np.maximum(c * (y - o), (c - 1.0) * (y - o))
+
+
+def quantile_residual(o: Any, y: Any, c: Any) -> Any:
+    """-τ below the label, 1 - τ above it, 0 on it."""
+    return (1.0 - c) * (o > y) - c * (o < y)
+
+
+def epsilon_insensitive_value(o: Any, y: Any, c: Any) -> Any:
+    """max(|o - y| - ε, 0). Source: Vapnik, The Nature of Statistical Learning Theory, 1995, 6.1."""
+    return np.maximum(np.abs(o - y) - c, 0.0)
+
+
+def epsilon_insensitive_residual(o: Any, y: Any, c: Any) -> Any:
+    """sign(o - y) beyond ε, else 0."""
+    return np.sign(o - y) * (np.abs(o - y) > c)
+
+
+# Counts and amounts: link e^o, as rates of a row's exposure where o holds its logarithm
+
+
+def poisson_value(o: Any, y: Any, c: Any) -> Any:
+    """e^o - y o. Source: McCullagh & Nelder, Generalized Linear Models, 1989, 6.2; without log y!."""
+    return np.exp(o) - y * o
+
+
+def poisson_residual(o: Any, y: Any, c: Any) -> Any:
+    """e^o - y."""
+    return np.exp(o) - y
+
+
+def poisson_curvature(o: Any, y: Any, c: Any) -> Any:
+    """e^o."""
+    return np.exp(o)
+
+
+def poisson_floor(y: Any, c: Any) -> Any:
+    """y - y log y, 0 at 0: the loss at e^o = y."""
+    return y - y * np.log(np.where(y > 0, y, 1.0))
+
+
+def gamma_value(o: Any, y: Any, c: Any) -> Any:
+    """y e^-o + o. Source: McCullagh & Nelder 1989, 8.3; of shape 1, without what y alone adds."""
+    return y * np.exp(-o) + o
+
+
+def gamma_residual(o: Any, y: Any, c: Any) -> Any:
+    """1 - y e^-o."""
+    return 1.0 - y * np.exp(-o)
+
+
+def gamma_curvature(o: Any, y: Any, c: Any) -> Any:
+    """y e^-o."""
+    return y * np.exp(-o)
+
+
+def gamma_floor(y: Any, c: Any) -> Any:
+    """1 + log y: the loss at e^o = y."""
+    return 1.0 + np.log(y)
+
+
+def tweedie_value(o: Any, y: Any, c: Any) -> Any:
+    """e^((2-p)o)/(2-p) - y e^((1-p)o)/(1-p), 1 < p < 2. Source: Jørgensen, J. R. Stat. Soc. B 49, 1987."""
+    return np.exp((2.0 - c) * o) / (2.0 - c) - y * np.exp((1.0 - c) * o) / (1.0 - c)
+
+
+def tweedie_residual(o: Any, y: Any, c: Any) -> Any:
+    """e^((2-p)o) - y e^((1-p)o)."""
+    return np.exp((2.0 - c) * o) - y * np.exp((1.0 - c) * o)
+
+
+def tweedie_curvature(o: Any, y: Any, c: Any) -> Any:
+    """(2-p) e^((2-p)o) + (p-1) y e^((1-p)o)."""
+    return (2.0 - c) * np.exp((2.0 - c) * o) + (c - 1.0) * y * np.exp((1.0 - c) * o)
+
+
+def tweedie_floor(y: Any, c: Any) -> Any:
+    """y^(2-p) (1/(2-p) - 1/(1-p)): the loss at e^o = y."""
+    return y ** (2.0 - c) * (1.0 / (2.0 - c) - 1.0 / (1.0 - c))
+
+
+# Two classes: y is 0 or 1, and s = 2y - 1 its sign; a positive output means class 1
+
+
+def logistic_value(o: Any, y: Any, c: Any) -> Any:
+    """log(1 + e^-so) in nats, as log(1 + e^-|o|) + max(-so, 0).
+    Source: Hastie, Tibshirani & Friedman, Elements of Statistical Learning, 4.4.1."""
+    return np.log1p(np.exp(-np.abs(o))) + np.maximum((1.0 - 2.0 * y) * o, 0.0)
+
+
+def logistic_residual(o: Any, y: Any, c: Any) -> Any:
+    """P(1) - y, with P(1) = 1 / (1 + e^-o) as e^min(o, 0) / (1 + e^-|o|)."""
+    return np.exp(np.minimum(o, 0.0)) / (1.0 + np.exp(-np.abs(o))) - y
+
+
+def logistic_curvature(o: Any, y: Any, c: Any) -> Any:
+    """P(1) (1 - P(1)), as e^-|o| / (1 + e^-|o|)²."""
+    power = np.exp(-np.abs(o))
+    return power / ((1.0 + power) * (1.0 + power))
+
+
+def hinge_value(o: Any, y: Any, c: Any) -> Any:
+    """max(1 - so, 0). Source: Cortes & Vapnik, Machine Learning 20, 1995."""
+    return np.maximum(1.0 - (2.0 * y - 1.0) * o, 0.0)
+
+
+def hinge_residual(o: Any, y: Any, c: Any) -> Any:
+    """-s where so < 1, else 0."""
+    return (1.0 - 2.0 * y) * ((2.0 * y - 1.0) * o < 1.0)
+
+
+def squared_hinge_value(o: Any, y: Any, c: Any) -> Any:
+    """max(1 - so, 0)². Source: Lee & Mangasarian, Comput. Optim. Appl. 20, 2001."""
+    short = np.maximum(1.0 - (2.0 * y - 1.0) * o, 0.0)
+    return short * short
+
+
+def squared_hinge_residual(o: Any, y: Any, c: Any) -> Any:
+    """-2 s max(1 - so, 0)."""
+    return 2.0 * (1.0 - 2.0 * y) * np.maximum(1.0 - (2.0 * y - 1.0) * o, 0.0)
+
+
+def squared_hinge_curvature(o: Any, y: Any, c: Any) -> Any:
+    """2 where so < 1, else 0."""
+    return 2.0 * ((2.0 * y - 1.0) * o < 1.0)
+
+
+def modified_huber_value(o: Any, y: Any, c: Any) -> Any:
+    """max(1 - so, 0)² from so = -1 on, -4 so before. Source: Zhang, ICML 2004."""
+    margin = (2.0 * y - 1.0) * o
+    short = np.minimum(np.maximum(1.0 - margin, 0.0), 2.0)
+    return short * short + 4.0 * np.maximum(-1.0 - margin, 0.0)
+
+
+def modified_huber_residual(o: Any, y: Any, c: Any) -> Any:
+    """-2 s max(1 - so, 0), no longer than 4."""
+    short = np.minimum(np.maximum(1.0 - (2.0 * y - 1.0) * o, 0.0), 2.0)
+    return 2.0 * (1.0 - 2.0 * y) * short
+
+
+def modified_huber_curvature(o: Any, y: Any, c: Any) -> Any:
+    """2 where -1 < so < 1, else 0."""
+    return 2.0 * (np.abs(o) < 1.0)
+
+
+# Links: from raw outputs to what is predicted
+
+
+def identity_link(o: Any) -> Any:
+    """o itself."""
+    return o
+
+
+def exponential_link(o: Any) -> Any:
+    """e^o."""
+    return np.exp(o)
+
+
+def logistic_link(o: Any) -> Any:
     """1 / (1 + e^-o), as e^min(o, 0) / (1 + e^-|o|): neither exponential overflows."""
-    return np.exp(np.minimum(output, 0.0)) / (1.0 + np.exp(-np.abs(output)))
+    return np.exp(np.minimum(o, 0.0)) / (1.0 + np.exp(-np.abs(o)))
 
 
-class Squared:
-    """Squared error, without the factor ½.
+def clipped_link(o: Any) -> Any:
+    """(o + 1)/2 within [0, 1]: what the modified Huber loss estimates (Zhang, ICML 2004)."""
+    return np.minimum(np.maximum(0.5 * (o + 1.0), 0.0), 1.0)
 
-    domain: y any number; link: identity; formula: (o - y)²; gradient: 2 (o - y).
-    Source: as in the article; Gauss 1809.
+
+class Number(NamedTuple):
+    """The number that a loss brings: its key, its default, and the open interval it lies in.
+
+    A number that is a length (in the label's units) shrinks with the unit of scaled labels.
     """
 
+    key: str
+    default: float
+    above: float
+    below: float
+    is_length: bool = False
+
+
+class Formula(NamedTuple):
+    """One loss of one output: value, first and second derivative by the output, and what goes with it.
+
+    Where there is no `curvature` (a loss of straight pieces) a second-order step takes the residual's
+    square, as the online Newton step does. `floor` is the least value for a label, where deviance is
+    spoken of.
+    """
+
+    problem: Problem
+    value: Callable[[Any, Any, Any], Any]
+    residual: Callable[[Any, Any, Any], Any]
+    curvature: Callable[[Any, Any, Any], Any] | None
+    link: Callable[[Any], Any] = identity_link
+    domain: Domain = Domain()
+    scale: Scale = "none"
+    number: Number | None = None
+    floor: Callable[[Any, Any], Any] | None = None
+
+
+_INF = float("inf")
+_NOT_NEGATIVE, _POSITIVE = Domain(0.0, is_open=False), Domain(0.0)
+_DELTA = Number("delta", 1.0, 0.0, _INF, is_length=True)
+_TAU = Number("tau", 0.5, 0.0, 1.0)
+_EPSILON = Number("epsilon", 0.1, 0.0, _INF, is_length=True)
+_POWER = Number("power", 1.5, 1.0, 2.0)
+
+# fmt: off
+LOSSES: dict[str, Formula] = {
+    "squared": Formula("regression", squared_value, squared_residual, squared_curvature, scale="spread"),
+    "absolute": Formula("regression", absolute_value, absolute_residual, None, scale="spread"),
+    "huber": Formula("regression", huber_value, huber_residual, huber_curvature,
+                     scale="spread", number=_DELTA),
+    "quantile": Formula("regression", quantile_value, quantile_residual, None,
+                        scale="spread", number=_TAU),
+    "epsilon_insensitive": Formula("regression", epsilon_insensitive_value, epsilon_insensitive_residual,
+                                   None, scale="spread", number=_EPSILON),
+    "poisson": Formula("counts", poisson_value, poisson_residual, poisson_curvature,
+                       exponential_link, _NOT_NEGATIVE, "mean", floor=poisson_floor),
+    "gamma": Formula("counts", gamma_value, gamma_residual, gamma_curvature,
+                     exponential_link, _POSITIVE, "mean", floor=gamma_floor),
+    "tweedie": Formula("counts", tweedie_value, tweedie_residual, tweedie_curvature,
+                       exponential_link, _NOT_NEGATIVE, "mean", _POWER, tweedie_floor),
+    "logistic": Formula("binary", logistic_value, logistic_residual, logistic_curvature, logistic_link),
+    "hinge": Formula("binary", hinge_value, hinge_residual, None, logistic_link),
+    "squared_hinge": Formula("binary", squared_hinge_value, squared_hinge_residual,
+                             squared_hinge_curvature, logistic_link),
+    "modified_huber": Formula("binary", modified_huber_value, modified_huber_residual,
+                              modified_huber_curvature, clipped_link),
+}
+# fmt: on
+
+
+class SingleOutput:
+    """A loss of one output, by its name in `LOSSES`; `number` is the loss's own, if it has one."""
+
+    def __init__(self, name: str, number: float = 0.0) -> None:
+        self.name = name
+        self.number = number
+        self.formula = LOSSES[name]
+        self.problem: Problem = self.formula.problem
+        self.domain = self.formula.domain
+        self.scale: Scale = self.formula.scale
+        self.is_likelihood = name == "logistic"
+
     def value(self, output: Array, y: Array) -> Array:
-        """(n,) float64, in the label's units squared."""
-        error = _single(output) - y
-        return np.asarray(error * error)
+        """(n,) float64."""
+        return np.asarray(self.formula.value(_single(output), y, self.number))
 
     def residual(self, output: Array, y: Array) -> Array:
         """(n, 1) float64."""
-        return np.asarray(squared_residual(_single(output), y)[:, None])
+        return np.asarray(self.formula.residual(_single(output), y, self.number))[:, None]
+
+    def curvature(self, output: Array, y: Array) -> Array:
+        """(n,) float64, never negative: the second derivative, or the residual's square."""
+        curvature = self.formula.curvature
+        if curvature is None:
+            return np.square(self.residual(output, y)[:, 0])
+        return np.asarray(curvature(_single(output), y, self.number))
 
     def link(self, output: Array) -> Array:
-        """(n,) numbers."""
-        return _single(output)
+        """(n,): numbers, or a share of (0, 1) for the positive class (a probability for `logistic`
+        and `modified_huber`, a mere score for the hinges)."""
+        return np.asarray(self.formula.link(_single(output)))
 
+    def floor(self, y: Array) -> Array:
+        """(n,) the least loss that a row with this label can have: 0 but for counts."""
+        floor = self.formula.floor
+        return np.zeros(len(y)) if floor is None else np.asarray(floor(y, self.number))
 
-class LogisticLoss:
-    """Log loss of two classes (nats).
-
-    domain: y = 0 or 1; link: P(1) = 1 / (1 + e^-o); formula: log(1 + e^o) - y o, as
-    log(1 + e^-|o|) + max(o, 0) - y o; gradient: P(1) - y.
-    Source: Hastie, Tibshirani & Friedman, Elements of Statistical Learning, 4.4.1.
-    """
-
-    def value(self, output: Array, y: Array) -> Array:
-        """(n,) float64; max(o, 0) - y o is taken as one number, so that nothing cancels."""
-        o = _single(output)
-        return np.log1p(np.exp(-np.abs(o))) + np.where(o > 0, (1 - y) * o, -y * o)
-
-    def residual(self, output: Array, y: Array) -> Array:
-        """(n, 1) float64."""
-        return np.asarray(logistic_residual(_single(output), y)[:, None])
-
-    def link(self, output: Array) -> Array:
-        """(n,) P(positive)."""
-        return np.asarray(positive_probability(_single(output)))
+    def in_units(self, unit: float) -> SingleOutput:
+        """The loss of labels divided by `unit`: lengths shrink with it."""
+        number = self.formula.number
+        is_length = number is not None and number.is_length
+        return SingleOutput(self.name, self.number / unit) if is_length else self
 
 
 class SoftmaxLoss:
@@ -80,6 +356,12 @@ class SoftmaxLoss:
     p_j - [j = y]. All after subtracting the largest output of the row.
     Source: Bishop, Pattern Recognition and Machine Learning, 4.3.4.
     """
+
+    name = "softmax"
+    problem: Problem = "multiclass"
+    domain = Domain()
+    scale: Scale = "none"
+    is_likelihood = True
 
     def value(self, output: Array, y: Array) -> Array:
         """(n,) float64."""
@@ -93,11 +375,59 @@ class SoftmaxLoss:
         residual[np.arange(len(y)), y.astype(np.intp)] -= 1.0
         return residual
 
+    def curvature(self, output: Array, y: Array) -> Array:
+        """(n, k) float64: p_j (1 - p_j), of each output by itself."""
+        shares = self.link(output)
+        return shares * (1.0 - shares)
+
     def link(self, output: Array) -> Array:
         """(n, k) the classes' probabilities."""
         powers = np.exp(_shifted(output))
         powers /= powers.sum(axis=1, keepdims=True)
         return powers
+
+
+@dataclass(frozen=True, slots=True)
+class LossOptions:
+    """The settings of a loss, for kernels that let the user choose one: its name and its number.
+
+    delta: Huber's bound, in the label's units; tau: the quantile; epsilon: the width that is not
+    minded, in the label's units; power: Tweedie's. A number that the loss has no use for is refused.
+    """
+
+    loss: str = "squared"
+    delta: float | None = None
+    tau: float | None = None
+    epsilon: float | None = None
+    power: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.loss == "softmax":
+            formula_number = None
+        else:
+            formula_number = lookup("loss", LOSSES, self.loss, also=", softmax").number
+        for key in ("delta", "tau", "epsilon", "power"):
+            value = getattr(self, key)
+            if formula_number is None or formula_number.key != key:
+                if value is not None:
+                    raise ValueError(f"{key}: must be left out: loss {self.loss} has no use for it")
+            elif value is not None and not formula_number.above < value < formula_number.below:
+                above, below = formula_number.above, formula_number.below
+                raise ValueError(f"{key}: must be between {above:g} and {below:g}, got {value}")
+
+
+def chosen(options: LossOptions) -> SingleOutput | SoftmaxLoss:
+    """The loss that options name."""
+    if options.loss == "softmax":
+        return SoftmaxLoss()
+    number = LOSSES[options.loss].number
+    given = 0.0 if number is None else getattr(options, number.key)
+    return SingleOutput(options.loss, number.default if number and given is None else given)
+
+
+def problem_of(options: LossOptions) -> Problem:
+    """What the labels of the loss are."""
+    return "multiclass" if options.loss == "softmax" else LOSSES[options.loss].problem
 
 
 def _single(output: Array) -> Array:

@@ -23,40 +23,56 @@ Summary = dict[str, float | None]
 _NUMBER = ((1,), "float64")
 
 
-def layout(problem: Problem, outputs: int) -> Layout:
-    """Shapes and dtypes of a state's arrays; zeros are the state that has seen nothing."""
+def layout(problem: Problem, outputs: int, is_likelihood: bool = True) -> Layout:
+    """Shapes and dtypes of a state's arrays; zeros are the state that has seen nothing.
+
+    Only of a loss that is a likelihood's logarithm can it be said how much better it is than that of
+    the base rate.
+    """
+    numbers: Layout = {
+        "absolute_sum": _NUMBER,
+        "error_sum": _NUMBER,
+        "label_m2": _NUMBER,
+        "label_mean": _NUMBER,
+        "square_sum": _NUMBER,
+    }
     own: dict[Problem, Layout] = {
         "binary": {
-            "base_loss_sum": _NUMBER,
             "bins": ((2, counting.BINS), "int64"),
             "confusion": ((2, 2), "float64"),
             "prediction_sum": _NUMBER,
+            **({"base_loss_sum": _NUMBER} if is_likelihood else {}),
         },
         "multiclass": {"confusion": ((outputs, outputs), "float64")},
-        "regression": {
-            "absolute_sum": _NUMBER,
-            "error_sum": _NUMBER,
-            "label_m2": _NUMBER,
-            "label_mean": _NUMBER,
-            "square_sum": _NUMBER,
-        },
+        "regression": numbers,
+        "counts": {"floor_sum": _NUMBER, **numbers},
+        "clustering": {},
     }
     shared: Layout = {"loss_sum": _NUMBER, "rows": ((1,), "int64"), "weight_sum": _NUMBER}
     return dict(sorted((own[problem] | shared).items()))
 
 
 def update(
-    state: Mapping[str, Array], output: Array, prediction: Array, y: Array, w: Array, loss: Array
+    state: Mapping[str, Array],
+    output: Array,
+    prediction: Array,
+    y: Array,
+    w: Array,
+    loss: Array,
+    floor: Array,
 ) -> None:
-    """Takes n rows in: outputs (n, k), predictions as a loss's link gives them, y, w and loss (n,)."""
+    """Takes n rows in: outputs (n, k), predictions as a loss's link gives them, y, w, and their losses
+    and the least ones that they could have (n,)."""
     if len(y) == 0:
         return
     if "bins" in state:
         counting.take_binary(state, output, prediction, y, w)
     elif "confusion" in state:
         counting.take_multiclass(state, prediction, y, w)
-    else:
+    elif "label_m2" in state:
         _take_numbers(state, prediction, y, w)
+    if "floor_sum" in state:
+        state["floor_sum"][0] += (w * floor).sum()
     state["loss_sum"][0] += (w * loss).sum()
     state["weight_sum"][0] += w.sum()
     state["rows"][0] += len(y)
@@ -90,7 +106,9 @@ def summary(state: Mapping[str, Array]) -> Summary:
     """The problem's metrics by name."""
     if "bins" in state:
         return _binary(state)
-    return _multiclass(state) if "confusion" in state else _regression(state)
+    if "confusion" in state:
+        return _multiclass(state)
+    return _regression(state) if "label_m2" in state else {"inertia": mean_loss(state)}
 
 
 # Two classes
@@ -100,9 +118,10 @@ def _binary(state: Mapping[str, Array]) -> Summary:
     (true_no, false_yes), (false_no, true_yes) = state["confusion"]
     weight, loss = state["weight_sum"][0], state["loss_sum"][0]
     auc, average_precision = counting.areas(state["bins"])
-    base = _ratio(loss, state["base_loss_sum"][0])
+    is_likelihood = "base_loss_sum" in state
+    base = _ratio(loss, state["base_loss_sum"][0]) if is_likelihood else None
     return {
-        "log_loss": mean_loss(state),
+        "log_loss": mean_loss(state) if is_likelihood else None,
         "accuracy": _ratio(true_no + true_yes, weight),
         "auc": auc,
         "average_precision": average_precision,
@@ -165,12 +184,15 @@ def _regression(state: Mapping[str, Array]) -> Summary:
     weight, squares = state["weight_sum"][0], state["square_sum"][0]
     mean_square = _ratio(squares, weight)
     unexplained = _ratio(squares, state["label_m2"][0])
-    return {
+    found: Summary = {
         "rmse": None if mean_square is None else float(np.sqrt(mean_square)),
         "mae": _ratio(state["absolute_sum"][0], weight),
         "r2": None if unexplained is None else 1.0 - unexplained,
         "bias": _ratio(state["error_sum"][0], weight),
     }
+    if "floor_sum" in state:
+        found["deviance"] = _ratio(2.0 * (state["loss_sum"][0] - state["floor_sum"][0]), weight)
+    return found
 
 
 def _ratio(above: float, below: float) -> float | None:

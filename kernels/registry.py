@@ -1,6 +1,6 @@
 """Names in settings → kernels, optimizers, schedules.
 
-Rules: the three tables below are all there is; a kernel may also be a stranger's, named as
+Rules: the tables below are all there is; a kernel may also be a stranger's, named as
 `package.module:Name`. An unknown name is an `UnknownName` that says what is allowed.
 """
 
@@ -9,10 +9,17 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from kernels.contract import Kernel, UnknownName, lookup
+from kernels import optimizers
+from kernels.clusters import COUNTING, KMeans
+from kernels.contract import Kernel, Spec, UnknownName, lookup
+from kernels.experts import EXPERTS
+from kernels.factorisation import FactorisationMachine, MatrixFactorisation
+from kernels.lbfgs import LBFGS
 from kernels.linear import Linear, Logistic, Softmax
 from kernels.mlp import Mlp
-from kernels.optimizers import OPTIMIZERS, Optimizer
+from kernels.newton import NEWTON
+from kernels.normalised import NORMALISED
+from kernels.rules import Entry, Rule, Shapes, elementwise
 from kernels.schedules import SCHEDULES, Schedule
 
 KERNELS: dict[str, type[Kernel]] = {
@@ -20,6 +27,18 @@ KERNELS: dict[str, type[Kernel]] = {
     "logistic": Logistic,
     "softmax": Softmax,
     "mlp": Mlp,
+    "fm": FactorisationMachine,
+    "mf": MatrixFactorisation,
+    "kmeans": KMeans,
+}
+
+RULES: dict[str, Entry] = {
+    **{name: elementwise(name) for name in optimizers.OPTIMIZERS},
+    "experts": EXPERTS,
+    "normalised": NORMALISED,
+    "newton": NEWTON,
+    "lbfgs": LBFGS,
+    "counting": COUNTING,
 }
 
 _METHODS = ("problem", "defaults", "init", "forward", "backward", "norms", "gradients")
@@ -32,14 +51,21 @@ def kernel(name: str) -> type[Kernel]:
     return lookup("kernel", KERNELS, name, also=" or package.module:Name")
 
 
-def optimizer(name: str) -> Optimizer:
+def optimizer(name: str) -> Entry:
     """The optimizer called `name`."""
-    return lookup("optimizer", OPTIMIZERS, name)
+    return lookup("optimizer", RULES, name)
 
 
 def schedule(name: str) -> Schedule:
     """The schedule of learning rates called `name`."""
     return lookup("schedule", SCHEDULES, name)
+
+
+def rule(spec: Spec, made: Kernel, shapes: Shapes) -> Rule:
+    """The rule of a spec's optimizer for its kernel, whose parameters have these shapes."""
+    settings = dict(spec.optimizer)
+    entry = optimizer(settings.pop("name"))
+    return entry.make(made, shapes, spec.dtype, entry.Options(**settings))
 
 
 def _stranger(name: str) -> type[Kernel]:

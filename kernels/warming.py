@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from kernels import metrics
 from kernels.contract import Rows, Spec
 from kernels.learner import build
 
+USUAL = (
+    Spec("logistic", 2, optimizer={"name": "experts"}),
+    Spec("logistic", 2),
+    Spec("mlp", 2, outputs=2, dtype="float32"),
+)
+"""What nearly every job runs; the rest is compiled where it is first needed."""
 
-def warm() -> None:
-    """Compiles, or reads from numba's cache, everything that the built-in kernels run."""
-    rows = Rows(np.arange(8.0).reshape(4, 2), np.array([0.0, 1.0, 0.0, 1.0]), np.ones(4))
-    for name in ("logistic", "mlp"):
-        for dtype in ("float64", "float32"):
-            outputs = 2 if name == "mlp" else 1
-            learner = build(Spec(name, features=2, outputs=outputs, dtype=dtype).to_json())
-            state = {key: np.zeros(*shape) for key, shape in learner.layout().items()}
-            results = {key: np.zeros(*shape) for key, shape in learner.results_layout(4).items()}
-            learner.init(state)
-            learner.run(state, rows, 2, results)
-            output = learner.predict(state, rows.x)
-            scores = {
-                key: np.zeros(*shape)
-                for key, shape in metrics.layout(learner.problem, outputs).items()
-            }
-            loss, prediction = learner.loss(output, rows.y), learner.prediction(output)
-            metrics.update(scores, output, prediction, rows.y, rows.w, loss)
-            metrics.summary(scores)
+
+def warm(specs: Iterable[Spec] = USUAL) -> None:
+    """Compiles, or reads from numba's cache, what learners of these specs run."""
+    rows = Rows(
+        np.arange(8.0).reshape(4, 2), np.array([0.0, 1.0, 0.0, 1.0]), np.ones(4), np.zeros(4)
+    )
+    for spec in specs:
+        learner = build(spec.to_json())
+        state = {key: np.zeros(*shape) for key, shape in learner.layout().items()}
+        results = {key: np.zeros(*shape) for key, shape in learner.results_layout(4).items()}
+        learner.init(state)
+        for batch_rows in (1, 2):
+            learner.run(state, rows, batch_rows, results)
+        output = learner.predict(state, rows.x)
+        layout = metrics.layout(learner.problem, learner.outputs, learner.is_likelihood)
+        scores = {key: np.zeros(*shape) for key, shape in layout.items()}
+        loss, prediction = learner.loss(output, rows.y), learner.prediction(output)
+        floor = learner.floor(rows.y)
+        metrics.update(scores, output, prediction, rows.y, rows.w, loss, floor)
+        metrics.summary(scores)

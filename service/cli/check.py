@@ -41,5 +41,13 @@ def in_force(settings: Settings) -> Iterator[str]:
 def _table(heading: str, table: Mapping[str, Any]) -> Iterator[str]:
     yield heading
     for key, value in table.items():
-        yield f"{key} = {json.dumps(value)}"  # strings, numbers, booleans, lists: TOML is JSON here
+        yield f"{key} = {_value(value)}"
     yield ""
+
+
+def _value(value: Any) -> str:
+    """A value as TOML, which is JSON for strings, numbers, booleans and lists of them."""
+    if isinstance(value, dict):
+        pairs = (f"{json.dumps(key)} = {_value(inner)}" for key, inner in value.items())
+        return "{" + ", ".join(pairs) + "}"
+    return json.dumps(value)

@@ -76,8 +76,8 @@ def _of(found: Sequence[Drop], job: str) -> list[Drop]:
 
 def _reversed(drop: Drop) -> Drop:
     header, *rows = drop.content.splitlines(keepends=True)
-    why = "the same, from last to first"
-    return Drop(drop.job, "article-reversed.csv", b"".join([header, *rows[::-1]]), "learnt", why)
+    why = "the same, from last to first"  # its name sorts behind the first's, should both be listed at once
+    return Drop(drop.job, "reversed-article.csv", b"".join([header, *rows[::-1]]), "learnt", why)
 
 
 def _again(drop: Drop) -> Drop:

@@ -22,9 +22,9 @@ _NAME_POSITIVE = "set model.positive to the class that is learnt as 1"
 
 
 def known(job: Job) -> Classes | None:
-    """The classes that the settings name, by index: () where labels are numbers, None where the first file must tell."""
+    """The classes that the settings name, by index: () where there are none, None where the first file must tell."""
     model = job.model
-    if model.problem == "regression":
+    if model.problem not in ("binary", "multiclass"):
         return ()
     if model.classes is None:
         return None

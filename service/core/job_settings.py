@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from kernels import registry
 from kernels.contract import Defaults, Kernel, Problem
+from kernels.optimizers import OPTIMIZERS as ELEMENTWISE
 from service.core.complaints import Says, below, broken, shown
 from service.core.sections import (
     AutoCount,
@@ -25,9 +26,16 @@ from service.core.sections import (
     Name,
     OpenSection,
     Section,
-    Switch,
     Text,
 )
+
+COLUMNS = ("label", "id", "weight", "time", "offset", "exposure")
+"""The keys of the columns that have a part of their own."""
+ClassWeights = Annotated[
+    dict[str, Annotated[float, Field(gt=0)]],
+    Field(min_length=1),
+    Says('"none", "balanced", or a table of numbers above 0 by class'),
+]
 
 
 class Model(OpenSection):
@@ -55,10 +63,27 @@ class Model(OpenSection):
         kernel = registry.kernel(self.kernel)
         return kernel.defaults(kernel.Options(**self.options))
 
+    @property
+    def loss(self) -> Any:
+        """The loss that the kernel minimises with these options."""
+        return self.made(2, 2).loss
+
+    def made(self, features: int, outputs: int) -> Any:
+        """The kernel itself, for so many features and outputs."""
+        kernel = registry.kernel(self.kernel)
+        return kernel(kernel.Options(**self.options), features, outputs)
+
+    def outputs(self, classes: tuple[Any, ...] | None) -> int:
+        """How many outputs the kernel has: one, or one for each class or cluster."""
+        if self.problem == "clustering":
+            return int(self.options["clusters"])
+        return len(classes or ()) if self.problem == "multiclass" else 1
+
     @model_validator(mode="after")
     def _check_classes(self) -> Self:
-        if self.problem == "regression":
-            self._refuse("classes", f"must be left out: kernel {self.kernel} learns numbers")
+        if self.problem not in ("binary", "multiclass"):
+            learns = "no classes" if self.problem == "clustering" else "numbers"
+            self._refuse("classes", f"must be left out: kernel {self.kernel} learns {learns}")
         if self.problem != "binary":
             self._refuse("positive", "must be left out: it belongs to kernels of two classes")
         if self.problem == "binary" and self.classes is not None:
@@ -123,18 +148,31 @@ class Training(Section):
     epochs: Count = 1
     seed: Annotated[int, Field(ge=0, lt=2**63), Says("a whole number from 0 to 2**63 - 1")] = 0
     dtype: Literal["auto", "float32", "float64"] = "auto"
+    partition: Literal["samples", "features"] = "samples"
+    class_weight: Literal["none", "balanced"] | ClassWeights = "none"
+
+    @model_validator(mode="after")
+    def _check_partition(self) -> Self:
+        if self.partition == "features" and self.local_steps not in ("auto", 1):
+            rule = "must be 1, or left out, where a step is cut by features"
+            raise broken(rule, "local_steps", value=self.local_steps)
+        return self
 
 
 class Scaling(Section):
     """`[jobs.scaling]`: what is brought to mean 0 and standard deviation 1 before it is learnt."""
 
-    standardise: Switch = True
-    clip: Annotated[float, Field(ge=0), Says("a number from 0, in standard deviations")] = 5.0
+    standardise: Annotated[bool | Literal["auto"], Says('true, false, or "auto"')] = "auto"
+    clip: Annotated[
+        Annotated[float, Field(ge=0)] | Literal["auto"],
+        Says('a number from 0, in standard deviations, or "auto"'),
+    ] = "auto"
+    half_life: Annotated[float, Field(ge=0), Says("a number of rows from 0")] = 0.0
     target: Literal["auto", "none"] = "auto"
 
     @model_validator(mode="after")
     def _check_clip(self) -> Self:
-        if "clip" in self.model_fields_set and self.clip and not self.standardise:
+        if self.clip not in ("auto", 0) and self.standardise is False:
             raise broken(
                 "must be left out, or 0, where standardise is false", "clip", value=self.clip
             )
@@ -152,11 +190,13 @@ class Job(Section):
     """`[[jobs]]`: one model trained from one inbox."""
 
     name: Name
-    label: Column
+    label: Column | None = None
     features: Columns | None = None
     id: Column | None = None
     weight: Column | None = None
     time: Column | None = None
+    offset: Column | None = None
+    exposure: Column | None = None
     model: Model
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
@@ -166,22 +206,21 @@ class Job(Section):
 
     @property
     def columns(self) -> dict[str, str | int]:
-        """The columns that have a part of their own, by key: label, and id, weight, time if given."""
-        named = {key: getattr(self, key) for key in ("label", "id", "weight", "time")}
+        """The columns that have a part of their own, by key, as far as they are given."""
+        named = {key: getattr(self, key) for key in COLUMNS}
         return {key: column for key, column in named.items() if column is not None}
 
     @model_validator(mode="after")
     def _check_columns(self) -> Self:
-        kind = type(self.label)
         taken: dict[Any, str] = {}
         features = {f"features[{i}]": column for i, column in enumerate(self.features or ())}
-        for key, column in (self.columns | features).items():
+        columns = self.columns | features
+        first = next(iter(columns), None)
+        for key, column in columns.items():
+            kind = type(columns[first])  # type: ignore[index]  # there is one
             if type(column) is not kind:
-                rule = (
-                    "must be a name, as the label is"
-                    if kind is str
-                    else "must be a number, as the label is"
-                )
+                word = "a name" if kind is str else "a number"
+                rule = f"must be {word}, as {'the label' if first == 'label' else first} is"
                 raise broken(rule, key, value=column)
             if column in taken:
                 raise broken(f"must be another column than {taken[column]}", key, value=column)
@@ -189,9 +228,83 @@ class Job(Section):
         return self
 
     @model_validator(mode="after")
+    def _check_parts(self) -> Self:
+        """The columns that the kernel's problem asks for, or has no use for."""
+        problem, kernel = self.model.problem, self.model.kernel
+        if self.label is None and problem != "clustering":
+            raise broken(f"must be given: kernel {kernel} learns from labels", "label")
+        if self.label is not None and problem == "clustering":
+            rule = f"must be left out: kernel {kernel} learns without labels"
+            raise broken(rule, "label", value=self.label)
+        if self.offset is not None and problem in ("multiclass", "clustering"):
+            rule = f"must be left out: kernel {kernel} has several outputs"
+            raise broken(rule, "offset", value=self.offset)
+        if self.exposure is not None and problem != "counts":
+            rule = "must be left out: it belongs to losses with a logarithmic link (poisson, gamma, tweedie)"
+            raise broken(rule, "exposure", value=self.exposure)
+        if self.exposure is not None and self.offset is not None:
+            rule = "must be left out where there is an exposure, whose logarithm is the offset"
+            raise broken(rule, "offset", value=self.offset)
+        if self.training.class_weight != "none" and problem not in ("binary", "multiclass"):
+            rule = f"must be left out: kernel {kernel} learns no classes"
+            raise broken(rule, "training", "class_weight", value=self.training.class_weight)
+        return self
+
+    @model_validator(mode="after")
+    def _check_optimizer(self) -> Self:
+        """Some optimizers are made for some kernels."""
+        name = self.optimizer.name
+        if name == "auto":
+            name = self.defaults.optimizer
+        outputs = 2 if self.model.problem == "multiclass" else 1
+        try:
+            kernel = self.model.made(self._features, outputs)
+        except ValueError as error:
+            raise broken(f"must fit kernel {self.model.kernel}: {error}", "features") from None
+        misfit = registry.optimizer(name).misfit(kernel)
+        if misfit is not None:
+            raise broken(f"must be another one: {misfit}", "optimizer", "name", value=name)
+        if self.training.partition == "features":
+            self._check_columns_apart(name)
+        return self
+
+    def _check_columns_apart(self, optimizer: str) -> None:
+        """Who can learn by parts of the columns: see `kernels.columns`."""
+        if not hasattr(registry.kernel(self.model.kernel), "wide"):
+            rule = f'must be "samples": kernel {self.model.kernel} can\'t be cut by features'
+            raise broken(rule, "training", "partition", value="features")
+        if optimizer not in ELEMENTWISE:
+            rule = (
+                f'must treat each number alike for partition = "features": {", ".join(ELEMENTWISE)}'
+            )
+            raise broken(rule, "optimizer", "name", value=optimizer)
+        if self.optimizer.options.get("clip_gradient"):
+            rule = 'must be 0 for partition = "features", where no part knows the whole gradient'
+            value = self.optimizer.options["clip_gradient"]
+            raise broken(rule, "optimizer", "clip_gradient", value=value)
+        if self.output.samples == "factored":
+            rule = 'must be another one: partition = "features" has no factors'
+            raise broken(rule, "output", "samples", value="factored")
+
+    @property
+    def defaults(self) -> Defaults:
+        """What "auto" stands for in this job: the kernel's defaults, or those of steps cut by features."""
+        own = self.model.defaults
+        if self.training.partition == "samples":
+            return own
+        optimizer = own.optimizer if own.optimizer in ELEMENTWISE else "adagrad"
+        return own._replace(
+            batch_rows=max(own.batch_rows, 256), lanes=4, local_steps=1, optimizer=optimizer
+        )
+
+    @property
+    def _features(self) -> int:
+        return len(self.features) if self.features else 2
+
+    @model_validator(mode="after")
     def _check_automatic(self) -> Self:
         """The options of an optimizer that is left to the kernel are those of the kernel's own."""
         if self.optimizer.name == "auto":
             with below("optimizer"):
-                Optimizer.completed(self.model.defaults.optimizer, self.optimizer.options)
+                Optimizer.completed(self.defaults.optimizer, self.optimizer.options)
         return self

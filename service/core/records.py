@@ -27,6 +27,7 @@ class Subject:
     steps: bool
     samples: str
     samples_format: str
+    is_clustering: bool = False
 
     def head(self, kind: str) -> Record:
         return {"kind": kind, "job": self.job, "file": self.file, "sequence": self.sequence}

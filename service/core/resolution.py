@@ -6,10 +6,12 @@ Rules: what is "auto" becomes the kernel's own default, never a function of the 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from kernels.contract import Spec
+from service.core.errors import FileRefused
 from service.core.job_settings import Job, Optimizer, Scaling, Training
+from service.core.spelling import spelt
 
 
 def resolve(job: Job) -> Job:
@@ -22,9 +24,22 @@ def resolve(job: Job) -> Job:
     return job.model_copy(update=parts)
 
 
-def spec(job: Job, features: int, outputs: int) -> Spec:
-    """What a Learner of the job is built from; `outputs` is the number of classes if there is one output each, else 1."""
+def spec(job: Job, features: int, classes: tuple[str | float, ...] | None) -> Spec:
+    """What a Learner of the job is built from, for so many features and these classes, by index.
+
+    Raises FileRefused where the features are not as many as the kernel needs.
+    """
     whole = resolve(job)
+    outputs = whole.model.outputs(classes)
+    try:
+        whole.model.made(features, outputs)
+    except ValueError as error:
+        raise FileRefused(
+            f"kernel {whole.model.kernel} fits the file",
+            place=f"{features} feature columns",
+            value=str(error),
+            remedy="name the columns to learn from in `features`",
+        ) from None
     return Spec(
         kernel=whole.model.kernel,
         options=dict(whole.model.options),
@@ -32,12 +47,26 @@ def spec(job: Job, features: int, outputs: int) -> Spec:
         outputs=outputs,
         optimizer=_named(whole.optimizer.name, whole.optimizer.options),
         schedule=_named(whole.schedule.name, whole.schedule.options),
-        standardise=whole.scaling.standardise,
-        clip=whole.scaling.clip,
+        standardise=bool(whole.scaling.standardise),
+        clip=float(whole.scaling.clip),
+        half_life=whole.scaling.half_life,
+        class_weight=_class_weight(whole, classes),
         scale_target=whole.scaling.target == "auto",
         seed=whole.training.seed,
         dtype=whole.training.dtype,  # type: ignore[arg-type]  # resolved: never "auto"
     )
+
+
+def _class_weight(
+    job: Job, classes: tuple[str | float, ...] | None
+) -> Literal["balanced"] | tuple[float, ...] | None:
+    """The factors of the classes' steps in the order of the classes; 1 for those that aren't named."""
+    given = job.training.class_weight
+    if given == "none":
+        return None
+    if given == "balanced":
+        return "balanced"
+    return tuple(given.get(str(spelt(label)), 1.0) for label in classes or ())
 
 
 def _named(name: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -47,20 +76,20 @@ def _named(name: str, options: dict[str, Any]) -> dict[str, Any]:
 def _optimizer(job: Job) -> Optimizer:
     if job.optimizer.name != "auto":
         return job.optimizer
-    defaults = job.model.defaults
+    defaults = job.defaults
     rate = {} if defaults.learning_rate is None else {"learning_rate": defaults.learning_rate}
     return Optimizer(name=defaults.optimizer, **(rate | job.optimizer.options))
 
 
 def _training(job: Job) -> Training:
-    defaults = job.model.defaults
+    defaults = job.defaults
     given = job.training
     chosen = {
         key: getattr(defaults, key)
         for key in ("batch_rows", "lanes", "local_steps", "dtype")
         if getattr(given, key) == "auto"
     }
-    if given.local_steps == "auto" and given.batch_rows != "auto":
+    if given.local_steps == "auto" and given.batch_rows != "auto" and defaults.local_steps > 1:
         # a round keeps about the rows that suit the kernel: with larger batches it has fewer of them
         rows = defaults.batch_rows * defaults.local_steps
         chosen["local_steps"] = max(1, rows // given.batch_rows)
@@ -68,10 +97,14 @@ def _training(job: Job) -> Training:
 
 
 def _scaling(job: Job) -> Scaling:
-    given = job.scaling
+    given, defaults = job.scaling, job.defaults
     chosen: dict[str, Any] = {}
-    if not given.standardise:
+    standardise = defaults.standardise if given.standardise == "auto" else given.standardise
+    chosen["standardise"] = standardise
+    if not standardise:
         chosen["clip"] = 0.0  # what is clipped is what was standardised
-    if job.model.problem != "regression":
+    elif given.clip == "auto":
+        chosen["clip"] = defaults.clip
+    if job.model.problem not in ("regression", "counts"):
         chosen["target"] = "none"
     return given.model_copy(update=chosen)

@@ -119,5 +119,5 @@ class OpenSection(Section):
 
     @model_serializer(mode="plain")
     def _flat(self) -> dict[str, Any]:
-        own = {key: getattr(self, key) for key in self.OWN}
-        return {key: value for key, value in own.items() if value is not None} | self.options
+        whole = {key: getattr(self, key) for key in self.OWN} | self.options
+        return {key: value for key, value in whole.items() if value is not None}

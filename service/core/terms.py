@@ -71,7 +71,7 @@ def _meanings(old: Job, new: Job) -> Iterator[tuple[str, Any, Any]]:
     for key in ("label", "features"):
         yield key, getattr(old, key), getattr(new, key)
     if old.features is None:  # every other column: then these choose the features, too
-        for key in ("id", "weight", "time"):
+        for key in ("id", "weight", "time", "offset", "exposure"):
             yield key, getattr(old, key), getattr(new, key)
     yield "model.kernel", old.model.kernel, new.model.kernel
     yield "model.classes", _classes(old), _classes(new)

@@ -22,11 +22,11 @@ def features_of(source: Source, fields: Fields) -> tuple[str, ...]:
         names = tuple(map(str, fields.features))
         _check_present(source, names, "feature")
     else:
-        roles = {str(c) for c in _roles(fields)}
+        roles = {str(c) for c in fields.roles}
         names = tuple(c for c in source.columns if c not in roles)
     if not names:
         rule, value = (
-            "a file has columns besides label, id, weight and time",
+            "a file has columns besides label, id, weight, time, offset and exposure",
             listed(source.columns),
         )
         raise _refused(source, rule, value, "drop files that have features")
@@ -49,14 +49,14 @@ def check_fields(source: Source, fields: Fields) -> None:
             source, rule, value, "name `label` and `features`, or drop CSV without header"
         )
     numbers = source.format == "npy" and all(c.isdigit() for c in source.columns)
-    if numbers and not all(str(c).isdigit() for c in (*_roles(fields), *(fields.features or ()))):
+    if numbers and not all(str(c).isdigit() for c in (*fields.roles, *(fields.features or ()))):
         rule, value = "columns of an NPY file are numbers", "names in the settings"
         raise _refused(
             source, rule, value, "drop an NPZ with one array for each column, or number them"
         )
     if fields.label is not None and fields.unlabelled == "skip":
         _check_present(source, [fields.label], "label")
-    for role in ("id", "weight", "time"):
+    for role in ("id", "weight", "time", "offset", "exposure"):
         column = getattr(fields, role)
         if column is not None and (role != "id" or fields.unlabelled == "skip"):
             _check_present(source, [column], role)
@@ -66,18 +66,13 @@ def check_fields(source: Source, fields: Fields) -> None:
 def wanted(source: Source, fields: Fields) -> Wanted:
     """What a reader must give for these fields."""
     features = features_of(source, fields)
-    others = tuple(dict.fromkeys(str(c) for c in _roles(fields) if str(c) in source.columns))
+    others = tuple(dict.fromkeys(str(c) for c in fields.roles if str(c) in source.columns))
     texts = {str(c) for c in (fields.id, fields.time) if c is not None}
     if fields.labels == "class" and any(
         isinstance(c, str) for c in map(label_key, fields.classes or ())
     ):
         texts.add(str(fields.label))
     return Wanted(features, others, frozenset(texts & {*features, *others}))
-
-
-def _roles(fields: Fields) -> list[Column]:
-    named = (fields.label, fields.weight, fields.id, fields.time)
-    return [column for column in named if column is not None]
 
 
 def _check_present(source: Source, names: Iterable[Column], role: str) -> None:

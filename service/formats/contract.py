@@ -25,6 +25,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from kernels.contract import ANY, Domain
+
 MOST_NOTES = 100
 """However many bad rows a chunk has, no more than these are described."""
 
@@ -43,11 +45,15 @@ class Fields:
 
     label: Column | None
     features: tuple[Column, ...] | None = None
-    """None: every column that is not the label, id, weight or time, in the file's order."""
+    """None: every column that has no other part, in the file's order."""
     id: Column | None = None
     weight: Column | None = None
     time: Column | None = None
-    labels: Literal["number", "class"] = "number"
+    offset: Column | None = None
+    exposure: Column | None = None
+    labels: Literal["number", "class", "none"] = "number"
+    domain: Domain = ANY
+    """The numbers that a label may be."""
     classes: tuple[Label | int, ...] | None = None
     """The classes in their order; `decode` needs them when `labels` is "class" (`labels()` finds
     them)."""
@@ -57,9 +63,15 @@ class Fields:
     label and the id may be absent from the file."""
 
     @property
+    def roles(self) -> tuple[Column, ...]:
+        """The columns that have a part of their own."""
+        named = (self.label, self.weight, self.id, self.time, self.offset, self.exposure)
+        return tuple(column for column in named if column is not None)
+
+    @property
     def numbered(self) -> bool:
         """Columns are numbers, so the file has no header."""
-        named = (self.label, self.id, self.weight, self.time, *(self.features or ()))
+        named = (*self.roles, *(self.features or ()))
         return any(isinstance(column, int) for column in named)
 
 
@@ -170,6 +182,8 @@ class Block:
     unlabelled = "keep"."""
     w: Floats | None
     """(n,), finite and not negative; None without a weight column."""
+    offset: Floats | None
+    """(n,), finite: the offset, or the exposure's logarithm; None where the fields name neither."""
     row: Integers
     """(n,): index among the chunk's data rows, growing."""
     carried: dict[str, pl.Series] | None

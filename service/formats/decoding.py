@@ -53,13 +53,14 @@ def labels(source: Source, chunk: Chunk, fields: Fields) -> set[Label]:
 
 
 def block_bytes(source: Source, chunk: Chunk, fields: Fields) -> int:
-    """A bound on the bytes of the arrays x, y, w and row of the chunk's block (not of the carried
+    """A bound on the bytes of the arrays x, y, w, offset and row of the chunk's block (not of the carried
     text).
 
     Text: every row holds at least a character for each value that it must have, and its marks.
     """
     features = features_of(source, fields)
-    must = [*features, *(str(c) for c in (fields.weight,) if c is not None)]
+    beside = [c for c in (fields.weight, fields.offset, fields.exposure) if c is not None]
+    must = [*features, *map(str, beside)]
     if fields.label is not None and fields.unlabelled == "skip":
         must.append(str(fields.label))
     rows = chunk.stop - chunk.start
@@ -67,4 +68,4 @@ def block_bytes(source: Source, chunk: Chunk, fields: Fields) -> int:
         rows = (rows + 1) // (len(source.columns) + len(must))
     elif source.format == "jsonl":
         rows = (rows + 1) // (2 + sum(len(name.encode()) + 5 for name in must))
-    return 8 * rows * (len(features) + 2 + (fields.weight is not None))
+    return 8 * rows * (len(features) + 2 + len(beside))

@@ -79,7 +79,7 @@ def inspect(source: Source, fields: Fields) -> Source:
 
 
 def _named(fields: Fields) -> set[str]:
-    named = (fields.label, fields.id, fields.weight, fields.time, *(fields.features or ()))
+    named = (*fields.roles, *(fields.features or ()))
     return {column for column in named if isinstance(column, str)}
 
 

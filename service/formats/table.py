@@ -5,7 +5,7 @@ Rules
   tabs around it aside.
 - Features are finite numbers. Weights are finite and not negative. A row that breaks a rule is
   counted and left out; of several reasons the first column's counts, features first, then label,
-  then weight.
+  then weight, then offset or exposure.
 - A label that is empty, null or NaN is none; for predictions, any that breaks a rule. Booleans are 1 and 0 where a format has them.
 - Class labels are the same when their texts are, or when both are numbers and equal.
 """
@@ -77,6 +77,7 @@ def block(table: Table, fields: Fields, features: Sequence[str], rules: RowRules
     x = _features(table, features, faults)
     y, without = _label(frame, fields, faults)
     w = None if fields.weight is None else _weight(frame[str(fields.weight)], faults)
+    offset = _offset(frame, fields, faults)
     if table.texts and faults.bad.any():
         return block(table.texts(), fields, features, rules)
     unlabelled = without & ~faults.bad if fields.unlabelled == "skip" else np.zeros_like(without)
@@ -87,12 +88,22 @@ def block(table: Table, fields: Fields, features: Sequence[str], rules: RowRules
         keep = ~left_out
         x, y, row = x[keep], y[keep], row[keep]
         w = None if w is None else w[keep]
+        offset = None if offset is None else offset[keep]
         carried = carried and {name: column.filter(keep) for name, column in carried.items()}
     most = min(rules.notes, MOST_NOTES)
     notes = sorted([*table.bad, *faults.notes(table.row, most)], key=lambda bad: bad.row)
     rejected = table.rows_seen - frame.height + int(faults.bad.sum())
     return Block(
-        x, y, w, row, carried, table.rows_seen, int(unlabelled.sum()), rejected, tuple(notes[:most])
+        x,
+        y,
+        w,
+        offset,
+        row,
+        carried,
+        table.rows_seen,
+        int(unlabelled.sum()),
+        rejected,
+        tuple(notes[:most]),
     )
 
 
@@ -142,6 +153,8 @@ def _is_plain(column: pl.Series) -> bool:
 
 def _label(frame: pl.DataFrame, fields: Fields, faults: Faults) -> tuple[Floats, Mask]:
     """The labels as numbers, and which rows have none."""
+    if fields.labels == "none":
+        return np.zeros(frame.height), np.zeros(frame.height, np.bool_)
     if fields.label is None or str(fields.label) not in frame.columns:
         return np.full(frame.height, np.nan), np.ones(frame.height, np.bool_)
     column = frame[str(fields.label)]
@@ -149,11 +162,24 @@ def _label(frame: pl.DataFrame, fields: Fields, faults: Faults) -> tuple[Floats,
         return _classes(column, fields, faults)
     values, missing, no_number = _numbers(column)
     if fields.unlabelled == "keep":
-        values[np.isinf(values)] = np.nan
+        values[np.isinf(values) | _outside(values, fields)] = np.nan
         return values, np.isnan(values)
     faults.mark(no_number, column, "a label is a number", "correct it, or leave the cell empty")
     faults.mark(np.isinf(values), column, "a label is a finite number", FILL_IN)
+    faults.mark(_outside(values, fields), column, *_domain(fields))
     return values, missing | np.isnan(values)
+
+
+def _outside(labels: Floats, fields: Fields) -> Mask:
+    """Which labels (n,) the loss doesn't know; absent ones are not among them."""
+    return ~(fields.domain.holds(labels) | np.isnan(labels))
+
+
+def _domain(fields: Fields) -> tuple[str, str]:
+    """The rule for labels that the loss brings, and the remedy."""
+    least, is_open = fields.domain
+    bound = f"greater than {least:g}" if is_open else f"{least:g} or greater"
+    return f"a label is {bound}, for the loss of this job", "correct it, or choose another loss"
 
 
 def _classes(column: pl.Series, fields: Fields, faults: Faults) -> tuple[Floats, Mask]:
@@ -186,6 +212,23 @@ def _weight(column: pl.Series, faults: Faults) -> Floats:
     rule = "a weight is a finite number, not negative"
     faults.mark(wrong, column, rule, "correct the weight; a row of weight 0 takes no step")
     return values
+
+
+def _offset(frame: pl.DataFrame, fields: Fields, faults: Faults) -> Floats | None:
+    """What is added to the rows' raw outputs: their offset, or the logarithm of their exposure."""
+    if fields.offset is not None:
+        column = frame[str(fields.offset)]
+        values, missing, no_number = _numbers(column)
+        wrong = missing | no_number | ~np.isfinite(values)
+        faults.mark(wrong, column, "an offset is a finite number", "correct the offset")
+        return values
+    if fields.exposure is not None:
+        column = frame[str(fields.exposure)]
+        values, missing, no_number = _numbers(column)
+        wrong = missing | no_number | ~(values > 0) | np.isinf(values)
+        faults.mark(wrong, column, "an exposure is a finite number above 0", "correct the exposure")
+        return np.log(np.where(wrong, 1.0, values))
+    return None
 
 
 def _numbers(column: pl.Series) -> tuple[Floats, Mask, Mask]:

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from service.core.job_settings import COLUMNS
 from service.runtime.arena import arrays
 from service.runtime.held import Held
 from service.runtime.spool import Spool
@@ -79,7 +80,7 @@ def _header(line: Line, file: OpenRecords, version: int) -> dict[str, Any]:
         "problem": begun.shape.problem,
         "spec": json.loads(begun.shape.spec),
         "settings": job.model_dump(mode="json"),
-        "columns": {"label": job.label, "id": job.id, "weight": job.weight, "time": job.time},
+        "columns": {key: getattr(job, key) for key in COLUMNS},
         "features": list(begun.schema.features),
         "classes": None if begun.schema.classes is None else list(begun.schema.classes),
         "version": version,

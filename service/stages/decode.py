@@ -14,11 +14,13 @@ import asyncio
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
+from kernels.contract import ANY
 from service import formats
 from service.core import classes
 from service.core.errors import FileRefused, WorkerError, poisoned
+from service.core.job_settings import Job
 from service.formats.contract import Chunk, Fields, Label, RowRules, Source
 from service.runtime.channel import BrokenChannel, Ends, Receiver, Sender, channel
 from service.runtime.dispatch import Urgency
@@ -106,16 +108,24 @@ class _File:
 
     def _fields(self, schema: Schema | None) -> Fields:
         job = self.sample.terms.job
-        numbers = job.model.problem == "regression"
         return Fields(
             label=job.label,
             features=schema.features if schema else job.features,
             id=job.id,
             weight=job.weight,
             time=job.time,
-            labels="number" if numbers else "class",
-            classes=None if numbers else schema.classes if schema else classes.known(job),
+            offset=job.offset,
+            exposure=job.exposure,
+            labels=_labels(job),
+            domain=getattr(job.model.loss, "domain", ANY),
+            classes=self._classes(schema),
         )
+
+    def _classes(self, schema: Schema | None) -> tuple[Label, ...] | None:
+        job = self.sample.terms.job
+        if _labels(job) != "class":
+            return None
+        return schema.classes if schema else classes.known(job)
 
     async def run(
         self, function: Callable[..., R], *args: Any, urgency: Urgency = Urgency.NOW
@@ -130,7 +140,7 @@ class _File:
 
     async def _learn_schema(self, source: Source, fields: Fields) -> Schema:
         features = formats.features_of(source, fields)
-        if fields.labels == "number" or fields.classes is not None:
+        if fields.labels != "class" or fields.classes is not None:
             return Schema(features, fields.classes)
         job, found = self.sample.terms.job, set[Label]()
         survey = formats.Survey(source, self.line.conduct.chunk_bytes)
@@ -213,6 +223,13 @@ class _File:
         except (FileRefused, WorkerError) as error:
             return error  # raised when its turn comes
         return stored, held, chunk
+
+
+def _labels(job: Job) -> Literal["number", "class", "none"]:
+    """What a file's labels are to the job's problem."""
+    if job.model.problem == "clustering":
+        return "none"
+    return "class" if job.model.problem in ("binary", "multiclass") else "number"
 
 
 _Decoded = tuple[StoredBlock, Held, Chunk]

@@ -12,16 +12,18 @@ has come back.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from service.core.errors import WorkerError
+from kernels.learner import Extra
+from service.core.errors import FileRefused, WorkerError
 from service.core.planning import Piece, RoundPlan, RowQueue, pieces_of
 from service.core.records import Subject
 from service.runtime.held import Held, dropped_on_error
 from service.stages.line import Line
 from service.stages.messages import Block, Learnt, Sample, Schema
 from service.subtasks import learn
-from service.subtasks.blocks import Part
+from service.subtasks.blocks import Part, file_rows
 from service.subtasks.learn import Shape
 from service.subtasks.report import RoundResults
 
@@ -38,6 +40,7 @@ class OpenFile:
     before: Held
     state: Held
     version: int
+    ranges: list[tuple[int, int]] = field(default_factory=list)  # of columns, where they are apart
     row: int = 0
     skip: int = 0
     rate: float = 0.0
@@ -50,30 +53,37 @@ class OpenFile:
         return self.row + self.skip
 
     @property
-    def gradients(self) -> bool:
-        """Whether whole gradients are recorded: asked for, or as cheap as their norm."""
+    def extra(self) -> Extra:
+        """What is recorded beside norms: what is asked for, or a gradient as cheap as its norm."""
+        if self.subject.epoch > 1:
+            return ""
+        if self.subject.samples == "factored":
+            return "factors"
         one = self.shape.parameters == 1 and self.subject.samples == "norms"
-        return self.subject.epoch == 1 and (self.subject.samples == "full" or one)
+        return "gradient" if self.subject.samples == "full" or one else ""
 
 
-async def learn_round(line: Line, file: OpenFile, rows: int) -> tuple[Learnt, bool]:
-    """Learns from the file's next `rows` rows; says what to record, and whether the state is finite."""
+async def learn_round(line: Line, file: OpenFile, rows: int) -> Learnt:
+    """Learns from the file's next `rows` rows; says what to record.
+
+    Raises FileRefused, and leaves the file's state as it was, when the step is not finite.
+    """
     pieces = file.queue.take(rows)
     holds = [block.held.hold() for block, _, _ in pieces]
     for block, _, stop in pieces:
         if stop == block.stored.rows:
             block.held.drop()
     lanes = [pieces_of(pieces, lane) for lane in file.plan.deal(rows)]
-    results = [
-        line.reserve(file.shape.results_bytes(_rows(lane), file.gradients)) for lane in lanes
-    ]
+    results = [line.reserve(file.shape.results_bytes(_rows(lane), file.extra)) for lane in lanes]
     target = line.reserve(file.shape.state_bytes)
     with dropped_on_error(*holds, *results, target):
         learnt = await _sub_tasks(line, file, lanes, results, target)
+        if not learnt.finite:
+            raise _diverged(file, pieces, learnt.broken)
     done = RoundResults(
         parts=tuple(_parts(pieces)),
         results=tuple((r.region, _rows(lane)) for r, lane in zip(results, lanes, strict=True)),
-        gradients=file.gradients,
+        extra=file.extra,
         rows_from=file.row,
         version=file.version,
         learning_rate=learnt.learning_rate,
@@ -82,7 +92,7 @@ async def learn_round(line: Line, file: OpenFile, rows: int) -> tuple[Learnt, bo
     file.state, file.rate = target, learnt.learning_rate
     file.row += rows
     file.version += 1
-    return Learnt(done, file.share, (*holds, *results)), learnt.finite
+    return Learnt(done, file.share, (*holds, *results))
 
 
 async def _sub_tasks(
@@ -92,36 +102,133 @@ async def _sub_tasks(
     run, job = line.machinery.dispatcher.run, line.job
     spec, source, plan = file.shape.spec, file.state.region, file.plan
     parts = [_parts(lane) for lane in lanes]
+    if file.ranges:
+        return await _by_columns(line, file, parts[0], results[0], target)
     if plan.lanes == 1:
         return await run(
             learn.run, spec, source, target.region, parts[0], plan.batch_rows,
-            results[0].region, file.gradients, job=job,
+            results[0].region, file.extra, job=job,
         )  # fmt: skip
     exact = plan.local_steps == 1
     room = file.shape.gradient_bytes if exact else file.shape.state_bytes
     outs = [line.reserve(room) for _ in lanes]
+    under_way: list[asyncio.Task[Any]] = []
     try:
         async with asyncio.TaskGroup() as group:
             for lane, (out, result) in enumerate(zip(outs, results, strict=True)):
                 if exact:
-                    group.create_task(run(
+                    under_way.append(group.create_task(run(
                         learn.gradient, spec, source, parts, lane, out.region,
-                        result.region, file.gradients, job=job,
-                    ))  # fmt: skip
+                        result.region, file.extra, job=job,
+                    )))  # fmt: skip
                 else:
-                    group.create_task(run(
+                    under_way.append(group.create_task(run(
                         learn.run, spec, source, out.region, parts[lane], plan.batch_rows,
-                        result.region, file.gradients, job=job,
-                    ))  # fmt: skip
+                        result.region, file.extra, job=job,
+                    )))  # fmt: skip
         regions, rows = [out.region for out in outs], [_rows(lane) for lane in lanes]
+        broken = _first_broken([one.result() for one in under_way], rows)
         if exact:
-            return await run(learn.apply, spec, source, target.region, regions, sum(rows), job=job)
-        return await run(learn.average, spec, source, target.region, regions, rows, job=job)
+            learnt = await run(
+                learn.apply, spec, source, target.region, regions, sum(rows), job=job
+            )
+        else:
+            learnt = await run(learn.average, spec, source, target.region, regions, rows, job=job)
+        return replace(learnt, finite=learnt.finite and broken is None, broken=broken)
     except* WorkerError as died:
         raise _died(died) from None
     finally:
         for out in outs:
             out.drop()
+
+
+async def _by_columns(
+    line: Line, file: OpenFile, parts: list[Part], results: Held, target: Held
+) -> learn.Learnt:
+    """A step cut by features: partial sums, a barrier, and each part's own columns."""
+    run, job = line.machinery.dispatcher.run, line.job
+    spec, source, extra = file.shape.spec, file.state.region, file.extra
+    rows = sum(part.rows for part in parts)
+    outs = [line.reserve(file.shape.partial_bytes(rows)) for _ in file.ranges]
+    regions = [out.region for out in outs]
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(
+                run(learn.prepare, spec, target.region, results.region, rows, extra, job=job)
+            )
+            for columns, region in zip(file.ranges, regions, strict=True):
+                group.create_task(run(learn.partial, spec, source, parts, columns, region, job=job))
+        async with asyncio.TaskGroup() as group:
+            done = [
+                group.create_task(
+                    run(
+                        learn.finish,
+                        spec,
+                        source,
+                        target.region,
+                        parts,
+                        file.ranges,
+                        part,
+                        regions,
+                        results.region,
+                        extra,
+                        job=job,
+                    )
+                )
+                for part in range(len(file.ranges))
+            ]
+        broken = done[0].result().broken
+        learnt = await run(learn.check, spec, target.region, job=job)
+        return replace(learnt, finite=learnt.finite and broken is None, broken=broken)
+    except* WorkerError as died:
+        raise _died(died) from None
+    finally:
+        for out in outs:
+            out.drop()
+
+
+async def end_file(line: Line, file: OpenFile) -> None:
+    """What an optimizer of whole files does when the file's rows are learnt: one more version."""
+    target = line.reserve(file.shape.state_bytes)
+    with dropped_on_error(target):
+        learnt = await line.machinery.dispatcher.run(
+            learn.end_file, file.shape.spec, file.state.region, target.region, job=line.job
+        )
+        if not learnt.finite:
+            raise _diverged(file, [], None)
+    file.state.drop()
+    file.state, file.rate = target, learnt.learning_rate
+    file.version += 1
+
+
+def _first_broken(found: list[learn.Learnt | int | None], rows: list[int]) -> int | None:
+    """The round's first row that a lane found its numbers broken at."""
+    at = 0
+    for lane, size in zip(found, rows, strict=True):
+        broken = lane.broken if isinstance(lane, learn.Learnt) else lane
+        if broken is not None:
+            return at + broken
+        at += size
+    return None
+
+
+def _diverged(file: OpenFile, pieces: list[Piece[Block]], broken: int | None) -> FileRefused:
+    """The refusal of a file whose step, after `broken` rows of a round, is no number any more."""
+    name = file.subject.file
+    where = f"{name}, rows {file.row} to {file.row + _rows(pieces)} of those learnt"
+    value = "the parameters after this step are infinity or NaN"
+    if broken is not None:
+        (piece,) = pieces_of(pieces, range(broken, broken + 1))
+        row = int(file_rows([piece.block.part(piece.start, piece.stop)])[0])
+        where = f"{name}, data row {row}"
+        value = "the loss or the gradient of this row is infinity or NaN"
+    return FileRefused(
+        "the loss, the gradient and the parameters stay finite in every step",
+        place=f"{where}, step to version {file.version + 1}",
+        value=value,
+        remedy="look for extreme values in this row and those before it; else lower "
+        "optimizer.learning_rate, or scale the features (scaling.standardise)",
+    )
 
 
 def _parts(pieces: list[Piece[Block]]) -> list[Part]:

@@ -13,8 +13,10 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
+from kernels import columns
 from service.core import resolution
 from service.core.errors import FileRefused, StorageDamaged, WorkerError, poisoned
+from service.core.job_settings import Training
 from service.core.planning import RoundPlan
 from service.core.records import Subject
 from service.runtime.channel import BrokenChannel, EndOfChannel, Receiver, Sender
@@ -36,7 +38,7 @@ from service.stages.messages import (
     Sample,
     Schema,
 )
-from service.stages.rounds import OpenFile, learn_round
+from service.stages.rounds import OpenFile, end_file, learn_round
 from service.subtasks import learn
 from service.subtasks.learn import Shape
 from service.subtasks.report import Ending, Segment
@@ -124,9 +126,7 @@ class _Trainer:
     async def _begin(self, opened: Opened) -> None:
         sample, schema = opened.sample, opened.schema
         job = sample.terms.job
-        multi = job.model.problem == "multiclass"
-        outputs = len(schema.classes or ()) if multi else 1
-        spec = resolution.spec(job, len(schema.features), outputs).to_json()
+        spec = resolution.spec(job, len(schema.features), schema.classes).to_json()
         shape = await self.line.shape_of(spec)
         before, scores = await self._before(shape)
         version = self.model.version if self.model else 0
@@ -136,7 +136,8 @@ class _Trainer:
             schema=schema,
             subject=self._subject(sample, schema),
             shape=shape,
-            plan=RoundPlan(training.batch_rows, training.lanes, training.local_steps),  # type: ignore[arg-type]
+            plan=_plan(training),
+            ranges=_ranges(training, len(schema.features)),
             before=before,
             state=before.hold(),
             version=version,
@@ -163,6 +164,7 @@ class _Trainer:
             steps=terms.steps,
             samples=terms.job.output.samples,
             samples_format=terms.job.output.samples_format,
+            is_clustering=terms.job.model.problem == "clustering",
         )
 
     async def _before(self, shape: Shape) -> tuple[Held, Held | None]:
@@ -235,10 +237,7 @@ class _Trainer:
         file.row += passed
 
     async def _round(self, file: OpenFile, rows: int) -> None:
-        learnt, is_finite = await learn_round(self.line, file, rows)
-        await self.outbox.send(learnt)
-        if not is_finite:
-            raise _diverged(file, rows)
+        await self.outbox.send(await learn_round(self.line, file, rows))
         if time.monotonic() - self.marked >= self.line.conduct.interval_seconds:
             await self._mark()
 
@@ -255,6 +254,8 @@ class _Trainer:
         assert file is not None
         if file.queue.rows:
             await self._round(file, file.queue.rows)
+        if file.shape.ends_files:
+            await end_file(self.line, file)
         ending = Ending(
             version=file.version,
             rows=file.row,
@@ -304,10 +305,14 @@ class _Trainer:
         self.open = None
 
 
-def _diverged(file: OpenFile, rows: int) -> FileRefused:
-    return FileRefused(
-        "the model's parameters stay finite",
-        place=f"{file.subject.file}, rows {file.row - rows} to {file.row}, version {file.version}",
-        value="infinity or NaN",
-        remedy="look for extreme values in these rows; else lower optimizer.learning_rate",
-    )
+def _plan(training: Training) -> RoundPlan:
+    """The rounds of resolved settings; a step cut by features has one lane, of whole rows."""
+    lanes = training.lanes if training.partition == "samples" else 1
+    return RoundPlan(training.batch_rows, lanes, training.local_steps)  # type: ignore[arg-type]
+
+
+def _ranges(training: Training, features: int) -> list[tuple[int, int]]:
+    """The columns of each part of a step cut by features; none where it isn't."""
+    if training.partition == "samples":
+        return []
+    return columns.ranges(features, training.lanes)  # type: ignore[arg-type]

@@ -57,7 +57,7 @@ CARRIED_BYTES = 64 << 20
 def room(source: Source, chunk: Chunk, fields: Fields) -> int:
     """Bytes that the chunk's block surely fits in; only what it needs is backed by memory."""
     carries = fields.id is not None or fields.time is not None
-    return formats.block_bytes(source, chunk, fields) + 64 * 5 + (CARRIED_BYTES if carries else 0)
+    return formats.block_bytes(source, chunk, fields) + 64 * 6 + (CARRIED_BYTES if carries else 0)
 
 
 def decode(
@@ -68,6 +68,8 @@ def decode(
     stored: dict[str, Array] = {"x": block.x, "y": block.y, "row": block.row}
     if block.w is not None:
         stored["w"] = block.w
+    if block.offset is not None:
+        stored["offset"] = block.offset
     if block.carried:
         stored["carried"] = _packed(pl.DataFrame(block.carried))
     layout = {name: (array.shape, array.dtype.str) for name, array in stored.items()}
@@ -93,14 +95,20 @@ def decode(
 
 
 def rows_of(parts: Sequence[Part]) -> Rows:
-    """The features, labels and weights of consecutive parts; weights are 1 without a weight column."""
-    y, w = gather(parts, "y"), weights(parts)
-    return Rows(gather(parts, "x"), y, np.ones(len(y)) if w is None else w)
+    """The rows of consecutive parts; without such columns weights are 1 and offsets 0."""
+    y, w, offset = gather(parts, "y"), weights(parts), offsets(parts)
+    w = np.ones(len(y)) if w is None else w
+    return Rows(gather(parts, "x"), y, w, np.zeros(len(y)) if offset is None else offset)
 
 
 def weights(parts: Sequence[Part]) -> Array | None:
     """The weights of consecutive parts; None without a weight column."""
     return gather(parts, "w") if "w" in parts[0].layout else None
+
+
+def offsets(parts: Sequence[Part]) -> Array | None:
+    """The offsets of consecutive parts; None where the job has neither offset nor exposure."""
+    return gather(parts, "offset") if "offset" in parts[0].layout else None
 
 
 def gather(parts: Sequence[Part], name: str) -> Array:

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernels import metrics
+from kernels.columns import ByColumns
 from kernels.contract import Array, Layout, Problem
-from kernels.learner import Learner, build
+from kernels.learner import Extra, Learner, build
 from service.runtime.arena import Region, arrays, back, size_of
 from service.storage import checkpoints
 from service.subtasks.blocks import Part, rows_of
@@ -28,11 +29,16 @@ class Shape:
 
     spec: str
     problem: Problem
+    features: int
+    first_layer: int
     outputs: int
     parameters: int
     state_layout: Layout
     scores_layout: Layout
     gradient_bytes: int
+    ends_files: bool
+    factors: tuple[int, ...]
+    """Numbers per row of each array that a row's gradient is a product of; none where the residual will do."""
 
     @property
     def state_bytes(self) -> int:
@@ -42,18 +48,27 @@ class Shape:
     def scores_bytes(self) -> int:
         return size_of(self.scores_layout)
 
-    def results_bytes(self, rows: int, gradients: bool) -> int:
-        """Room for what is recorded of `rows` rows: four float64 arrays, each aligned."""
-        numbers = 2 * self.outputs + 1 + (self.parameters if gradients else 0)
-        return 8 * numbers * rows + 4 * 64
+    def partial_bytes(self, rows: int) -> int:
+        """Room for what the first half of a step cut by features writes, whatever its columns."""
+        return 8 * (rows * (self.first_layer + 1) + 2 * self.features + 1) + 64 * 5
+
+    def results_bytes(self, rows: int, extra: Extra) -> int:
+        """Room for what is recorded of `rows` rows: float64 arrays, each aligned."""
+        more = {"gradient": (self.parameters,), "factors": self.factors, "": ()}[extra]
+        numbers = 2 * self.outputs + 1 + sum(more)
+        return 8 * numbers * rows + 64 * (3 + len(more))
 
 
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """What a round's last sub-task says of the state that it made."""
+    """What a round's last sub-task says of the state that it made.
+
+    `broken` is the first row of the lane, or of the round, after which its numbers are not finite.
+    """
 
     finite: bool
     learning_rate: float
+    broken: int | None = None
 
 
 SCORED = ("file", "before", "lifetime", "segment")
@@ -67,16 +82,24 @@ def shape(spec: str) -> Shape:
     return Shape(
         spec=spec,
         problem=learner.problem,
+        features=learner.spec.features,
+        first_layer=learner.first_layer,
         outputs=learner.outputs,
         parameters=learner.parameter_count,
         state_layout=learner.layout(),
         scores_layout=scores_layout(learner),
         gradient_bytes=size_of(learner.gradient_layout()),
+        ends_files=learner.rule.ends_files,
+        factors=tuple(
+            shape[1]
+            for name, (shape, _) in learner.results_layout(1, "factors").items()
+            if name.startswith("factor/")
+        ),
     )
 
 
 def scores_layout(learner: Learner) -> Layout:
-    one = metrics.layout(learner.problem, learner.outputs)
+    one = metrics.layout(learner.problem, learner.outputs, learner.is_likelihood)
     return {f"{scope}/{name}": entry for scope in SCORED for name, entry in one.items()}
 
 
@@ -125,14 +148,15 @@ def run(
     parts: Sequence[Part],
     batch_rows: int,
     results: Region,
-    gradients: bool,
+    extra: Extra,
 ) -> Learnt:
     """One lane: its batches in order, from the state in `source` to the one in `target`."""
     learner = build(spec)
     state = _copied(learner, source, target)
     rows = rows_of(parts)
-    learner.run(state, rows, batch_rows, _results(learner, results, len(rows.y), gradients))
-    return _learnt(learner, state)
+    recorded = _results(learner, results, len(rows.y), extra)
+    broken = learner.run(state, rows, batch_rows, recorded)
+    return _learnt(learner, state, broken)
 
 
 def gradient(
@@ -142,17 +166,20 @@ def gradient(
     lane: int,
     out: Region,
     results: Region,
-    gradients: bool,
-) -> None:
-    """One lane of a round with one local step: its sum of gradients, with the round's statistics."""
+    extra: Extra,
+) -> int | None:
+    """One lane of a round with one local step: its sums, with the round's statistics.
+
+    Returns the lane's first row whose numbers are not finite.
+    """
     learner = build(spec)
     rows = [rows_of(parts) for parts in lanes]
-    learner.gradient(
+    return learner.gradient(
         arrays(source, learner.layout()),
         rows,
         lane,
         _backed(out, learner.gradient_layout()),
-        _results(learner, results, len(rows[lane].y), gradients),
+        _results(learner, results, len(rows[lane].y), extra),
     )
 
 
@@ -185,8 +212,73 @@ def average(
     return _learnt(learner, state)
 
 
-def _learnt(learner: Learner, state: dict[str, Array]) -> Learnt:
-    return Learnt(learner.finite(state), float(learner.rate(state)))
+def partial(
+    spec: str, source: Region, parts: Sequence[Part], columns: tuple[int, int], out: Region
+) -> None:
+    """The first half of a step cut by features: what these columns add to the first layer."""
+    halves, learner = by_columns(spec), build(spec)
+    rows = rows_of(parts)
+    place = _backed(out, halves.partial_layout(len(rows.y), columns))
+    halves.partial(arrays(source, learner.layout()), rows, columns, place)
+
+
+def finish(
+    spec: str,
+    source: Region,
+    target: Region,
+    parts: Sequence[Part],
+    ranges: Sequence[tuple[int, int]],
+    part: int,
+    outs: Sequence[Region],
+    results: Region,
+    extra: Extra,
+) -> Learnt:
+    """The second half: a part's columns of the next state, and the first part all else.
+
+    The target must be whole before it is read: all parts write it. Only the first part's answer
+    tells of broken rows and the learning rate; whether the state is finite, each tells of its own.
+    """
+    halves, learner = by_columns(spec), build(spec)
+    rows = rows_of(parts)
+    state, target_state = arrays(source, learner.layout()), arrays(target, learner.layout())
+    sums = [
+        arrays(out, halves.partial_layout(len(rows.y), columns))
+        for out, columns in zip(outs, ranges, strict=True)
+    ]
+    recorded = arrays(results, learner.results_layout(len(rows.y), extra))
+    broken = halves.finish(state, rows, ranges, part, sums, target_state, recorded)
+    return Learnt(broken is None, float(learner.rate(state)), broken)
+
+
+def prepare(spec: str, target: Region, results: Region, rows: int, extra: Extra) -> None:
+    """Backs by memory what all parts of a step cut by features write."""
+    learner = build(spec)
+    _backed(target, learner.layout())
+    _results(learner, results, rows, extra)
+
+
+def check(spec: str, target: Region) -> Learnt:
+    """What there is to say of a state that several parts have written."""
+    learner = build(spec)
+    return _learnt(learner, arrays(target, learner.layout()))
+
+
+def end_file(spec: str, source: Region, target: Region) -> Learnt:
+    """What an optimizer of whole files does at the end of one."""
+    learner = build(spec)
+    state = _copied(learner, source, target)
+    learner.end_file(state)
+    return _learnt(learner, state)
+
+
+def by_columns(spec: str) -> ByColumns:
+    """The halves of a learner's steps that are cut by features."""
+    return ByColumns(build(spec))
+
+
+def _learnt(learner: Learner, state: dict[str, Array], broken: int | None = None) -> Learnt:
+    is_finite = broken is None and learner.finite(state)
+    return Learnt(is_finite, float(learner.rate(state)), broken)
 
 
 def _backed(region: Region, layout: Layout) -> dict[str, Array]:
@@ -201,8 +293,8 @@ def _copied(learner: Learner, source: Region, target: Region) -> dict[str, Array
     return state
 
 
-def _results(learner: Learner, region: Region, rows: int, gradients: bool) -> dict[str, Array]:
-    return _backed(region, learner.results_layout(rows, gradients))
+def _results(learner: Learner, region: Region, rows: int, extra: Extra) -> dict[str, Array]:
+    return _backed(region, learner.results_layout(rows, extra))
 
 
 def _take_over(saved: Mapping[str, Array], prefix: str, state: Mapping[str, Array]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from kernels.contract import Array, Spec
+from kernels.contract import ANY, Array, Spec
 from kernels.learner import Learner, build
 from service import formats
 from service.core.spelling import spelt
@@ -45,7 +45,10 @@ class Model:
             label=columns["label"],
             features=tuple(self.header["features"]),
             id=columns["id"],
+            offset=columns.get("offset"),
+            exposure=columns.get("exposure"),
             labels="number" if self.classes is None else "class",
+            domain=getattr(self.learner.kernel.loss, "domain", ANY),
             classes=self.classes,
             unlabelled="keep",
         )
@@ -137,12 +140,13 @@ def header(model: Model) -> bytes:
 
 
 def _frame(model: Model, block: Block, first_row: int) -> pl.DataFrame:
-    output = model.learner.predict(model.state, block.x)
+    output = model.learner.predict(model.state, block.x, block.offset)
     prediction = model.learner.prediction(output)
     n, classes = len(block.y), model.classes
     ids = (block.carried or {}).get("id", pl.Series("id", [None] * n, dtype=pl.String))
     if classes is None:
-        shown = pl.Series(prediction.reshape(-1))
+        clusters = model.learner.problem == "clustering"
+        shown = pl.Series(prediction.astype(np.int64) if clusters else prediction.reshape(-1))
         label = pl.Series(block.y).fill_nan(None)
         shares: list[Array] = []
     else:

@@ -18,11 +18,11 @@ import polars as pl
 
 from kernels import metrics
 from kernels.contract import Array
-from kernels.learner import Learner, Rows, build
+from kernels.learner import Extra, Learner, Rows, build
 from service.core.records import Record, Subject, json_line
 from service.runtime.arena import Region, arrays, back, view
 from service.subtasks import samples
-from service.subtasks.blocks import Part, carried, file_rows, rows_of, weights
+from service.subtasks.blocks import Part, carried, file_rows, offsets, rows_of, weights
 from service.subtasks.learn import Shape, scope, scores_layout
 
 
@@ -32,7 +32,7 @@ class RoundResults:
 
     parts: tuple[Part, ...]
     results: tuple[tuple[Region, int], ...]
-    gradients: bool
+    extra: Extra
     rows_from: int
     version: int
     learning_rate: float
@@ -96,7 +96,8 @@ def text_bytes(
     times: in its own record, and as the first and the last of a progress record.
     """
     names = _names_bytes(subject)
-    gradients = {"full": shape.parameters, "factored": shape.outputs}.get(subject.samples, 1)
+    factored = shape.outputs + sum(shape.factors) + 4 * len(shape.factors)
+    gradients = {"full": shape.parameters, "factored": factored}.get(subject.samples, 1)
     labels = 6 * max((len(str(label)) for label in subject.classes or ()), default=0)
     one = 400 + names + 2 * labels + 26 * gradients
     metric_records = round_results.rows // subject.every_rows + 2
@@ -128,16 +129,20 @@ def report(subject: Subject, done: RoundResults, books: Books, segment: Segment)
     loss = learner.loss(results["output"], rows.y)
     prediction = learner.prediction(results["output"])
     scores = _copied(books, scores_layout(learner))
-    metrics.update(scope(scores, "file"), results["output"], prediction, rows.y, rows.w, loss)
+    floor = learner.floor(rows.y)
+    metrics.update(
+        scope(scores, "file"), results["output"], prediction, rows.y, rows.w, loss, floor
+    )
     _score_before(learner, books.before, rows, scope(scores, "before"))
     progress = _Progress(subject, done, scope(scores, "segment"), segment)
-    progress.take(results, prediction, rows, loss)
+    progress.take(results, prediction, rows, loss, floor)
     lines = b""
     if subject.samples != "off" and subject.epoch == 1:
         table = samples.Table(
             row=file_rows(done.parts),
             carried=carried(done.parts),
             weight=weights(done.parts),
+            offset=offsets(done.parts),
             label=rows.y,
             loss=loss,
             prediction=prediction,
@@ -207,7 +212,12 @@ class _Progress:
         self.records: list[Record] = []
 
     def take(
-        self, results: Mapping[str, Array], prediction: Array, rows: Rows, loss: Array
+        self,
+        results: Mapping[str, Array],
+        prediction: Array,
+        rows: Rows,
+        loss: Array,
+        floor: Array,
     ) -> None:
         times = carried(self.done.parts)
         at = 0
@@ -222,6 +232,7 @@ class _Progress:
                 rows.y[cut],
                 rows.w[cut],
                 loss[cut],
+                floor[cut],
             )
             self._add(stop - at, float(np.sum(results["norm"][cut] * rows.w[cut])))
             if "time" in times.columns:
@@ -286,15 +297,14 @@ def _scored(state: Mapping[str, Array]) -> Record:
 
 def _score_before(learner: Learner, before: Region, rows: Rows, state: dict[str, Array]) -> None:
     """How a model that serves between files would have done on these rows."""
-    output = learner.predict(arrays(before, learner.layout()), rows.x)
-    loss = learner.loss(output, rows.y)
-    metrics.update(state, output, learner.prediction(output), rows.y, rows.w, loss)
+    output = learner.predict(arrays(before, learner.layout()), rows.x, rows.offset)
+    loss, floor = learner.loss(output, rows.y), learner.floor(rows.y)
+    metrics.update(state, output, learner.prediction(output), rows.y, rows.w, loss, floor)
 
 
 def _joined(learner: Learner, done: RoundResults) -> dict[str, Array]:
     lanes = [
-        arrays(region, learner.results_layout(rows, done.gradients))
-        for region, rows in done.results
+        arrays(region, learner.results_layout(rows, done.extra)) for region, rows in done.results
     ]
     if len(lanes) == 1:
         return lanes[0]

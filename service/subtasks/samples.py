@@ -18,13 +18,15 @@ from service.core.spelling import spelt
 class Table:
     """What is known of n rows, in their order.
 
-    `prediction` is (n,) or, of several classes, their probabilities (n, k); `weight` is None without
-    a weight column; `results` holds `output`, `residual`, `norm` and perhaps `gradient`.
+    `prediction` is (n,) or, of several classes, their probabilities (n, k); `weight` and `offset` are
+    None without such columns; `results` holds `output`, `residual`, `norm` and perhaps `gradient` or
+    `factor/<name>`.
     """
 
     row: Array
     carried: pl.DataFrame
     weight: Array | None
+    offset: Array | None
     label: Array
     loss: Array
     prediction: Array
@@ -50,13 +52,17 @@ def _frame(subject: Subject, version: int, table: Table) -> pl.DataFrame:
     if "id" in table.carried.columns:
         columns["id"] = table.carried["id"]
     columns["loss"] = pl.Series("loss", table.loss)
-    columns |= _predicted(table.prediction, subject.classes)
-    if subject.classes is None:
+    columns |= _predicted(table.prediction, subject)
+    if subject.is_clustering:
+        columns["label"] = pl.Series("label", [None] * len(table.row), dtype=pl.Float64)
+    elif subject.classes is None:
         columns["label"] = pl.Series("label", table.label)
     else:
         columns["label"] = labels(table.label, subject.classes)
     if table.weight is not None:
         columns["weight"] = pl.Series("weight", table.weight)
+    if table.offset is not None:
+        columns["offset"] = pl.Series("offset", table.offset)
     if "time" in table.carried.columns:
         columns["time"] = table.carried["time"]
     columns |= _gradients(subject.samples, table.results)
@@ -67,14 +73,14 @@ def _frame(subject: Subject, version: int, table: Table) -> pl.DataFrame:
     return frame.with_columns(constant).select("file", *first, "version", *rest)
 
 
-def _predicted(
-    prediction: Array, classes: tuple[str | float, ...] | None
-) -> dict[str, pl.Series | pl.Expr]:
-    if prediction.ndim == 1 or classes is None:
+def _predicted(prediction: Array, subject: Subject) -> dict[str, pl.Series | pl.Expr]:
+    if subject.is_clustering:
+        return {"prediction": pl.Series("prediction", prediction.astype(np.int64))}
+    if prediction.ndim == 1 or subject.classes is None:
         return {"prediction": pl.Series("prediction", prediction.reshape(-1))}
     best = prediction.argmax(axis=1)
     return {
-        "prediction": labels(best, classes),
+        "prediction": labels(best, subject.classes),
         "probability": pl.Series("probability", prediction[np.arange(len(best)), best]),
     }
 
@@ -82,11 +88,13 @@ def _predicted(
 def _gradients(wanted: str, results: Mapping[str, Array]) -> dict[str, pl.Series | pl.Expr]:
     if wanted == "factored":
         residual = results["residual"]
-        return {
-            "residual": pl.Series(
-                "residual", residual[:, 0] if residual.shape[1] == 1 else residual
-            )
-        }
+        one = residual[:, 0] if residual.shape[1] == 1 else residual
+        found: dict[str, pl.Series | pl.Expr] = {"residual": pl.Series("residual", one)}
+        factors = {k.removeprefix("factor/"): a for k, a in results.items() if "/" in k}
+        if factors:
+            named = [pl.Series(name, array) for name, array in sorted(factors.items())]
+            found["factors"] = pl.DataFrame(named).to_struct("factors")
+        return found
     if wanted == "full":
         return {"gradient": pl.Series("gradient", results["gradient"])}
     columns: dict[str, pl.Series | pl.Expr] = {"gradient_norm": pl.Series("norm", results["norm"])}

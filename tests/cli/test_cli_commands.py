@@ -149,7 +149,8 @@ def test_check_prints_what_is_in_force_as_a_configuration(tmp_path: Path) -> Non
     assert run.returncode == 0
     printed = tomllib.loads(run.stdout)
     plane_job = printed["jobs"][0]
-    assert plane_job["optimizer"] == {"name": "adagrad", "learning_rate": 0.1, "epsilon": 1e-08}
+    assert plane_job["optimizer"]["rates"] == [0.02, 0.1, 0.5, 2.0]
+    assert "delta" not in plane_job["model"]  # squared error has no use for it
     assert plane_job["training"]["batch_rows"] == 1
     assert parse(run.stdout, "printed").service == parse(CONFIG, "given").service
 

@@ -40,11 +40,26 @@ def test_a_name_that_is_no_safe_folder_is_refused(name: str) -> None:
 
 
 def test_a_kernels_options_come_out_whole() -> None:
-    assert job(model="l2 = 1").model.options == {"intercept": True, "l2": 1.0}
+    assert job(kernel="linear", model="l2 = 1").model.options == {
+        "loss": "squared",
+        "delta": None,
+        "tau": None,
+        "epsilon": None,
+        "power": None,
+        "intercept": True,
+        "l1": 0.0,
+        "l2": 1.0,
+    }
     assert job(kernel="mlp", model="hidden = [3, 2]").model.options == {
+        "loss": "softmax",
+        "delta": None,
+        "tau": None,
+        "epsilon": None,
+        "power": None,
         "hidden": (3, 2),
         "activation": "relu",
-        "output": "softmax",
+        "dropout": 0.0,
+        "l1": 0.0,
         "l2": 1e-4,
     }
 
@@ -61,25 +76,26 @@ def test_a_kernels_options_come_out_whole() -> None:
         ),
         (
             {"kernel": "mlp", "model": 'activation = "x"'},
-            'model.activation: must be "relu" or "tanh", got "x"',
+            'model.activation: must be "relu", "tanh" or "logistic", got "x"',
         ),
         (
             {"model": "l3 = 1"},
             "model.l3: unknown key, the nearest is l2, "
-            "allowed are classes, intercept, kernel, l2, positive",
+            "allowed are classes, intercept, kernel, l1, l2, positive",
         ),
         (
             {"model": "options = {}"},
-            "model.options: unknown key, allowed are classes, intercept, kernel, l2, positive",
+            "model.options: unknown key, allowed are classes, intercept, kernel, l1, l2, positive",
         ),
         (
             {"kernel": "logit"},
-            "model.kernel: must be one of linear, logistic, softmax, mlp "
+            "model.kernel: must be one of linear, logistic, softmax, mlp, fm, mf, kmeans "
             "or package.module:Name, got 'logit'",
         ),
         (
             {"tables": '[jobs.optimizer]\nname = "foo"'},
-            "optimizer.name: must be one of sgd, adagrad, adam, got 'foo'",
+            "optimizer.name: must be one of sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, "
+            "ftrl, coin_betting, experts, normalised, newton, lbfgs, counting, got 'foo'",
         ),
         (
             {"tables": "[jobs.optimizer]\nlearning_rate = -1"},
@@ -87,11 +103,12 @@ def test_a_kernels_options_come_out_whole() -> None:
         ),
         (
             {"tables": "[jobs.optimizer]\nb1 = 0.5"},
-            "optimizer.b1: unknown key, allowed are epsilon, learning_rate, name",
+            "optimizer.b1: unknown key, allowed are half_life, learning_rate, name, rates, "
+            "serve_rows, serve_share, share",
         ),
         (
             {"tables": '[jobs.schedule]\nname = "constant"\npower = 1'},
-            "schedule.power: unknown key, allowed are name",
+            "schedule.power: unknown key, allowed are name, warm_up",
         ),
         (
             {"tables": "[jobs.training]\nbatch_rows = 0"},
@@ -109,6 +126,72 @@ def test_a_kernels_options_come_out_whole() -> None:
 )
 def test_an_option_that_does_not_fit_is_refused(parts: dict[str, str], expected: str) -> None:
     assert complaint(**parts) == expected
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        (
+            {"kernel": "mlp", "tables": '[jobs.optimizer]\nname = "experts"'},
+            "optimizer.name: must be another one: experts goes with the kernels linear, logistic "
+            'and softmax only, got "experts"',
+        ),
+        (
+            {"kernel": "softmax", "tables": '[jobs.optimizer]\nname = "newton"'},
+            "optimizer.name: must be another one: newton learns one output: take a kernel of "
+            'numbers or of two classes, got "newton"',
+        ),
+        (
+            {"kernel": "linear", "model": 'loss = "poisson"\ntau = 0.5'},
+            "model.tau: must be left out: loss poisson has no use for it",
+        ),
+        (
+            {"tables": '[jobs.training]\npartition = "features"\nlocal_steps = 4'},
+            "training.local_steps: must be 1, or left out, where a step is cut by features, got 4",
+        ),
+        (
+            {"kernel": "fm", "tables": '[jobs.training]\npartition = "features"'},
+            'training.partition: must be "samples": kernel fm can\'t be cut by features, '
+            'got "features"',
+        ),
+        (
+            {"kernel": "linear", "tables": '[jobs.training]\nclass_weight = "balanced"'},
+            'training.class_weight: must be left out: kernel linear learns no classes, got "balanced"',
+        ),
+        (
+            {"keys": 'exposure = "e"'},
+            "exposure: must be left out: it belongs to losses with a logarithmic link (poisson, "
+            'gamma, tweedie), got "e"',
+        ),
+        (
+            {"kernel": "softmax", "keys": 'offset = "o"'},
+            'offset: must be left out: kernel softmax has several outputs, got "o"',
+        ),
+        (
+            {"keys": 'features = ["u"]', "kernel": "mf"},
+            "features: must fit kernel mf: the features are the user and the item, got 1 columns",
+        ),
+        (
+            {"kernel": "kmeans"},
+            'label: must be left out: kernel kmeans learns without labels, got "y"',
+        ),
+    ],
+)
+def test_parts_that_do_not_fit_each_other_are_refused(parts: dict[str, str], expected: str) -> None:
+    assert complaint(**parts) == expected
+
+
+def test_a_step_cut_by_features_has_defaults_of_its_own() -> None:
+    given = job(kernel="logistic", tables='[jobs.training]\npartition = "features"')
+    assert given.defaults.optimizer == "adagrad"
+    assert (given.defaults.lanes, given.defaults.local_steps) == (4, 1)
+
+
+def test_a_job_without_a_label_learns_clusters_and_no_other() -> None:
+    text = '[[jobs]]\nname = "a"\n[jobs.model]\nkernel = "{}"\n'
+    assert parse(text.format("kmeans"), "c").jobs[0].label is None
+    with pytest.raises(ConfigurationError, match="label: must be given: kernel linear learns from"):
+        parse(text.format("linear"), "c")
 
 
 def test_options_without_an_optimizers_name_are_those_of_the_kernels_own() -> None:
@@ -180,15 +263,16 @@ def test_a_label_is_the_same_however_it_is_written() -> None:
 
 STRANGER = """
 from dataclasses import dataclass
-from kernels.linear import Linear
+from kernels.linear import Logistic
 
 @dataclass(frozen=True, slots=True)
 class Options:
     depth: int
     intercept: bool = True
+    l1: float = 0.0
     l2: float = 0.0
 
-class Deep(Linear):
+class Deep(Logistic):
     Options = Options
 """
 
@@ -204,8 +288,8 @@ def strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_strangers_kernel_has_its_own_options(strangers: Path) -> None:
     (strangers / "stranger.py").write_text(STRANGER)
     given = job(kernel="stranger:Deep", model="depth = 3").model
-    assert given.options == {"depth": 3, "intercept": True, "l2": 0.0}
-    assert given.problem == "regression"
+    assert given.options == {"depth": 3, "intercept": True, "l1": 0.0, "l2": 0.0}
+    assert given.problem == "binary"
     assert complaint(kernel="stranger:Deep") == "model.depth: must be given"
 
 

@@ -31,8 +31,8 @@ def test_a_resolved_job_leaves_nothing_to_the_kernel(kernel: str) -> None:
 
 
 def test_the_rate_of_auto_is_the_kernels_unless_it_is_given() -> None:
-    assert resolve(job("softmax")).optimizer.options["learning_rate"] == 0.03
-    given = resolve(job("softmax", "[jobs.optimizer]\nlearning_rate = 0.5"))
+    assert resolve(job("mlp")).optimizer.options["learning_rate"] == 0.03
+    given = resolve(job("mlp", "[jobs.optimizer]\nlearning_rate = 0.5"))
     assert given.optimizer.options["learning_rate"] == 0.5
 
 
@@ -42,9 +42,14 @@ def test_a_round_keeps_about_its_rows_when_the_batches_are_larger() -> None:
 
 
 def test_what_is_given_stays() -> None:
-    tables = "[jobs.optimizer]\nepsilon = 0.5\n[jobs.training]\nlanes = 7\ndtype = 'float32'"
+    tables = "[jobs.optimizer]\nname = 'adagrad'\nepsilon = 0.5\n[jobs.training]\nlanes = 7\ndtype = 'float32'"
     whole = resolve(job("logistic", tables))
-    assert whole.optimizer.options == {"learning_rate": 0.1, "epsilon": 0.5}
+    assert whole.optimizer.options == {
+        "learning_rate": 0.1,
+        "epsilon": 0.5,
+        "half_life": 0.0,
+        "clip_gradient": 0.0,
+    }
     assert (whole.training.lanes, whole.training.dtype) == (7, "float32")
 
 
@@ -59,22 +64,29 @@ def test_what_is_not_standardised_is_not_clipped() -> None:
 
 
 def test_a_spec_holds_what_the_learner_needs() -> None:
-    tables = "[jobs.schedule]\nname = 'inverse_scaling'\npower = 1\n[jobs.training]\nseed = 5"
-    assert spec(job("linear", tables), features=3, outputs=1) == Spec(
-        kernel="linear",
-        options={"intercept": True, "l2": 0.0},
+    tables = (
+        "[jobs.optimizer]\nname = 'sgd'\n[jobs.schedule]\nname = 'inverse_scaling'\npower = 1\n"
+        "[jobs.training]\nseed = 5\nclass_weight = {yes = 3}\n[jobs.scaling]\nhalf_life = 100"
+    )
+    assert spec(job("logistic", tables), 3, ("no", "yes")) == Spec(
+        kernel="logistic",
+        options={"intercept": True, "l1": 0.0, "l2": 0.0},
         features=3,
         outputs=1,
-        optimizer={"name": "adagrad", "learning_rate": 0.1, "epsilon": 1e-8},
-        schedule={"name": "inverse_scaling", "power": 1.0, "steps": 1.0},
+        optimizer={"name": "sgd", "learning_rate": 0.01, "clip_gradient": 0.0},
+        schedule={"name": "inverse_scaling", "power": 1.0, "steps": 1.0, "warm_up": 0},
         standardise=True,
         clip=5.0,
-        scale_target=True,
+        half_life=100.0,
+        scale_target=False,
+        class_weight=(1.0, 3.0),
         seed=5,
         dtype="float64",
     )
 
 
 def test_equal_specs_have_equal_text() -> None:
-    texts = {spec(job("mlp", tables), 4, 10).to_json() for tables in ("", "hidden = [128]")}
+    texts = {
+        spec(job("mlp", tables), 4, tuple(range(10))).to_json() for tables in ("", "hidden = [128]")
+    }
     assert len(texts) == 1

@@ -55,7 +55,7 @@ def test_terms_come_back_from_the_journal_as_they_were(given: Settings) -> None:
 
 def test_a_default_that_is_written_out_changes_nothing() -> None:
     written = settings(
-        optimizer="name = 'adagrad'\nlearning_rate = 0.1",
+        optimizer="name = 'experts'\nlearning_rate = 1",
         training="batch_rows = 1\nlanes = 1",
         model="l2 = 0",
         scaling="clip = 5",
@@ -87,7 +87,7 @@ def test_how_it_runs_is_no_part_of_the_terms(top: str) -> None:
         settings(keys='features = ["x"]'),
         settings(model="l2 = 1"),
         settings(model="positive = 0"),
-        settings(optimizer="learning_rate = 1"),
+        settings(optimizer="learning_rate = 2"),
         settings(schedule="name = 'inverse_scaling'"),
         settings(training="batch_rows = 2"),
         settings(training="seed = 1"),
@@ -141,7 +141,7 @@ def test_the_layers_of_an_mlp_must_stay() -> None:
     [
         settings(),
         settings(model="l2 = 1"),
-        settings(optimizer="learning_rate = 1"),
+        settings(optimizer="learning_rate = 2"),
         settings(schedule="name = 'inverse_scaling'"),
         settings(training="batch_rows = 9\nlanes = 2\nlocal_steps = 3\nseed = 1"),
         settings(scaling="clip = 1"),

@@ -116,7 +116,7 @@ def test_the_readmes_settings_are_keys_with_these_defaults() -> None:
 
 def test_the_worked_kernel_is_the_file_that_is_tested() -> None:
     (text,) = of("kernels.md", "same").values()
-    assert text == (CHECKOUT / "docs" / "quadratic.py").read_text("utf-8")
+    assert text == (CHECKOUT / "docs" / "quadratic" / "quadratic.py").read_text("utf-8")
 
 
 def test_the_example_of_a_note_is_what_the_daemon_writes(tmp_path: Path) -> None:

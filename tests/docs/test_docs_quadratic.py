@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,10 +21,18 @@ ROWS, FEATURES, STEP = 7, 3, 1e-6
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernel]:
-    monkeypatch.syspath_prepend(str(CHECKOUT / "docs"))
+    monkeypatch.syspath_prepend(str(CHECKOUT / "docs" / "quadratic"))
     kernel = registry.kernel("quadratic:Quadratic")
     yield kernel(kernel.Options(), FEATURES, 1)
     sys.modules.pop("quadratic", None)
+
+
+def test_its_package_holds_the_module_that_the_settings_name() -> None:
+    package = CHECKOUT / "docs" / "quadratic"
+    table = tomllib.loads((package / "pyproject.toml").read_text("utf-8"))
+    (module,) = table["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]
+    assert (package / module).is_file()
+    assert f'kernel = "{Path(module).stem}:Quadratic"' in of("kernels.md", "file")["quadratic.toml"]
 
 
 def test_its_gradients_are_the_derivatives_of_its_loss(made: Kernel) -> None:

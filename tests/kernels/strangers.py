@@ -1,6 +1,6 @@
 """Kernels as a stranger would write them, loaded by name in tests: `strangers:Plain...`.
 
-The three plain ones have no compiled pass, so that the learner's own pass does their work.
+The plain ones have no compiled pass, so that the learner's own pass does their work.
 """
 
 from __future__ import annotations

@@ -1,25 +1,52 @@
-"""Every loss keeps its promises: derivative, stability, zero at the optimum, known values."""
+"""Every loss of the table keeps its promises: derivatives, domain, floor, known values, stability."""
 
 from __future__ import annotations
 
+import numba as nb
 import numpy as np
 import pytest
-from sklearn.metrics import log_loss
+import torch
+from sklearn import metrics as theirs
+from torch_losses import TORCH
 
-from kernels.losses import LogisticLoss, SoftmaxLoss, Squared
+from kernels import losses
+from kernels.losses import LOSSES, LossOptions, SingleOutput, SoftmaxLoss
 
-LOSSES = {"squared": (Squared(), 1), "logistic": (LogisticLoss(), 1), "softmax": (SoftmaxLoss(), 4)}
+
+def made(name):
+    return losses.chosen(LossOptions(name))
 
 
-def cases(name, n=200, spread=4.0):
-    loss, k = LOSSES[name]
+def cases(name, n=200, spread=2.0):
     random = np.random.default_rng(1)
-    output = random.normal(0, spread, (n, k))
-    y = random.normal(size=n) if name == "squared" else random.integers(0, max(k, 2), n)
-    return loss, output, y.astype(np.float64)
+    output = random.normal(0, spread, (n, 4 if name == "softmax" else 1))
+    problem = made(name).problem
+    if problem == "regression":
+        y = random.normal(size=n)
+    elif problem == "counts":
+        y = random.poisson(2.0, n) + (0.5 if made(name).domain.is_open else 0.0)
+    else:
+        y = random.integers(0, output.shape[1] if name == "softmax" else 2, n)
+    return made(name), output, y.astype(np.float64)
+
+
+def test_torch_has_a_formula_for_every_loss_of_the_table():
+    assert set(TORCH) == set(LOSSES)
 
 
 @pytest.mark.parametrize("name", LOSSES)
+def test_value_and_residual_are_those_of_torch(name):
+    loss, output, y = cases(name)
+    o = torch.tensor(output[:, 0], requires_grad=True)
+    value = TORCH[name](o, torch.tensor(y))
+    np.testing.assert_allclose(loss.value(output, y), value.detach().numpy(), rtol=1e-9, atol=1e-12)
+    value.sum().backward()
+    np.testing.assert_allclose(
+        loss.residual(output, y)[:, 0], o.grad.numpy(), rtol=1e-9, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("name", [*LOSSES, "softmax"])
 def test_residual_is_the_numerical_derivative_of_the_value(name):
     loss, output, y = cases(name)
     step = 1e-6
@@ -31,11 +58,84 @@ def test_residual_is_the_numerical_derivative_of_the_value(name):
         np.testing.assert_allclose(loss.residual(output, y)[:, j], slope, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize("name", [name for name in LOSSES if LOSSES[name].curvature])
+def test_curvature_is_the_numerical_derivative_of_the_residual(name):
+    loss, output, y = cases(name)
+    step = 1e-6
+    slope = (loss.residual(output + step, y) - loss.residual(output - step, y))[:, 0] / (2 * step)
+    np.testing.assert_allclose(loss.curvature(output, y), slope, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if not LOSSES[name].curvature])
+def test_a_loss_of_straight_pieces_has_its_residuals_square_as_curvature(name):
+    loss, output, y = cases(name)
+    assert loss.curvature(output, y).tolist() == np.square(loss.residual(output, y)[:, 0]).tolist()
+
+
+def test_the_curvature_of_softmax_is_that_of_each_output_by_itself():
+    loss, output, y = cases("softmax")
+    step = 1e-6
+    for j in range(output.shape[1]):
+        moved = output.copy()
+        moved[:, j] += step
+        slope = (loss.residual(moved, y) - loss.residual(output, y))[:, j] / step
+        np.testing.assert_allclose(loss.curvature(output, y)[:, j], slope, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_formulas_work_on_numbers_as_on_arrays_and_compiled(name):
+    formula, (loss, output, y) = LOSSES[name], cases(name, n=20)
+    parts = [formula.value, formula.residual]
+    parts += [formula.curvature] if formula.curvature else []
+    for part in parts:
+        whole = part(output[:, 0], y, loss.number)
+        compiled = nb.njit(part)
+        for i in range(20):
+            one = part(output[i, 0], y[i], loss.number)
+            assert float(one) == pytest.approx(whole[i], rel=1e-14)
+            assert compiled(output[i, 0], y[i], loss.number) == pytest.approx(whole[i], rel=1e-12)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_no_loss_is_below_its_floor_and_the_link_of_the_label_reaches_it(name):
+    loss, output, y = cases(name)
+    assert (loss.value(output, y) >= loss.floor(y) - 1e-12).all()
+    if loss.problem == "counts":
+        positive = y[y > 0]
+        best = np.log(positive)[:, None]
+        np.testing.assert_allclose(loss.value(best, positive), loss.floor(positive), rtol=1e-12)
+        np.testing.assert_allclose(loss.residual(best, positive), 0.0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "deviance"),
+    [
+        ("poisson", theirs.mean_poisson_deviance),
+        ("gamma", theirs.mean_gamma_deviance),
+        ("tweedie", lambda y, p: theirs.mean_tweedie_deviance(y, p, power=1.5)),
+    ],
+)
+def test_twice_the_distance_from_the_floor_is_scikit_learns_deviance(name, deviance):
+    loss, output, y = cases(name)
+    found = 2 * (loss.value(output, y) - loss.floor(y)).mean()
+    assert found == pytest.approx(deviance(y, loss.link(output)), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "inside", "outside"),
+    [("poisson", [0.0, 3.0], [-1.0]), ("gamma", [0.5], [0.0, -1.0]), ("tweedie", [0.0], [-0.1])],
+)
+def test_counts_and_amounts_have_a_domain(name, inside, outside):
+    domain = made(name).domain
+    assert domain.holds(np.array(inside)).all()
+    assert not domain.holds(np.array(outside)).any()
+
+
 @pytest.mark.parametrize("name", ["logistic", "softmax"])
 @pytest.mark.parametrize("size", [0.0, 1e-300, 36.0, 710.0, 1e8, 1e300])
 def test_log_losses_stay_finite_and_exact_at_the_edges(name, size):
-    loss, k = LOSSES[name]
-    output = np.zeros((2, k))
+    loss, output, _ = cases(name, n=2)
+    output[:] = 0.0
     output[:, -1] = size, -size
     y = np.array([0.0, 0.0])
     value, residual, link = loss.value(output, y), loss.residual(output, y), loss.link(output)
@@ -48,15 +148,14 @@ def test_log_losses_stay_finite_and_exact_at_the_edges(name, size):
 
 
 def test_the_loss_of_a_sure_and_right_logistic_output_is_tiny_and_not_zero():
-    value = LogisticLoss().value(np.array([[40.0], [-40.0]]), np.array([1.0, 0.0]))
-    np.testing.assert_allclose(value, np.exp(-40.0), rtol=1e-12)
+    value = made("logistic").value(np.array([[40.0], [-40.0]]), np.array([1.0, 0.0]))
+    np.testing.assert_allclose(value, np.log1p(np.exp(-40.0)), rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["logistic", "softmax"])
 def test_log_losses_are_those_of_scikit_learn(name):
-    loss, output, y = cases(name, spread=2.0)
-    probability = loss.link(output)
-    expected = log_loss(y, probability, labels=np.unique(y))
+    loss, output, y = cases(name)
+    expected = theirs.log_loss(y, loss.link(output), labels=np.unique(y))
     assert loss.value(output, y).mean() == pytest.approx(expected, rel=1e-9)
 
 
@@ -66,12 +165,12 @@ def test_probabilities_of_classes_sum_to_one():
 
 
 def test_squared_error_has_no_half_and_is_zero_at_the_label():
-    loss = Squared()
+    loss = made("squared")
     assert loss.value(np.array([[3.0], [5.0]]), np.array([5.0, 5.0])).tolist() == [4.0, 0.0]
     assert loss.residual(np.array([[3.0], [5.0]]), np.array([5.0, 5.0])).tolist() == [[-4.0], [0.0]]
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", [*LOSSES, "softmax"])
 def test_a_row_has_the_same_bits_whatever_its_neighbours_are(name):
     loss, output, y = cases(name, n=67)
     for start, stop in ((0, 1), (3, 20), (60, 67)):
@@ -80,3 +179,29 @@ def test_a_row_has_the_same_bits_whatever_its_neighbours_are(name):
                 part(output[start:stop], y[start:stop]).tobytes()
             )
         assert loss.link(output)[start:stop].tobytes() == loss.link(output[start:stop]).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"loss": "huber", "delta": 0.0}, "delta: must be between 0 and inf, got 0.0"),
+        ({"loss": "quantile", "tau": 1.0}, "tau: must be between 0 and 1, got 1.0"),
+        ({"loss": "tweedie", "power": 2.5}, "power: must be between 1 and 2, got 2.5"),
+        ({"loss": "squared", "delta": 1.0}, "delta: must be left out: loss squared has no use"),
+        ({"loss": "cubed"}, "loss: must be one of squared, .* softmax, got 'cubed'"),
+    ],
+)
+def test_numbers_that_do_not_fit_a_loss_are_refused(given, text):
+    with pytest.raises(ValueError, match=text):
+        LossOptions(**given)
+
+
+def test_a_loss_takes_its_number_from_its_options_or_its_default():
+    assert losses.chosen(LossOptions("huber", delta=3.0)).number == 3.0
+    assert losses.chosen(LossOptions("huber")).number == 1.0
+    assert isinstance(losses.chosen(LossOptions("softmax")), SoftmaxLoss)
+
+
+def test_a_length_shrinks_with_the_labels_unit_and_a_share_does_not():
+    assert SingleOutput("huber", 6.0).in_units(2.0).number == 3.0
+    assert SingleOutput("quantile", 0.9).in_units(2.0).number == 0.9

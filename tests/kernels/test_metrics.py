@@ -9,10 +9,15 @@ from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
 from kernels import metrics
-from kernels.losses import LogisticLoss, SoftmaxLoss, Squared
+from kernels.losses import SingleOutput, SoftmaxLoss
 
-LOSSES = {"binary": LogisticLoss(), "multiclass": SoftmaxLoss(), "regression": Squared()}
-OUTPUTS = {"binary": 1, "multiclass": 4, "regression": 1}
+LOSSES = {
+    "binary": SingleOutput("logistic"),
+    "multiclass": SoftmaxLoss(),
+    "regression": SingleOutput("squared"),
+    "counts": SingleOutput("poisson"),
+}
+OUTPUTS = {"binary": 1, "multiclass": 4, "regression": 1, "counts": 1}
 
 
 def fresh(problem):
@@ -28,6 +33,8 @@ def rows(problem, n=1000, seed=0):
         y = (random.random(n) < 1 / (1 + np.exp(-output[:, 0]))).astype(np.float64)
     elif problem == "multiclass":
         y = random.integers(0, k, n).astype(np.float64)
+    elif problem == "counts":
+        y = random.poisson(np.exp(output[:, 0])).astype(np.float64)
     else:
         output += 1e6
         y = output[:, 0] + random.normal(size=n)
@@ -36,7 +43,8 @@ def rows(problem, n=1000, seed=0):
 
 def take(state, problem, output, y, w):
     loss = LOSSES[problem]
-    metrics.update(state, output, loss.link(output), y, w, loss.value(output, y))
+    floor = np.zeros(len(y)) if problem == "multiclass" else loss.floor(y)
+    metrics.update(state, output, loss.link(output), y, w, loss.value(output, y), floor)
 
 
 def taken(problem, *parts):
@@ -49,7 +57,7 @@ def taken(problem, *parts):
 def test_binary_metrics_are_those_of_scikit_learn():
     output, y, w = rows("binary")
     found = metrics.summary(taken("binary", (output, y, w)))
-    p = LogisticLoss().link(output)
+    p = SingleOutput("logistic").link(output)
     yes = p > 0.5
     assert found["log_loss"] == pytest.approx(oracle.log_loss(y, p, sample_weight=w))
     assert found["accuracy"] == pytest.approx(oracle.accuracy_score(y, yes, sample_weight=w))
@@ -64,6 +72,37 @@ def test_binary_metrics_are_those_of_scikit_learn():
     assert found["mean_prediction"] == pytest.approx(np.average(p, weights=w))
 
 
+def test_the_deviance_of_counts_is_that_of_scikit_learn():
+    output, y, w = rows("counts")
+    found = metrics.summary(taken("counts", (output, y, w)))
+    expected = oracle.mean_poisson_deviance(y, np.exp(output[:, 0]), sample_weight=w)
+    assert found["deviance"] == pytest.approx(expected)
+    assert set(found) == {"rmse", "mae", "r2", "bias", "deviance"}
+
+
+def test_a_loss_that_is_no_likelihood_has_no_log_loss_and_no_skill():
+    layout = metrics.layout("binary", 1, is_likelihood=False)
+    state = {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout.items()}
+    output, y, w = rows("binary")
+    loss = SingleOutput("hinge")
+    value, link = loss.value(output, y), loss.link(output)
+    metrics.update(state, output, link, y, w, value, loss.floor(y))
+    found = metrics.summary(state)
+    assert found["log_loss"] is None
+    assert found["skill"] is None
+    assert found["accuracy"] == pytest.approx(np.average((output[:, 0] > 0) == y, weights=w))
+    assert metrics.mean_loss(state) == pytest.approx(
+        oracle.hinge_loss(y, output[:, 0], sample_weight=w)
+    )
+
+
+def test_clusters_have_their_inertia_alone():
+    state = {k: np.zeros(*v) for k, v in metrics.layout("clustering", 3).items()}
+    nothing, ones = np.zeros(4), np.ones(4)
+    metrics.update(state, np.zeros((4, 3)), nothing, nothing, ones, np.arange(4.0), nothing)
+    assert metrics.summary(state) == {"inertia": 1.5}
+
+
 def test_skill_compares_with_the_share_of_positives_before_each_row():
     output, y, w = rows("binary", n=50)
     found = metrics.summary(
@@ -74,7 +113,7 @@ def test_skill_compares_with_the_share_of_positives_before_each_row():
         share = (positive + 0.5) / (seen + 1)
         base -= weight * np.log(share if label else 1 - share)
         seen, positive = seen + weight, positive + weight * label
-    loss = (w * LogisticLoss().value(output, y)).sum()
+    loss = (w * SingleOutput("logistic").value(output, y)).sum()
     assert found["skill"] == pytest.approx(1 - loss / base)
 
 

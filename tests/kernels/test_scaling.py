@@ -13,14 +13,14 @@ from kernels.scaling import Moments
 
 
 def nothing(features):
-    return Moments(np.zeros(1, np.int64), np.zeros(features), np.zeros(features))
+    return Moments(np.zeros(1), np.zeros(features), np.zeros(features))
 
 
 def taken(x, *cuts):
     moments = nothing(x.shape[1])
     for part in np.split(x, cuts):
         if len(part):
-            loops.take_in_rows(part, *moments)
+            loops.take_in_rows(part, np.ones(len(part)), 1.0, *moments)
     return moments
 
 
@@ -97,7 +97,7 @@ def test_an_increment_merged_into_what_was_before_gives_what_is_after(first):
     x = np.random.default_rng(4).normal(10, 2, (100, 3))
     x[:, 1] = 0.1
     before, after = taken(x[:first]), taken(x)
-    merged = before.copy()
+    merged = before.faded(1.0)
     scaling.merge(merged, scaling.increment(after, before))
     assert merged.seen[0] == after.seen[0]
     np.testing.assert_allclose(merged.mean, after.mean, rtol=1e-14)
@@ -106,8 +106,32 @@ def test_an_increment_merged_into_what_was_before_gives_what_is_after(first):
 
 
 def test_labels_that_are_all_alike_are_scored_in_their_own_unit():
-    assert scaling.scoring_unit(None) == (0.0, 1.0)
-    assert scaling.scoring_unit(nothing(1)) == (0.0, 1.0)
-    alike = taken(np.full((5, 1), 7.0))
-    assert scaling.scoring_unit(alike) == (7.0, 1.0)
-    assert scaling.standardised_labels(alike, np.array([7.0])).tolist() == [0.0]
+    for scale in ("spread", "mean"):
+        assert scaling.unit(scale, None) == (0.0, 1.0)
+        assert scaling.unit(scale, nothing(1)) == (0.0, 1.0)
+    alike = scaling.unit("spread", taken(np.full((5, 1), 7.0)))
+    assert scaling.scoring(alike) == (7.0, 1.0)
+    assert alike.aims("spread", np.array([7.0])).tolist() == [0.0]
+
+
+def test_counts_are_aimed_at_in_units_of_their_mean():
+    unit = scaling.unit("mean", taken(np.array([[2.0], [6.0]])))
+    assert unit == (pytest.approx(np.log(4.0)), 1.0)
+    np.testing.assert_allclose(unit.aims("mean", np.array([2.0, 8.0])), [0.5, 2.0])
+    assert scaling.unit("mean", taken(np.zeros((3, 1)))) == (0.0, 1.0)
+
+
+def test_rows_count_by_their_weights():
+    x, w = np.array([[1.0], [5.0], [9.0]]), np.array([1.0, 3.0, 0.0])
+    weighted, repeated = nothing(1), taken(np.array([[1.0], [5.0], [5.0], [5.0]]))
+    loops.take_in_rows(x, w, 1.0, *weighted)
+    for one, other in zip(weighted, repeated, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-14)
+
+
+def test_what_was_seen_long_ago_counts_less():
+    moments, one = nothing(1), np.ones(1)
+    for value in [0.0] * 100 + [10.0] * 100:
+        loops.take_in_rows(np.array([[value]]), one, scaling.kept(10.0, 1), *moments)
+    assert moments.mean[0] == pytest.approx(10.0, abs=0.02)
+    assert moments.seen[0] == pytest.approx(1 / (1 - 2**-0.1), rel=1e-4)

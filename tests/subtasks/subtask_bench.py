@@ -68,15 +68,15 @@ class Bench:
         state: Region,
         parts: Sequence[Part],
         batch_rows: int = 1,
-        gradients: bool = False,
+        extra: str = "",
     ) -> tuple[Region, RoundResults]:
         """The state after a round of one lane, and its results."""
         target = self.reserve(shape.state_bytes)
         rows = sum(part.rows for part in parts)
-        results = self.reserve(shape.results_bytes(rows, gradients))
-        done = learn.run(shape.spec, state, target, parts, batch_rows, results, gradients)
+        results = self.reserve(shape.results_bytes(rows, extra))
+        done = learn.run(shape.spec, state, target, parts, batch_rows, results, extra)
         return target, RoundResults(
-            tuple(parts), ((results, rows),), gradients, 0, 0, done.learning_rate
+            tuple(parts), ((results, rows),), extra, 0, 0, done.learning_rate
         )
 
     def reported(

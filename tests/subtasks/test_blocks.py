@@ -60,7 +60,7 @@ def test_carried_text_beyond_its_bound_is_refused(
     bench: Any, fields: Fields, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blocks, "CARRIED_BYTES", 1000)
-    table, buffer = {"key": ["k" * 500] * 9, "a": [1.0] * 9, "y": [0] * 9}, io.BytesIO()
+    table, buffer = {"key": ["k" * 900] * 9, "a": [1.0] * 9, "y": [0] * 9}, io.BytesIO()
     pl.DataFrame(table).write_parquet(buffer)
     with pytest.raises(FileRefused, match="id and time"):
         bench.decoded(buffer.getvalue(), replace(fields, id="key"), name="f.parquet")

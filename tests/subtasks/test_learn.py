@@ -18,7 +18,7 @@ LOGISTIC = Spec("logistic", 2)
 MLP = Spec(
     "mlp",
     2,
-    {"hidden": [3], "output": "logistic"},
+    {"hidden": [3], "loss": "logistic"},
     optimizer={"name": "adam"},
     dtype="float32",
     seed=4,
@@ -55,11 +55,11 @@ def test_lanes_may_come_back_in_any_order(
         outs = [bench.reserve(max(shape.gradient_bytes, shape.state_bytes)) for _ in lanes]
         target = bench.reserve(shape.state_bytes)
         for lane in order:
-            results = bench.reserve(shape.results_bytes(25, False))
+            results = bench.reserve(shape.results_bytes(25, ""))
             if exact:
-                learn.gradient(shape.spec, state, lanes, lane, outs[lane], results, False)
+                learn.gradient(shape.spec, state, lanes, lane, outs[lane], results, "")
             else:
-                learn.run(shape.spec, state, outs[lane], lanes[lane], 5, results, False)
+                learn.run(shape.spec, state, outs[lane], lanes[lane], 5, results, "")
         if exact:
             learn.apply(shape.spec, state, target, outs, 100)
         else:
@@ -76,8 +76,8 @@ def test_lanes_of_one_local_step_make_the_step_of_one_batch(bench: Any, table: b
     lanes, outs = _lanes(parts), []
     for lane in range(4):
         outs.append(bench.reserve(shape.gradient_bytes))
-        results = bench.reserve(shape.results_bytes(25, False))
-        learn.gradient(shape.spec, state, lanes, lane, outs[-1], results, False)
+        results = bench.reserve(shape.results_bytes(25, ""))
+        learn.gradient(shape.spec, state, lanes, lane, outs[-1], results, "")
     target = bench.reserve(shape.state_bytes)
     learn.apply(shape.spec, state, target, outs, 100)
     one, four = (arrays(region, shape.state_layout) for region in (whole, target))
@@ -115,6 +115,6 @@ def test_a_model_that_is_not_finite_is_told(bench: Any, table: bytes) -> None:
     wild = replace(LOGISTIC, standardise=False, optimizer={"name": "sgd", "learning_rate": 1e308})
     shape, state, _ = bench.started(wild)
     parts, target = bench.decoded(table), bench.reserve(shape.state_bytes)
-    results = bench.reserve(shape.results_bytes(100, False))
+    results = bench.reserve(shape.results_bytes(100, ""))
     with np.errstate(all="ignore"):
-        assert not learn.run(shape.spec, state, target, parts, 1, results, False).finite
+        assert not learn.run(shape.spec, state, target, parts, 1, results, "").finite

@@ -64,7 +64,7 @@ def test_sample_records_say_what_the_rows_and_results_say(
 
 
 def _layout(shape: Any, rows: int) -> Any:
-    return build(shape.spec).results_layout(rows, False)
+    return build(shape.spec).results_layout(rows)
 
 
 def test_metrics_are_those_of_scikit_learn(bench: Any, fields: Any, subject: Subject) -> None:
@@ -170,7 +170,7 @@ def test_any_text_fits_and_comes_back_from_the_records(
         parts = bench.decoded(data, replace(FIELDS, id="id", time="t"), name="f.jsonl")
         shape, state, scores = bench.started(Spec("logistic", 1))
         subject = replace(SUBJECT, file=file, classes=tuple(classes), every_rows=1, samples="full")
-        _, done = bench.learnt(shape, state, parts, gradients=True)
+        _, done = bench.learnt(shape, state, parts, extra="gradient")
         samples, progress, _, _ = bench.reported(shape, state, scores, done, subject)
         assert [s["id"] for s in samples] == ids == blocks.carried(parts)["id"].to_list()
         assert [s["label"] for s in samples] == [classes[n % 2] for n in range(3)]

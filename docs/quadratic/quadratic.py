@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels.contract import Defaults
-from kernels.losses import LogisticLoss
+from kernels.losses import SingleOutput
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Options:
 
 class Quadratic:
     Options = Options
-    loss = LogisticLoss()
+    loss = SingleOutput("logistic")
     penalised = ("linear", "square")  # not the intercept
 
     def __init__(self, options, features, outputs):

@@ -1,0 +1,267 @@
+"""Experts: a few learners side by side, each with its own learning rate, mixed as they prove themselves.
+
+What `optimizer = "auto"` is for linear kernels, for nobody knows the right rate of a stream before it
+has run. For each rate η_e one learner takes implicit AdaGrad steps; π are the learners' shares:
+
+    G_e ← G_e + g²       θ_e ← θ_e - η_e g̃ / √G_e       g̃ = g / (1 + η_e h Σ v²/√G_e)
+    π_e ← (1 - α) π_e e^(-ℓ_e/T) / Σ + α/E              v = (1, z), h the loss's curvature
+
+Rows are scored by Σ π_e θ_e, which for a linear kernel is one linear model. The step is implicit to
+first order (Kulis & Bartlett, ICML 2010): it can't shoot past its label, whatever the rate. Shares that
+never vanish follow a stream whose best rate changes (fixed share: Herbster & Warmuth, Machine Learning
+32, 1998). T is 1 where the loss is a logarithm of a likelihood, and for numbers twice the running mean
+loss, as if errors were normal with the spread that they have.
+
+What is best at the next row isn't best for the next file: a fast learner follows labels that resemble
+their neighbours, and is wrong an hour later. So the model that serves (parameters, predictions, `before`)
+is another mixture of the same learners and of Σ π_e θ_e: its shares are moved by the losses that frozen
+copies of these have on the `serve_rows` rows after the copy was taken.
+
+Rules: those of `rules`. A batch's losses count row by row; its gradients are taken at the same θ_e, and
+each is damped as if it were the whole batch. Rows may cancel in g and not in g̃: G takes the larger.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kernels.contract import Array, Kernel, Layout, Parameters, State
+from kernels.optimizers import check_not_negative, check_positive, check_share, shrunk
+from kernels.rules import Batch, Entry, Rule, Shapes, needs_linear, penalty
+from kernels.scaling import kept
+
+LOSS_MEMORY = 0.999
+"""What the running mean loss keeps of itself over a row."""
+LEAST_LOSS = 1e-12
+"""A mean loss below this counts as this, in squared spreads of the labels."""
+EPSILON = 1e-8
+FARTHEST = 1.0
+"""How far one row may move its own output where the link is logarithmic: by a factor of e. There the
+curvature at hand says little of what is a step away."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertsOptions:
+    """Settings of `experts`; `learning_rate` multiplies all `rates`.
+
+    `share` is what a learner never loses to the others, all together, each step; `serve_rows` and
+    `serve_share` say after how many rows the shares that serve are moved, and what they never lose.
+    After `half_life` rows a gradient counts half; 0 is for ever.
+    """
+
+    learning_rate: float = 1.0
+    rates: tuple[float, ...] = (0.02, 0.1, 0.5, 2.0)
+    share: float = 1e-4
+    serve_rows: int = 300
+    serve_share: float = 0.05
+    half_life: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rates", tuple(self.rates))  # JSON only knows lists
+        check_positive(self, "learning_rate", "serve_rows")
+        if not self.rates or not all(0 < rate < float("inf") for rate in self.rates):
+            raise ValueError(f"rates: must be one or more numbers above 0, got {self.rates}")
+        check_share(self, "share", "serve_share")
+        check_not_negative(self, "half_life")
+
+
+class Experts(Rule):
+    """The rule of `experts`. Below `optimizer/`, with E learners:
+
+    experts/<name>, squares/<name>   (E, ...) their parameters, and G
+    shares                           (E,) π
+    mean_loss                        (2,) the running mean loss, and the weight that it has
+    frozen/<name>                    (E + 1, ...) the copies; the last is that of the mixture
+    frozen/losses, frozen/rows       (E + 1,), (1,) what they cost since they were taken
+    serving                          (E + 1,) the shares that serve; zeros before the first copies
+    """
+
+    def __init__(self, kernel: Kernel, shapes: Shapes, dtype: str, options: ExpertsOptions) -> None:
+        super().__init__(kernel, shapes, dtype, options)
+        self.rates = np.array(options.rates)
+        scale = getattr(kernel.loss, "scale", "none")
+        self.is_spread, self.is_bounded = scale == "spread", scale == "mean"
+
+    def layout(self) -> Layout:
+        count = len(self.rates)
+        found: Layout = {
+            "optimizer/frozen/losses": ((count + 1,), "float64"),
+            "optimizer/frozen/rows": ((1,), "float64"),
+            "optimizer/mean_loss": ((2,), "float64"),
+            "optimizer/serving": ((count + 1,), "float64"),
+            "optimizer/shares": ((count,), "float64"),
+        }
+        for name, shape in self.shapes.items():
+            found[f"optimizer/experts/{name}"] = ((count, *shape), self.dtype)
+            found[f"optimizer/frozen/{name}"] = ((count + 1, *shape), self.dtype)
+            found[f"optimizer/squares/{name}"] = ((count, *shape), self.dtype)
+        return found
+
+    def init(self, state: State) -> None:
+        state["optimizer/shares"][...] = 1 / len(self.rates)
+        for name in self.shapes:
+            state[f"optimizer/experts/{name}"][...] = state[f"parameters/{name}"]
+
+    def scoring(self, state: State) -> Parameters:
+        """The mixture that follows the stream: Σ π_e θ_e."""
+        shares = state["optimizer/shares"]
+        return {name: _mixed(shares, state[f"optimizer/experts/{name}"]) for name in self.shapes}
+
+    def sums_layout(self) -> Layout:
+        count = len(self.rates)
+        found: Layout = {
+            "frozen_losses": ((count + 1,), "float64"),
+            "losses": ((count + 1,), "float64"),
+            "rows": ((1,), "float64"),
+        }
+        for name, shape in self.shapes.items():
+            found[f"damped/{name}"] = ((count, *shape), self.dtype)
+            found[f"plain/{name}"] = ((count, *shape), self.dtype)
+        return found
+
+    def sums(self, state: State, batch: Batch, rate: float) -> State:
+        aim, count = batch.aim, len(self.rates)
+        found: State = {
+            "frozen_losses": np.empty(count + 1),
+            "losses": np.empty(count + 1),
+            "rows": np.array([float((aim.w > 0).sum())]),
+        }
+        found["losses"][count] = aim.values(batch.raw).sum()
+        for copy in range(count + 1):
+            raw = self._forward(state, "frozen", copy, batch.z)
+            found["frozen_losses"][copy] = aim.values(raw).sum()
+        parts: list[tuple[Parameters, Parameters]] = []
+        for expert in range(count):
+            raw = self._forward(state, "experts", expert, batch.z)
+            found["losses"][expert] = aim.values(raw).sum()
+            push = aim.residual(raw)
+            answer = rate * self.rates[expert] * self._answer(state, batch, expert, push)
+            damped = push / (1.0 + aim.curvature(raw) * answer)
+            if self.is_bounded:
+                far = np.abs(damped * answer)
+                damped = damped * np.minimum(1.0, FARTHEST / np.maximum(far, FARTHEST))
+            parts.append((self._backward(batch.z, push), self._backward(batch.z, damped)))
+        for name in self.shapes:
+            found[f"plain/{name}"] = np.stack([plain[name] for plain, _ in parts])
+            found[f"damped/{name}"] = np.stack([damped[name] for _, damped in parts])
+        return found
+
+    def step(self, state: State, sums: State, rows: int, rate: float) -> None:
+        keep = kept(self.options.half_life, rows)
+        for name in self.shapes:
+            theta = state[f"optimizer/experts/{name}"]
+            squares = state[f"optimizer/squares/{name}"]
+            l1, l2 = penalty(self.kernel, name)
+            plain = sums[f"plain/{name}"] / rows + l2 * theta
+            damped = sums[f"damped/{name}"] / rows + l2 * theta
+            largest = np.maximum(np.abs(plain), np.abs(damped))
+            squares[...] = squares * keep + largest * largest
+            rates = (rate * self.rates).reshape(-1, *[1] * (theta.ndim - 1))
+            pace = rates * inverse_root(squares)
+            theta -= (pace * damped).astype(theta.dtype)
+            if l1 > 0:
+                theta[...] = shrunk(theta, pace * l1)
+        if sums["rows"][0] > 0:
+            self._follow(state, sums)
+            self._serve(state, sums)
+
+    def settle(self, state: State) -> None:
+        """The parameters become the mixture that serves. With a penalty l1 a weight is zero where the
+        learners that have most of the shares say so: else the least of them would keep it alive."""
+        shares = served_shares(state["optimizer/shares"], state["optimizer/serving"])
+        for name in self.shapes:
+            experts = state[f"optimizer/experts/{name}"]
+            mixed = _mixed(shares, experts)
+            if penalty(self.kernel, name)[0] > 0:
+                alive = _mixed(shares, (experts != 0).astype(np.float64))
+                mixed = np.where(alive > 0.5, mixed, 0.0)
+            state[f"parameters/{name}"][...] = mixed
+
+    def _follow(self, state: State, sums: State) -> None:
+        """The shares after a batch, by what each learner lost in it."""
+        losses, shares, rows = sums["losses"], state["optimizer/shares"], sums["rows"][0]
+        mean_loss, keep = state["optimizer/mean_loss"], LOSS_MEMORY**rows
+        mean_loss *= keep
+        mean_loss += (1 - keep) * np.array([losses[-1] / rows, 1.0])
+        heat = self._heat(mean_loss[0], mean_loss[1])
+        shares[...] = moved(shares, losses[:-1], heat, self.options.share)
+
+    def _serve(self, state: State, sums: State) -> None:
+        """The shares that serve, once the copies have been watched for long enough."""
+        losses, rows = state["optimizer/frozen/losses"], state["optimizer/frozen/rows"]
+        losses += sums["frozen_losses"]
+        rows += sums["rows"]
+        if rows[0] < self.options.serve_rows:
+            return
+        serving, shares = state["optimizer/serving"], state["optimizer/shares"]
+        if serving.any():
+            heat = self._heat(losses[-1], rows[0])
+            serving[...] = moved(serving, losses, heat, self.options.serve_share)
+        else:
+            serving[:-1], serving[-1] = 0.5 * shares, 0.5
+        following = self.scoring(state)
+        for name in self.shapes:
+            frozen = state[f"optimizer/frozen/{name}"]
+            frozen[:-1], frozen[-1] = state[f"optimizer/experts/{name}"], following[name]
+        losses[...] = 0
+        rows[...] = 0
+
+    def _heat(self, loss: float, weight: float) -> float:
+        """T, by a mean loss."""
+        if not self.is_spread:
+            return 1.0
+        return 2.0 * max(loss / weight, LEAST_LOSS)
+
+    def _forward(self, state: State, kind: str, which: int, z: Array) -> Array:
+        parameters = {name: state[f"optimizer/{kind}/{name}"][which] for name in self.shapes}
+        raw: Array = self.kernel.forward(parameters, z)[0]
+        return raw.astype(np.float64, copy=False)
+
+    def _backward(self, z: Array, push: Array) -> Parameters:
+        found: Parameters = self.kernel.backward(self.shapes, z, push)
+        return found
+
+    def _answer(self, state: State, batch: Batch, expert: int, push: Array) -> Array:
+        """Σ v²/√G (n, k): how far a step at rate 1 carries a row's own outputs, by its residual."""
+        keep = kept(self.options.half_life, batch.rows)
+        squares = state["optimizer/squares/weights"][expert] * keep
+        z = batch.z.astype(np.float64)
+        answer = np.empty(push.shape)
+        for j in range(push.shape[1]):
+            own = push[:, j : j + 1]
+            answer[:, j] = (z * z * inverse_root(squares[j] + np.square(own * z))).sum(axis=1)
+            if "intercept" in self.shapes:
+                beside = state["optimizer/squares/intercept"][expert, j] * keep
+                answer[:, j] += inverse_root(beside + own[:, 0] ** 2)
+        return answer
+
+
+def inverse_root(squares: Array) -> Array:
+    """1/(√G + ε): a gradient that is only rounding makes no step."""
+    return np.asarray(1.0 / (np.sqrt(squares) + EPSILON))
+
+
+def moved(shares: Array, losses: Array, heat: float, share: float) -> Array:
+    """Shares after losses: (1 - α) π e^(-ℓ/T) / Σ + α/n."""
+    weights = shares * np.exp(-(losses - losses.min()) / heat)
+    return np.asarray((1 - share) * weights / weights.sum() + share / len(shares))
+
+
+def served_shares(shares: Array, serving: Array) -> Array:
+    """The learners' shares (E,) in the model that serves; the mixture's are dealt to them."""
+    if not serving.any():
+        return shares
+    return np.asarray(serving[:-1] + serving[-1] * shares)
+
+
+def _mixed(shares: Array, arrays: Array) -> Array:
+    """Σ shares (E,) · arrays (E, ...), in order."""
+    total = shares[0] * arrays[0]
+    for share, array in zip(shares[1:], arrays[1:], strict=True):
+        total = total + share * array
+    return np.asarray(total)
+
+
+EXPERTS = Entry(ExpertsOptions, Experts, lambda kernel: needs_linear("experts", kernel))

@@ -1,0 +1,402 @@
+"""The compiled pass of linear kernels with experts.
+
+Rules: those of `loops` and `rows`; it equals `kernels.experts` to rounding. Learner e's output j stands
+in row e · k + j of arrays (E k, f), the mixture's copy behind them.
+"""
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any, NamedTuple
+
+import numba as nb
+import numpy as np
+
+from kernels import experts, loops, losses, optimizers
+from kernels.contract import Array, CompiledPass, Results, Rows, Spec, State
+from kernels.experts import EPSILON, FARTHEST, LEAST_LOSS, LOSS_MEMORY, Experts
+from kernels.loops import (
+    FLAGS,
+    SOFTMAX,
+    checksum,
+    dot_loop,
+    inlined,
+    loss_value,
+)
+from kernels.passes import rows as passes_rows
+from kernels.passes.newton import loss_curvature
+from kernels.passes.rows import (
+    Plan,
+    aim_of,
+    enter_features,
+    enter_labels,
+    kept,
+    lane_of,
+    plan_of,
+    push_of,
+    record_of,
+    scaled_row,
+    watched_of,
+    write_row,
+)
+
+
+class Mix(NamedTuple):
+    """The rule's numbers."""
+
+    is_spread: bool
+    is_bounded: bool
+    share: float
+    serve_rows: float
+    serve_share: float
+    half_life: float
+    l1: float
+    l2: float
+
+
+class Model(NamedTuple):
+    """The state that the pass changes: of E learners with k outputs each."""
+
+    weights: Array  # (E k, f)
+    squares: Array  # (E k, f)
+    frozen: Array  # ((E + 1) k, f)
+    intercept: Array  # (E, k)
+    intercept_squares: Array  # (E, k)
+    frozen_intercept: Array  # (E + 1, k)
+    shares: Array  # (E,)
+    serving: Array  # (E + 1,)
+    frozen_losses: Array  # (E + 1,)
+    frozen_rows: Array  # (1,)
+    mean_loss: Array  # (2,)
+
+
+@inlined
+def _softmax_value(outputs, y):
+    top = outputs[0]
+    for j in range(1, len(outputs)):
+        top = max(top, outputs[j])
+    total = 0.0
+    for j in range(len(outputs)):
+        total += math.exp(outputs[j] - top)
+    return math.log(total) - (outputs[int(y)] - top)
+
+
+@inlined
+def _value_of(plan, outputs, aim, number, shift):
+    """The loss of raw outputs (k,)."""
+    if plan.loss == SOFTMAX:
+        return _softmax_value(outputs, aim)
+    return loss_value(plan.loss, outputs[0] + shift, aim, number)
+
+
+@inlined
+def _forward(weights, intercept, which, z, outputs):
+    """outputs (k,) of learner or copy `which`."""
+    k = len(outputs)
+    for j in range(k):
+        outputs[j] = dot_loop(weights, which * k + j, z, 0) + intercept[which, j]
+
+
+@inlined
+def _bent(plan, outputs, push, j, y, aim, number, shift):
+    """The curvature of a row's loss by its output j; of classes by their probability."""
+    if plan.loss == SOFTMAX:
+        share = push[j] + (1.0 if int(y) == j else 0.0)
+        return share * (1.0 - share)
+    return loss_curvature(plan.loss, outputs[j] + shift, aim, number)
+
+
+@inlined
+def _answer(squares, at, keep, push, z, pace):
+    """Σ z²/√G with the row's own gradient in G; pace (f,) ← 1/√G."""
+    total = 0.0
+    for f in range(z.shape[1]):
+        g = push * z[0, f]
+        s = squares[at, f] * keep + g * g
+        pace[f] = 1.0 / (math.sqrt(s) + EPSILON)
+    for f in range(z.shape[1]):
+        total += z[0, f] * z[0, f] * pace[f]
+    return total
+
+
+@inlined
+def _root(s):
+    return 1.0 / (math.sqrt(s) + EPSILON)
+
+
+@inlined
+def _move(theta, squares, at, keep, plain, damped, rate, l1, l2):
+    """One step of row `at`, from the batch's mean gradients plain (f,) and damped (f,)."""
+    kind = theta.dtype.type
+    for f in range(theta.shape[1]):
+        step = damped[f] + l2 * theta[at, f]
+        g = max(abs(plain[f] + l2 * theta[at, f]), abs(step))
+        s = squares[at, f] * keep + g * g
+        squares[at, f] = kind(s)
+        pace = rate * _root(s)
+        theta[at, f] -= kind(pace * step)
+        if l1 > 0.0:
+            theta[at, f] = kind(optimizers.shrunk(theta[at, f], pace * l1))
+
+
+@inlined
+def _move_along(theta, squares, at, keep, push, z, pace, step):
+    """One step of row `at` straight from a row: no penalty, and 1/√G is there."""
+    kind = theta.dtype.type
+    for f in range(theta.shape[1]):
+        g = push * z[0, f]
+        squares[at, f] = kind(squares[at, f] * keep + g * g)
+        theta[at, f] -= kind(step * z[0, f] * pace[f])
+
+
+@inlined
+def _move_shares(shares, losses, heat, share):
+    """`experts.moved`, in place."""
+    count = len(shares)
+    least = losses[0]
+    for e in range(1, count):
+        least = min(least, losses[e])
+    total = 0.0
+    for e in range(count):
+        shares[e] *= math.exp(-(losses[e] - least) / heat)
+        total += shares[e]
+    for e in range(count):
+        shares[e] = (1.0 - share) * shares[e] / total + share / count
+
+
+@inlined
+def _take_copies(model, k):
+    """The frozen copies become today's learners and mixture."""
+    weights, frozen, shares = model.weights, model.frozen, model.shares
+    intercept, frozen_intercept = model.intercept, model.frozen_intercept
+    count = len(shares)
+    kind = weights.dtype.type
+    for at in range(count * k):
+        for f in range(weights.shape[1]):
+            frozen[at, f] = weights[at, f]
+    for e in range(count):
+        for j in range(k):
+            frozen_intercept[e, j] = intercept[e, j]
+    for j in range(k):
+        last = count * k + j
+        for f in range(weights.shape[1]):
+            total = shares[0] * weights[j, f]
+            for e in range(1, count):
+                total += shares[e] * weights[e * k + j, f]
+            frozen[last, f] = kind(total)
+        total = shares[0] * intercept[0, j]
+        for e in range(1, count):
+            total += shares[e] * intercept[e, j]
+        frozen_intercept[count, j] = kind(total)
+
+
+@inlined
+def _heat(is_spread, loss, weight):
+    return 2.0 * max(loss / weight, LEAST_LOSS) if is_spread else 1.0
+
+
+@inlined
+def _serve(mix, model, k):
+    """The shares that serve, once the copies have been watched for long enough."""
+    serving, losses, rows = model.serving, model.frozen_losses, model.frozen_rows
+    shares = model.shares
+    count = len(shares)
+    if rows[0] < mix.serve_rows:
+        return
+    total = 0.0
+    for e in range(count + 1):
+        total += serving[e]
+    if total > 0.0:
+        heat = _heat(mix.is_spread, losses[count], rows[0])
+        _move_shares(serving, losses, heat, mix.serve_share)
+    else:
+        for e in range(count):
+            serving[e] = 0.5 * shares[e]
+        serving[count] = 0.5
+    _take_copies(model, k)
+    for e in range(count + 1):
+        losses[e] = 0.0
+    rows[0] = 0.0
+
+
+@inlined
+def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record):
+    """Learns from a lane, batch after batch; rates (batches,), own_rates (E,)."""
+    x, y, plain_y, w, offset, push_w = lane
+    seen, mean, m2, target_seen, target_mean, target_m2 = watched
+    output, residual, norm, gradient = record
+    weights, squares, frozen, intercept, intercept_squares, frozen_intercept = model[:6]
+    shares, frozen_losses, frozen_rows, mean_loss = model[6], model[8], model[9], model[10]
+    total_rows, features = x.shape
+    count = len(shares)
+    k = intercept.shape[1]
+    z = np.empty((1, features), weights.dtype)
+    plain, damped = np.zeros((count * k, features)), np.zeros((count * k, features))
+    plain_ones, damped_ones = np.zeros((count, k)), np.zeros((count, k))
+    scratch, label_scratch, inverse = np.empty(features), np.empty(1), np.empty(features)
+    pace, own, push, outputs = np.empty(features), np.empty(k), np.empty(k), np.empty(k)
+    mixture, all_outputs, losses = np.empty(k), np.empty((count, k)), np.empty(count + 1)
+    for batch in range(len(rates)):
+        start = batch * batch_rows
+        stop = min(start + batch_rows, total_rows)
+        n = stop - start
+        base, unit, base_after, unit_after = enter_labels(
+            plain_y, w, start, stop, plan, target_seen, target_mean, target_m2, label_scratch
+        )
+        enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch)
+        keep = kept(mix.half_life, n)
+        is_direct = n == 1 and mix.l1 == 0.0 and mix.l2 == 0.0
+        weighty = 0.0
+        for e in range(count + 1):
+            losses[e] = 0.0
+        for i in range(start, stop):
+            scaled_row(x, i, plan, mean, inverse, z)
+            aim, number, shift = aim_of(
+                plan, y[i, 0], plain_y[i, 0], offset[i], base_after, unit_after
+            )
+            for e in range(count + 1):
+                _forward(frozen, frozen_intercept, e, z, outputs)
+                frozen_losses[e] += push_w[i] * _value_of(plan, outputs, aim, number, shift)
+            for j in range(k):
+                mixture[j] = 0.0
+            for e in range(count):
+                _forward(weights, intercept, e, z, outputs)
+                losses[e] += push_w[i] * _value_of(plan, outputs, aim, number, shift)
+                for j in range(k):
+                    all_outputs[e, j] = outputs[j]
+                    mixture[j] += shares[e] * outputs[j]
+            losses[count] += push_w[i] * _value_of(plan, mixture, aim, number, shift)
+            push_of(plan, mixture, aim, number, shift, push)
+            write_row(
+                plan, i, y[i, 0], offset[i], base, unit, mixture, z, push, own,
+                output, residual, norm, gradient,
+            )  # fmt: skip
+            for e in range(count):
+                rate = rates[batch] * own_rates[e]
+                for j in range(k):
+                    outputs[j] = all_outputs[e, j]
+                push_of(plan, outputs, aim, number, shift, push)
+                for j in range(k):
+                    at = e * k + j
+                    bent = push_w[i] * _bent(plan, outputs, push, j, y[i, 0], aim, number, shift)
+                    pushed = push_w[i] * push[j]
+                    answer = _answer(squares, at, keep, pushed, z, pace)
+                    if plan.intercept:
+                        answer += _root(intercept_squares[e, j] * keep + pushed * pushed)
+                    answer *= rate
+                    eased = pushed / (1.0 + bent * answer)
+                    far = abs(eased * answer)
+                    if mix.is_bounded and far > FARTHEST:
+                        eased *= FARTHEST / far
+                    plain_ones[e, j] += pushed
+                    damped_ones[e, j] += eased
+                    if is_direct:
+                        _move_along(weights, squares, at, keep, pushed, z, pace, rate * eased)
+                    else:
+                        for f in range(features):
+                            plain[at, f] += pushed * z[0, f]
+                            damped[at, f] += eased * z[0, f]
+            if push_w[i] > 0.0:
+                weighty += 1.0
+        for e in range(count):
+            rate = rates[batch] * own_rates[e]
+            for j in range(k):
+                if not is_direct:
+                    at = e * k + j
+                    for f in range(features):
+                        plain[at, f] /= n
+                        damped[at, f] /= n
+                    _move(weights, squares, at, keep, plain[at], damped[at], rate, mix.l1, mix.l2)
+                    for f in range(features):
+                        plain[at, f] = 0.0
+                        damped[at, f] = 0.0
+                if plan.intercept:
+                    step = damped_ones[e, j] / n
+                    g = max(abs(plain_ones[e, j] / n), abs(step))
+                    s = intercept_squares[e, j] * keep + g * g
+                    intercept_squares[e, j] = s
+                    intercept[e, j] -= rate * _root(s) * step
+                plain_ones[e, j] = 0.0
+                damped_ones[e, j] = 0.0
+        if weighty > 0.0:
+            frozen_rows[0] += weighty
+            memory = LOSS_MEMORY**weighty
+            mean_loss[0] = mean_loss[0] * memory + (1.0 - memory) * (losses[count] / weighty)
+            mean_loss[1] = mean_loss[1] * memory + (1.0 - memory)
+            heat = _heat(mix.is_spread, mean_loss[0], mean_loss[1])
+            _move_shares(shares, losses, heat, mix.share)
+            _serve(mix, model, k)
+
+
+def _entry(sources: int) -> Any:
+    @nb.njit(cache=True, **FLAGS)
+    def learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record):
+        _ = sources
+        _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record)
+
+    return learn
+
+
+learn = _entry(checksum(experts, losses, loops, optimizers, passes_rows))
+
+
+def experts_pass(spec: Spec, kernel: Any, rule: Experts) -> CompiledPass:
+    """The pass of a linear kernel for this rule."""
+    options = rule.options
+    mix = Mix(
+        is_spread=rule.is_spread,
+        is_bounded=rule.is_bounded,
+        share=float(options.share),
+        serve_rows=float(options.serve_rows),
+        serve_share=float(options.serve_share),
+        half_life=float(options.half_life),
+        l1=float(kernel.l1),
+        l2=float(kernel.l2),
+    )
+    return partial(_run, plan_of(spec, kernel.loss), mix, rule.rates)
+
+
+def _run(
+    plan: Plan,
+    mix: Mix,
+    own_rates: Array,
+    state: State,
+    rows: Rows,
+    pushes: Array,
+    batch_rows: int,
+    rates: Array,
+    results: Results,
+) -> None:
+    lane, watched, record = lane_of(plan, rows, pushes), watched_of(state), record_of(results)
+    model = _model(state)
+    learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record)
+    state["steps"][0] += len(rates)
+    state["rows"][0] += len(rows.y)
+
+
+def _model(state: State) -> Model:
+    def held(kind: str) -> tuple[Array, Array]:
+        weights = state[f"optimizer/{kind}/weights"]
+        count, k, features = weights.shape
+        none = np.zeros((count, k), weights.dtype)
+        beside = state.get(f"optimizer/{kind}/intercept", none)
+        return weights.reshape(count * k, features), beside
+
+    weights, intercept = held("experts")
+    squares, intercept_squares = held("squares")
+    frozen, frozen_intercept = held("frozen")
+    return Model(
+        weights,
+        squares,
+        frozen,
+        intercept,
+        intercept_squares,
+        frozen_intercept,
+        state["optimizer/shares"],
+        state["optimizer/serving"],
+        state["optimizer/frozen/losses"],
+        state["optimizer/frozen/rows"],
+        state["optimizer/mean_loss"],
+    )

@@ -1,0 +1,171 @@
+"""The compiled pass of linear kernels with Newton steps.
+
+Rules: those of `loops` and `rows`; it equals `kernels.newton` to rounding.
+"""
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numba as nb
+import numpy as np
+
+from kernels import loops, losses, optimizers
+from kernels.contract import Array, CompiledPass, Results, Rows, Spec, State
+from kernels.loops import FLAGS, checksum, chosen, inlined
+from kernels.losses import LOSSES
+from kernels.newton import Newton
+from kernels.passes import rows as passes_rows
+from kernels.passes.rows import (
+    Plan,
+    aim_of,
+    enter_features,
+    enter_labels,
+    lane_of,
+    plan_of,
+    push_of,
+    raw_outputs,
+    record_of,
+    scaled_row,
+    watched_of,
+    write_row,
+)
+
+
+def _curvature(code: int) -> Any:
+    """A loss's curvature, or where it has none its residual's square."""
+    formula = list(LOSSES.values())[code]
+    if formula.curvature is not None:
+        return formula.curvature
+    residual = inlined(formula.residual)
+
+    def square(o, y, c):
+        slope = residual(o, y, c)
+        return slope * slope
+
+    return square
+
+
+loss_curvature = chosen([_curvature(code) for code in range(len(LOSSES))])
+
+
+@inlined
+def _take_row(covariance, v, bent, u):
+    """P ← P - h P v vᵀ P / (1 + h vᵀ P v); u (m,) is scratch."""
+    m = len(v)
+    along = 0.0
+    for a in range(m):
+        total = 0.0
+        for b in range(m):
+            total += covariance[a, b] * v[b]
+        u[a] = total
+    for a in range(m):
+        along += v[a] * u[a]
+    share = bent / (1.0 + bent * along)
+    for a in range(m):
+        part = share * u[a]
+        for b in range(m):
+            covariance[a, b] -= part * u[b]
+
+
+@inlined
+def _learn(lane, batch_rows, rates, plan, l1, l2, weights, intercept, covariance, watched, record):
+    """Learns from a lane, batch after batch; weights (1, f), intercept (1, 1), covariance (m, m)."""
+    x, y, plain, w, offset, push_w = lane
+    seen, mean, m2, target_seen, target_mean, target_m2 = watched
+    output, residual, norm, gradient = record
+    total_rows, features = x.shape
+    ones = 1 if plan.intercept else 0
+    size = features + ones
+    z, push, outputs, own = (
+        np.empty((1, features), weights.dtype),
+        np.empty(1),
+        np.empty(1),
+        np.empty(1),
+    )
+    scratch, label_scratch, inverse = np.empty(features), np.empty(1), np.empty(features)
+    v, u, sums = np.ones(size), np.empty(size), np.zeros(size)
+    for batch in range(len(rates)):
+        start = batch * batch_rows
+        stop = min(start + batch_rows, total_rows)
+        base, unit, base_after, unit_after = enter_labels(
+            plain, w, start, stop, plan, target_seen, target_mean, target_m2, label_scratch
+        )
+        enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch)
+        for i in range(start, stop):
+            scaled_row(x, i, plan, mean, inverse, z)
+            raw_outputs(weights, intercept, z, outputs)
+            aim, number, shift = aim_of(
+                plan, y[i, 0], plain[i, 0], offset[i], base_after, unit_after
+            )
+            push_of(plan, outputs, aim, number, shift, push)
+            bent = loss_curvature(plan.loss, outputs[0] + shift, aim, number) * push_w[i]
+            write_row(
+                plan, i, y[i, 0], offset[i], base, unit, outputs, z, push, own,
+                output, residual, norm, gradient,
+            )  # fmt: skip
+            for f in range(features):
+                v[ones + f] = z[0, f]
+            part = push_w[i] * push[0]
+            for a in range(size):
+                sums[a] += part * v[a]
+            _take_row(covariance, v, bent, u)
+        n, rate = stop - start, rates[batch]
+        for f in range(features):
+            sums[ones + f] += n * l2 * weights[0, f]
+        for a in range(size):
+            move = 0.0
+            for b in range(size):
+                move += covariance[a, b] * sums[b]
+            if a < ones:
+                intercept[0, 0] -= rate * move
+            else:
+                theta = weights[0, a - ones] - rate * move
+                if l1 > 0.0:
+                    theta = optimizers.shrunk(theta, rate * n * l1 * covariance[a, a])
+                weights[0, a - ones] = theta
+        for a in range(size):
+            sums[a] = 0.0
+
+
+def _entry(sources: int) -> Any:
+    @nb.njit(cache=True, **FLAGS)
+    def learn(
+        lane, batch_rows, rates, plan, l1, l2, weights, intercept, covariance, watched, record
+    ):
+        _ = sources
+        _learn(
+            lane, batch_rows, rates, plan, l1, l2, weights, intercept, covariance, watched, record
+        )
+
+    return learn
+
+
+learn = _entry(checksum(losses, loops, optimizers, passes_rows))
+
+
+def newton_pass(spec: Spec, kernel: Any, rule: Newton) -> CompiledPass:
+    """The pass of a linear kernel for this rule."""
+    return partial(_run, plan_of(spec, kernel.loss), float(kernel.l1), float(kernel.l2))
+
+
+def _run(
+    plan: Plan,
+    l1: float,
+    l2: float,
+    state: State,
+    rows: Rows,
+    pushes: Array,
+    batch_rows: int,
+    rates: Array,
+    results: Results,
+) -> None:
+    weights = state["parameters/weights"]
+    intercept = state.get("parameters/intercept", np.zeros(1, weights.dtype)).reshape(1, 1)
+    lane, watched, record = lane_of(plan, rows, pushes), watched_of(state), record_of(results)
+    covariance = state["optimizer/covariance"]
+    learn(lane, batch_rows, rates, plan, l1, l2, weights, intercept, covariance, watched, record)
+    state["steps"][0] += len(rates)
+    state["rows"][0] += len(rows.y)

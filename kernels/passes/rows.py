@@ -1,0 +1,246 @@
+"""What every compiled pass does with a row: scale it, score it, write down what it leaves.
+
+Rules: those of `loops`. A pass works on one lane, batch after batch:
+
+    per batch:  take labels and features in ─▶ per row: scale ─▶ outputs ─▶ residuals ─▶ results
+                                                          ╰──────▶ what the rule's step needs
+
+Labels come twice: as they are, and without their offsets (`plain`), of which their unit is taken.
+What is inlined takes arrays one by one: an array taken out of a tuple costs a count of references
+each time, and rows are many.
+"""
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kernels import losses
+from kernels.contract import Array, Results, Rows, Spec, State
+from kernels.loops import (
+    LOSS_CODES,
+    SOFTMAX,
+    dot_loop,
+    frozen,
+    inlined,
+    inverse_deviations_loop,
+    loss_residual,
+    scale_loop,
+    take_in_loop,
+)
+from kernels.losses import Scale
+
+SPREAD, MEAN = 1, 2
+_SCALE_CODES: dict[Scale, int] = {"none": 0, "spread": SPREAD, "mean": MEAN}
+
+
+class Plan(NamedTuple):
+    """What the rows of a pass are to it, as numbers."""
+
+    loss: int
+    number: float
+    number_is_length: bool
+    scale: int
+    standardise: bool
+    clip: float
+    half_life: float
+    intercept: bool
+
+
+class Watched(NamedTuple):
+    """The moments that a pass takes in; those that it has no use for are never read."""
+
+    seen: Array
+    mean: Array
+    m2: Array
+    target_seen: Array
+    target_mean: Array
+    target_m2: Array
+
+
+class Lane(NamedTuple):
+    """The rows of a lane: x (n, f), y and plain (n, 1), w, offset and push (n,); read-only."""
+
+    x: Array
+    y: Array
+    plain: Array
+    w: Array
+    offset: Array
+    push: Array
+
+
+class Record(NamedTuple):
+    """Where a pass writes results; an empty gradient isn't asked for."""
+
+    output: Array
+    residual: Array
+    norm: Array
+    gradient: Array
+
+
+@inlined
+def kept(half_life, rows):
+    """`scaling.kept`."""
+    return 2.0 ** (-rows / half_life) if half_life > 0.0 else 1.0
+
+
+@inlined
+def unit_of(scale, count, mean, m2):
+    """Base and unit of the labels so far, as `scaling.unit` has them."""
+    if count[0] == 0.0:
+        return 0.0, 1.0
+    if scale == MEAN:
+        return math.log(mean[0]) if mean[0] > 0.0 else 0.0, 1.0
+    return mean[0], math.sqrt(m2[0] / count[0])
+
+
+@inlined
+def enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch):
+    """Takes a batch's features in."""
+    if plan.standardise:
+        share = kept(plan.half_life, stop - start)
+        take_in_loop(x, w, start, stop, share, seen, mean, m2, scratch)
+        inverse_deviations_loop(seen, m2, inverse)
+
+
+@inlined
+def enter_labels(plain, w, start, stop, plan, seen, mean, m2, scratch):
+    """Takes a batch's labels in; returns their units without and with it: (base, unit, base, unit)."""
+    if plan.scale == 0:
+        return 0.0, 1.0, 0.0, 1.0
+    base, unit = unit_of(plan.scale, seen, mean, m2)
+    take_in_loop(plain, w, start, stop, kept(plan.half_life, stop - start), seen, mean, m2, scratch)
+    base_after, unit_after = unit_of(plan.scale, seen, mean, m2)
+    return base, unit, base_after, unit_after
+
+
+@inlined
+def scaled_row(x, i, plan, mean, inverse, z):
+    """z (1, f) ← row i, as the job scales it."""
+    if plan.standardise:
+        scale_loop(x, i, mean, inverse, plan.clip, z, 0)
+    else:
+        for f in range(x.shape[1]):
+            z[0, f] = x[i, f]
+
+
+@inlined
+def raw_outputs(weights, intercept, z, outputs):
+    """outputs (k,) ← intercept (1, k) + weights (k, f) · z."""
+    for j in range(len(outputs)):
+        outputs[j] = dot_loop(weights, j, z, 0) + intercept[0, j]
+
+
+@inlined
+def softmax_residual(outputs, y, residual):
+    """residual (k,) ← p - [class y]."""
+    top = outputs[0]
+    for j in range(1, len(outputs)):
+        top = max(top, outputs[j])
+    total = 0.0
+    for j in range(len(outputs)):
+        residual[j] = math.exp(outputs[j] - top)
+        total += residual[j]
+    for j in range(len(outputs)):
+        residual[j] /= total
+    residual[int(y)] -= 1.0
+
+
+@inlined
+def aim_of(plan, y, plain, offset, base, unit):
+    """What a row's raw output is driven to: (label, the loss's number, what is added to the output)."""
+    if plan.scale == SPREAD:
+        if unit > 0.0:
+            number = plan.number / unit if plan.number_is_length else plan.number
+            return (plain - base) / unit, number, 0.0
+        return 0.0, plan.number, 0.0
+    if plan.scale == MEAN:
+        return y / math.exp(base), plan.number, offset
+    return y, plan.number, offset
+
+
+@inlined
+def push_of(plan, outputs, aim, number, shift, push):
+    """push (k,) ← the derivative of the aim's loss by the raw outputs (k,)."""
+    if plan.loss == SOFTMAX:
+        softmax_residual(outputs, aim, push)
+    else:
+        push[0] = loss_residual(plan.loss, outputs[0] + shift, aim, number)
+
+
+@inlined
+def write_row(
+    plan, i, y, offset, base, unit, outputs, z, push, own, output, residual, norm, gradient
+):
+    """What row i leaves behind, of its raw outputs (k,); own (k,) is scratch.
+
+    Where labels aren't scaled, the step's derivative `push` is the row's own.
+    """
+    if plan.scale == 0:
+        for j in range(len(outputs)):
+            output[i, j] = outputs[j] + offset
+            own[j] = push[j]
+    else:
+        unit = unit if unit > 0.0 else 1.0
+        scored = outputs[0] * unit + base + offset
+        output[i, 0] = scored
+        own[0] = loss_residual(plan.loss, scored, y, plan.number) * unit
+    total = 0.0
+    for j in range(len(own)):
+        residual[i, j] = own[j]
+        total += own[j] * own[j]
+    ones = 1.0 if plan.intercept else 0.0
+    norm[i] = math.sqrt(total * (dot_loop(z, 0, z, 0) + ones))
+    if gradient.shape[0] > 0:
+        at = 0
+        if plan.intercept:
+            for j in range(len(own)):
+                gradient[i, j] = own[j]
+            at = len(own)
+        for j in range(len(own)):
+            for f in range(z.shape[1]):
+                gradient[i, at] = own[j] * z[0, f]
+                at += 1
+
+
+def plan_of(spec: Spec, loss: Any) -> Plan:
+    """The plan of a spec whose kernel is linear and has this loss."""
+    number = losses.LOSSES[loss.name].number if loss.name in losses.LOSSES else None
+    return Plan(
+        loss=LOSS_CODES.get(loss.name, SOFTMAX),
+        number=float(getattr(loss, "number", 0.0)),
+        number_is_length=number is not None and number.is_length,
+        scale=_SCALE_CODES[loss.scale] if spec.scale_target else 0,
+        standardise=spec.standardise,
+        clip=float(spec.clip),
+        half_life=float(spec.half_life),
+        intercept=bool(spec.options.get("intercept", True)),
+    )
+
+
+def lane_of(plan: Plan, rows: Rows, pushes: Array) -> Lane:
+    """The lane's arrays as a pass takes them: read-only, and labels without their offsets beside them."""
+    x, y, w, offset, push = (frozen(array) for array in (*rows, pushes))
+    plain = y
+    if plan.scale == MEAN:
+        plain = frozen(y * np.exp(-offset))
+    elif plan.scale == SPREAD:
+        plain = frozen(y - offset)
+    return Lane(x, y.reshape(-1, 1), plain.reshape(-1, 1), w, offset, push)
+
+
+def watched_of(state: State) -> Watched:
+    """The moments of a state, as views; empty ones where it has none."""
+    found = []
+    for prefix in ("scaling", "target"):
+        found += [state.get(f"{prefix}/{name}", np.zeros(1)) for name in ("count", "mean", "m2")]
+    return Watched(*found)
+
+
+def record_of(results: Results) -> Record:
+    """Where results go."""
+    gradient = results.get("gradient", np.empty((0, 0)))
+    return Record(results["output"], results["residual"], results["norm"], gradient)

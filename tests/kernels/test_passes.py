@@ -1,0 +1,210 @@
+"""The compiled passes against the learner's own, written batch by batch in numpy; and lives cut in pieces."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from kernels import learner, loops, registry, warming
+from kernels.contract import Rows, Spec
+from kernels.losses import LOSSES
+from kernels.passes import elementwise
+
+PLAIN = {"linear": "PlainLinear", "logistic": "PlainLogistic", "softmax": "PlainSoftmax"}
+LINEAR = [name for name in registry.RULES if name not in ("counting", "lbfgs")]
+PENALTIES = {"none": {}, "l1": {"l1": 0.01}, "l2": {"l2": 0.01}, "both": {"l1": 0.01, "l2": 0.02}}
+
+
+def spec_of(loss, optimizer, penalty=(), **more):
+    """A spec of a linear kernel with this loss, of five features."""
+    options = dict(penalty)
+    if loss == "softmax":
+        return Spec("softmax", 5, outputs=3, options=options, optimizer={"name": optimizer}, **more)
+    return Spec(
+        "linear", 5, options={"loss": loss, **options}, optimizer={"name": optimizer}, **more
+    )
+
+
+def rows_for(bench, loss, n=60, seed=0):
+    return bench.rows(n, 5, 3 if loss == "softmax" else 0, loss=loss, seed=seed)
+
+
+def both(bench, strangers, spec, rows, batch_rows):
+    ours, recorded = bench.run(spec, rows, batch_rows)
+    plain = replace(spec, kernel=f"{strangers}:{PLAIN[spec.kernel]}")
+    theirs, expected = bench.run(plain, rows, batch_rows)
+    return {**ours, **recorded}, {**theirs, **expected}
+
+
+def agree(ours, expected):
+    for name, value in expected.items():
+        scale = float(np.nanmax(np.abs(value), initial=1e-3))
+        np.testing.assert_allclose(
+            ours[name], value, rtol=1e-7, atol=1e-9 * scale, err_msg=name, equal_nan=True
+        )
+
+
+def combinations():
+    for loss, optimizer in itertools.product([*LOSSES, "softmax"], LINEAR):
+        if not (loss == "softmax" and optimizer == "newton"):
+            yield loss, optimizer
+
+
+@pytest.mark.parametrize(("loss", "optimizer"), list(combinations()))
+def test_the_pass_equals_numpy_for_every_loss_optimizer_penalty_and_batch(
+    bench, strangers, loss, optimizer
+):
+    rows = rows_for(bench, loss)
+    for penalty, batch_rows in itertools.product(PENALTIES.values(), [1, 7]):
+        spec = spec_of(loss, optimizer, penalty, clip=1.5)
+        agree(*both(bench, strangers, spec, rows, batch_rows))
+
+
+@pytest.mark.parametrize("loss", ["squared", "huber", "logistic", "poisson", "softmax"])
+@pytest.mark.parametrize("optimizer", ["experts", "adagrad", "newton", "normalised"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"standardise": False},
+        {"clip": 0.0},
+        {"scale_target": False},
+        {"half_life": 20.0},
+        {"options": {"intercept": False}},
+        {"schedule": {"name": "inverse_scaling", "warm_up": 5}},
+    ],
+    ids=lambda more: next(iter(more)),
+)
+def test_the_pass_equals_numpy_for_every_switch(bench, strangers, loss, optimizer, more):
+    if loss == "softmax" and optimizer == "newton":
+        pytest.skip("newton learns one output")
+    rows = rows_for(bench, loss)
+    rows = rows._replace(x=rows.x / 20, offset=np.linspace(-0.5, 0.5, 60))
+    if LOSSES.get(loss) and LOSSES[loss].problem == "regression":
+        rows = rows._replace(
+            y=(rows.y - 500) / 80
+        )  # within Huber's bound, or gradients are all alike
+    more = dict(more)
+    penalty = more.pop("options", {})
+    for batch_rows in (1, 7):
+        agree(*both(bench, strangers, spec_of(loss, optimizer, penalty, **more), rows, batch_rows))
+
+
+@pytest.mark.parametrize("optimizer", ["experts", "adagrad", "normalised"])
+@pytest.mark.parametrize("loss", ["logistic", "softmax"])
+@pytest.mark.parametrize("weights", ["balanced", (0.5, 2.0, 1.5)])
+def test_the_pass_equals_numpy_with_class_weights(bench, strangers, loss, optimizer, weights):
+    if weights != "balanced" and loss == "logistic":
+        weights = weights[:2]
+    spec = spec_of(loss, optimizer, class_weight=weights)
+    for batch_rows in (1, 7):
+        agree(*both(bench, strangers, spec, rows_for(bench, loss), batch_rows))
+
+
+@pytest.mark.parametrize("optimizer", ["experts", "adam", "ftrl"])
+def test_a_gradient_is_clipped_alike_or_the_key_is_not_known(bench, strangers, optimizer):
+    if optimizer == "experts":
+        with pytest.raises(TypeError):
+            registry.RULES[optimizer].Options(clip_gradient=1.0)
+        return
+    spec = spec_of("squared", optimizer, scale_target=False)
+    spec = replace(spec, optimizer={**spec.optimizer, "clip_gradient": 5.0})
+    for batch_rows in (1, 7):
+        agree(*both(bench, strangers, spec, rows_for(bench, "squared"), batch_rows))
+
+
+def test_a_clipped_gradient_is_no_longer_than_it_may_be(bench):
+    spec = spec_of("squared", "sgd", standardise=False, scale_target=False)
+    clipped = replace(spec, optimizer={"name": "sgd", "learning_rate": 1.0, "clip_gradient": 0.25})
+    rows = rows_for(bench, "squared", n=1)
+    for batch_rows in (1, 7):
+        state, _ = bench.run(clipped, rows, batch_rows)
+        step = np.append(state["parameters/weights"].ravel(), state["parameters/intercept"])
+        assert np.linalg.norm(step) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(("loss", "optimizer"), list(combinations()))
+def test_short_runs_one_after_the_other_are_one_long_run_bit_for_bit(bench, loss, optimizer):
+    """Vowpal Wabbit has failed this one."""
+    rows = rows_for(bench, loss, n=48)
+    for penalty, batch_rows in itertools.product(PENALTIES.values(), [1, 4]):
+        spec = spec_of(loss, optimizer, penalty, half_life=30.0)
+        whole, recorded = bench.run(spec, rows, batch_rows)
+        state, parts = None, []
+        for start, stop in ((0, 4), (4, 24), (24, 48)):
+            state, found = bench.run(spec, rows.slice(start, stop), batch_rows, state)
+            parts.append(found)
+        for name, value in whole.items():
+            assert state[name].tobytes() == value.tobytes(), name
+        for name, value in recorded.items():
+            assert np.concatenate([part[name] for part in parts]).tobytes() == value.tobytes(), name
+
+
+@pytest.mark.parametrize("optimizer", ["adagrad", "experts"])
+@pytest.mark.parametrize("loss", ["squared", "logistic", "softmax"])
+@pytest.mark.parametrize("rows_of", ["float64", "float32"])
+def test_the_pass_in_single_precision_is_near_numpy_s(bench, strangers, loss, optimizer, rows_of):
+    spec = spec_of(loss, optimizer, dtype="float32", clip=5.0)
+    rows = rows_for(bench, loss)
+    rows = rows._replace(x=rows.x.astype(rows_of))
+    ours, expected = both(bench, strangers, spec, rows, 4)
+    assert ours["parameters/weights"].dtype == np.float32
+    for name, value in expected.items():
+        scale = float(np.abs(value).max())
+        np.testing.assert_allclose(ours[name], value, rtol=1e-3, atol=1e-3 * scale, err_msg=name)
+
+
+def test_read_only_rows_give_the_same_bits(bench):
+    spec = spec_of("logistic", "adagrad")
+    rows = rows_for(bench, "logistic")
+    open_, _ = bench.run(spec, rows, 1)
+    for array in rows:
+        array.flags.writeable = False
+    closed, _ = bench.run(spec, rows, 1)
+    assert {k: v.tobytes() for k, v in open_.items()} == {k: v.tobytes() for k, v in closed.items()}
+
+
+def test_what_is_compiled_is_cached_by_the_sources_of_its_formulas():
+    assert loops.checksum(loops) != loops.checksum(loops, learner)
+    assert loops.checksum(loops) == loops.checksum(loops)
+
+
+@pytest.mark.parametrize("optimizer", ["adagrad", "experts"])
+def test_infinite_and_huge_features_are_told_with_their_row(bench, optimizer):
+    spec = spec_of("logistic", optimizer, standardise=False)
+    made = learner.Learner(spec)
+    rows = rows_for(bench, "logistic", n=10)
+    rows.x[4, 2] = 1e300
+    state, results = bench.state(made), bench.results(made, rows)
+    assert made.run(state, rows, 1, results) == 4
+
+
+@pytest.mark.parametrize("optimizer", ["adagrad", "experts", "newton", "normalised", "ftrl"])
+def test_a_row_of_weight_2_is_scaled_and_scored_as_two_equal_rows_and_one_of_0_leaves_no_trace(
+    bench, optimizer
+):
+    spec = spec_of("logistic", optimizer)
+    rows = rows_for(bench, "logistic", n=20)
+    rows = rows._replace(w=np.ones(20))
+    without, _ = bench.run(spec, rows, 1)
+    nothing = Rows(np.full((1, 5), 1e6), np.zeros(1), np.zeros(1), np.zeros(1))
+    state, _ = bench.run(spec, rows.slice(0, 10), 1)
+    state, _ = bench.run(spec, nothing, 1, state)
+    state, _ = bench.run(spec, rows.slice(10, 20), 1, state)
+    for name in without:
+        if name not in ("steps", "rows") and "mean_loss" not in name:
+            np.testing.assert_allclose(state[name], without[name], rtol=1e-12, err_msg=name)
+    doubled = rows._replace(w=np.where(np.arange(20) == 3, 2.0, 1.0))
+    twice = Rows(*(np.insert(array, 3, array[3], axis=0) for array in rows))
+    heavy, _ = bench.run(spec, doubled, 1)
+    light, _ = bench.run(spec, twice, 1)
+    for name in ("scaling/count", "scaling/mean", "scaling/m2"):
+        np.testing.assert_allclose(heavy[name], light[name], rtol=1e-12, err_msg=name)
+
+
+def test_warming_compiles_what_the_built_in_kernels_run():
+    warming.warm()
+    assert elementwise.learn.signatures
+    assert len(elementwise.learn.signatures) <= 4

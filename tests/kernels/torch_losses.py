@@ -1,0 +1,22 @@
+"""The losses in torch's words, as oracles: o and y are tensors (n,); numbers at their defaults."""
+
+from __future__ import annotations
+
+import torch
+
+TORCH = {
+    "squared": lambda o, y: (o - y) ** 2,
+    "absolute": lambda o, y: torch.nn.functional.l1_loss(o, y, reduction="none"),
+    "huber": lambda o, y: torch.nn.functional.huber_loss(o, y, reduction="none", delta=1.0),
+    "quantile": lambda o, y: torch.maximum(0.5 * (y - o), -0.5 * (y - o)),
+    "epsilon_insensitive": lambda o, y: torch.clamp((o - y).abs() - 0.1, min=0),
+    "poisson": lambda o, y: torch.nn.functional.poisson_nll_loss(o, y, reduction="none"),
+    "gamma": lambda o, y: y / torch.exp(o) + torch.log(torch.exp(o)),
+    "tweedie": lambda o, y: 2 * torch.exp(o / 2) + 2 * y * torch.exp(-o / 2),
+    "logistic": lambda o, y: torch.nn.functional.softplus((1 - 2 * y) * o),
+    "hinge": lambda o, y: torch.relu(1 - (2 * y - 1) * o),
+    "squared_hinge": lambda o, y: torch.relu(1 - (2 * y - 1) * o) ** 2,
+    "modified_huber": lambda o, y: torch.where(
+        (2 * y - 1) * o >= -1, torch.relu(1 - (2 * y - 1) * o) ** 2, -4 * (2 * y - 1) * o
+    ),
+}
