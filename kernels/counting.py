@@ -17,8 +17,7 @@ import numba as nb
 import numpy as np
 
 from kernels.contract import Array
-
-BINS = 4096
+from kernels.metrics import BINS
 
 _FLAGS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "cache": True}
 

@@ -14,11 +14,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from kernels import counting
 from kernels.contract import Array, Layout, Problem
 
 MetricState = dict[str, Array]
 Summary = dict[str, float | None]
+
+BINS = 4096
+"""Of the raw output of two classes: see `counting`, which is compiled, and imported where rows are taken in."""
 
 _NUMBER = ((1,), "float64")
 
@@ -38,7 +40,7 @@ def layout(problem: Problem, outputs: int, is_likelihood: bool = True) -> Layout
     }
     own: dict[Problem, Layout] = {
         "binary": {
-            "bins": ((2, counting.BINS), "int64"),
+            "bins": ((2, BINS), "int64"),
             "confusion": ((2, 2), "float64"),
             "prediction_sum": _NUMBER,
             **({"base_loss_sum": _NUMBER} if is_likelihood else {}),
@@ -63,6 +65,8 @@ def update(
 ) -> None:
     """Takes n rows in: outputs (n, k), predictions as a loss's link gives them, y, w, and their losses
     and the least ones that they could have (n,)."""
+    from kernels import counting
+
     if len(y) == 0:
         return
     if "bins" in state:
@@ -115,6 +119,8 @@ def summary(state: Mapping[str, Array]) -> Summary:
 
 
 def _binary(state: Mapping[str, Array]) -> Summary:
+    from kernels import counting
+
     (true_no, false_yes), (false_no, true_yes) = state["confusion"]
     weight, loss = state["weight_sum"][0], state["loss_sum"][0]
     auc, average_precision = counting.areas(state["bins"])
