@@ -23,7 +23,7 @@ from service.storage.completion import Keep
 from service.storage.journal import Journal
 from service.storage.recovery import recover
 from service.storage.root import RootLock, prepare_root
-from service.storage.tables import After, Entry, FileRow
+from service.storage.tables import After, Digests, Entry, FileRow
 from service.storage.units import Progress, perform
 
 AFTER: dict[str, After] = {"archived": "archive", "deleted": "delete"}
@@ -170,7 +170,8 @@ class _Training:
         for spool in spools.values():
             spool.close()
         accepted = perform(
-            self.journal, units.acceptance(self.layout, progress, sha256=sha256, keep=KEEP)
+            self.journal,
+            units.acceptance(self.layout, progress, Digests(sha256, "records", "print"), keep=KEEP),
         )
         assert accepted.renewed == ()
 
