@@ -27,6 +27,13 @@ def digest(found: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(dict(found), sort_keys=True).encode()).hexdigest()
 
 
+def changed(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What is not the same, for people."""
+    return [
+        f"{name} {then.get(name)} -> {now[name]}" for name in now if then.get(name) != now[name]
+    ]
+
+
 def _version(package: str) -> str:
     try:
         return version(package)
