@@ -47,6 +47,7 @@ class Watcher:
         sizes = {job: [f.size for f in one.files] for job, one in originals.items()}
         self._bytes_before = {job: [0, *accumulate(each)] for job, each in sizes.items()}
         self._judged = dict.fromkeys(originals, 0)
+        self.trouble = ""
 
     async def follow(self, daemon: Daemon) -> None:
         """Until it is cancelled."""
@@ -61,11 +62,20 @@ class Watcher:
         with Progress(*columns, console=terminal(stderr=True)) as progress:
             bar = progress.add_task("learning again", total=max(total, 1))
             while True:
+                self._leave_in_trouble(daemon)
                 for life in daemon.lives.values():
                     await self._judge(life)
                 done = sum(self._done_bytes(life) for life in daemon.lives.values())
                 progress.update(bar, completed=done)
                 await asyncio.sleep(REFRESH_SECONDS)
+
+    def _leave_in_trouble(self, daemon: Daemon) -> None:
+        """On a full disk a daemon waits for room; here somebody waits for an answer."""
+        paused = [life.status for life in daemon.lives.values() if life.status.state == "paused"]
+        reason = next((status.reason for status in paused), None) or daemon.status()["trouble"]
+        if reason and not self.trouble:
+            self.trouble = reason
+            daemon.stop(reason)
 
     async def _judge(self, life: Life) -> None:
         job = life.job.name

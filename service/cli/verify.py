@@ -21,7 +21,7 @@ from service.cli.engine import serve
 from service.cli.options import root_option
 from service.cli.rehearsing import Watcher, scratch_settings
 from service.cli.terminal import terminal
-from service.core.errors import ConfigurationError, HeadraceError
+from service.core.errors import ConfigurationError, DiskFull, HeadraceError
 from service.core.layout import Layout, shown
 from service.lines.life import Errand
 from service.runtime.control import ask
@@ -136,13 +136,21 @@ def _learn_again(
     again: Layout, able: Mapping[str, Original], looked: Mapping[str, Mapping[int, Kept | Lost]]
 ) -> None:
     """Has the engine learn all files of these jobs below the scratch root; each job up to its first difference."""
-    prepare_root(again, able)
-    with _opened(again.journal) as journal:
-        for name, original in able.items():
-            kept = {n: one for n, one in looked[name].items() if isinstance(one, Kept)}
-            rehearse(journal, original, kept)
-    settings = scratch_settings(again.root, able.values())
-    serve(settings, Errand(named=()), quiet=True, beside=Watcher(able).follow)
+    watcher = Watcher(able)
+    try:
+        prepare_root(again, able)
+        with _opened(again.journal) as journal:
+            for name, original in able.items():
+                kept = {n: one for n, one in looked[name].items() if isinstance(one, Kept)}
+                rehearse(journal, original, kept)
+        settings = scratch_settings(again.root, able.values())
+        serve(settings, Errand(named=()), quiet=True, beside=watcher.follow)
+    except DiskFull as full:
+        watcher.trouble = watcher.trouble or str(full)
+    if watcher.trouble:
+        raise HeadraceError(
+            f"--scratch: must be a folder on a disk with room, got {watcher.trouble}"
+        )
 
 
 # --- what came of it

@@ -223,8 +223,9 @@ class Life:
 
 
 def still_to_admit(line: Line, named: Sequence[Entry]) -> Sequence[Entry]:
-    """Nothing, when the same files were admitted by a training that was interrupted."""
-    waiting = {row.path for row in line.unfinished}
+    """Nothing, when the same files were admitted by a training that was interrupted; those that are learnt again,
+    since one before them was taken back, were admitted by one that was not."""
+    waiting = {row.path for row in line.unfinished if not row.revision}
     return () if waiting & {entry.path for entry in named} else named
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -235,6 +236,38 @@ def test_the_first_files_schema_goes_with_it(root: Root, without: Any) -> None:
     root.once()
     assert root.header()["features"] == ["a", "b", "c"]
     assert_as_if_never_dropped(root, without("0.csv", "2.csv", "4.csv"))
+
+
+def test_what_was_judged_once_is_not_judged_again(root: Root) -> None:
+    """Settings of today would call the files that are learnt again too large, and repeated by their name."""
+    _configure(root)
+    for name in ("1.csv", "3.csv", "0.csv"):
+        root.drop("same.csv", FILES[name])
+        root.once()
+    root.configure(
+        JOB, intake={"identity": "name", "max_file_bytes": 100}, logs={"every_rows": 250}
+    )
+    _retract(root, "same.csv")
+    root.once()
+    assert [(row["state"], row["revision"]) for row in root.files()] == [
+        ("retracted", 0),
+        ("accepted", 1),
+        ("accepted", 1),
+    ]
+
+
+def test_a_file_that_is_not_what_was_learnt_is_refused_when_it_is_learnt_again(root: Root) -> None:
+    _learn(root, ["1.csv", "3.csv"])
+    _retract(root, "1.csv")
+    work = root.folder("work") / "0000000002"
+    seen = work.stat()
+    work.write_bytes(FILES["3.csv"].replace(b"1", b"2"))
+    os.utime(work, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    root.once()
+    assert root.note("3.csv")["rule"] == (
+        "a file that is learnt again has the content that was learnt before"
+    )
+    assert not root.current().exists()
 
 
 @pytest.mark.parametrize("runs", [True, False], ids=["daemon", "alone"])

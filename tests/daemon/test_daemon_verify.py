@@ -6,6 +6,7 @@ import gzip
 import os
 import shutil
 import sqlite3
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,21 @@ def test_what_was_deleted_after_learning_can_not_be_verified_or_learnt_again(roo
     assert [record["file"] for record in root.records(kind="retracted")] == ["2.csv"]
     checked = root.ask("check", "-c", str(root.config))
     assert '# intake.after = "delete": ' in checked.stdout
+
+
+@pytest.mark.parametrize("kibibytes", [64, 600])
+def test_a_scratch_place_without_room_is_told(killed: Root, tmp_path: Path, kibibytes: int) -> None:
+    """A daemon would wait for room; whoever verifies waits for an answer."""
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={kibibytes}k", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        done = killed.ask("verify", "--root", str(killed.path), "--scratch", str(tmp_path))
+        assert os.listdir(tmp_path) == []
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+    assert done.returncode == 1
+    assert "headrace: --scratch: must be a folder on a disk with room, got " in done.stderr
 
 
 def test_a_job_or_a_root_that_is_not_there(killed: Root, tmp_path: Path) -> None:
