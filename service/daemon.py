@@ -30,6 +30,7 @@ from service.core.job_settings import Job
 from service.core.layout import Layout, shown
 from service.core.settings import Settings
 from service.formats.contract import Limits
+from service.lines import orders
 from service.lines.life import Errand, Life, first
 from service.lines.opening import refuse_incompatible
 from service.runtime.arena import Arena
@@ -44,6 +45,7 @@ from service.runtime.status_file import keep_written, write
 from service.runtime.watch import Watch
 from service.stages.line import Machinery
 from service.storage import units
+from service.storage.disk import temporary
 from service.storage.journal import Journal
 from service.storage.root import prepare_root
 from service.storage.writer import Writer
@@ -298,15 +300,33 @@ class Daemon:
     async def _command(self, request: dict[str, Any]) -> dict[str, Any]:
         """Answers the control socket."""
         command, name = request.get("command"), request.get("job")
-        if command == "status":
-            return {"ok": True, "status": self.status()}
-        if command != "reset":
-            return _wrong(f"command: must be reset or status, got {command!r}")
-        life = self.lives.get(str(name))
-        if life is None or life.leaving:
-            return _wrong(f"--job: must be one of {', '.join(self.lives)}, got {name!r}")
-        await life.ask(units.reset(self.layout, life.job.name))
-        return {"ok": True}
+        try:
+            if command == "status":
+                return {"ok": True, "status": self.status()}
+            if command == "snapshot":
+                return {"ok": True, "snapshot": await self._snapshot()}
+            if command not in orders.ORDERS:
+                known = ", ".join(("snapshot", "status", *orders.ORDERS))
+                return _wrong(f"command: must be one of {known}, got {command!r}")
+            life = self.lives.get(str(name))
+            if life is None or life.leaving:
+                return _wrong(f"--job: must be one of {', '.join(self.lives)}, got {name!r}")
+            return {"ok": True} | await orders.ORDERS[command](life, request)
+        except ConfigurationError as error:
+            return _wrong(str(error))
+        except HeadraceError as error:
+            return {"ok": False, "error": str(error)}
+
+    async def _snapshot(self) -> str:
+        """A copy of the journal below state/, for a command to read and delete; recovery deletes one that is left."""
+        assert self._machinery is not None
+        journal, writer = self._journal, self._machinery.writer
+        copy = temporary(self.layout.state)
+        await asyncio.wrap_future(
+            writer.submit(units.nothing())
+        )  # what is finished is marked first
+        await asyncio.wrap_future(writer.run(lambda: journal.copy_to(copy)))
+        return str(copy)
 
     # --- what is shown -----------------------------------------------------------------------------------
 

@@ -16,7 +16,19 @@ from service import __version__
 from service.core.errors import ConfigurationError, HeadraceError
 from service.core.layout import shown
 
-COMMANDS = ("run", "train", "predict", "status", "show", "check", "reset", "demo")
+COMMANDS = (
+    "run",
+    "train",
+    "predict",
+    "status",
+    "show",
+    "check",
+    "verify",
+    "retract",
+    "retry",
+    "reset",
+    "demo",
+)
 
 
 class _Lazy(click.Group):

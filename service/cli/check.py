@@ -24,8 +24,16 @@ def command(config: Path) -> int:
     return 0
 
 
+DELETES = """\
+# intake.after = "delete": what is learnt is gone afterwards. `headrace verify` can't learn it again, and `headrace retract`
+# can take back a file only where nothing that came after it must be learnt again."""
+
+
 def in_force(settings: Settings) -> Iterator[str]:
-    """The settings as TOML."""
+    """The settings as TOML; what they make impossible as a comment."""
+    if settings.intake.after == "delete":
+        yield DELETES
+        yield ""
     whole = settings.model_dump(mode="json", exclude_none=True)
     jobs = whole.pop("jobs")
     for name, table in whole.items():

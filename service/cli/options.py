@@ -65,6 +65,13 @@ def newest_model(root: Path, job: str) -> Path:
     )
 
 
+def files_argument(function: F) -> F:
+    """FILE..."""
+    return click.argument(
+        "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
+    )(function)
+
+
 def job_option(function: F) -> F:
     """--job NAME"""
     return click.option("--job", required=True, help="The job's name.")(function)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from service.cli.alone import order
 from service.cli.options import job_option, root_option
-from service.core.errors import ConfigurationError, HeadraceError
-from service.core.layout import Layout, shown
-from service.runtime.control import ask
+from service.core.layout import Layout
 from service.storage import units
-from service.storage.completion import Keep
 from service.storage.journal import Journal
-from service.storage.recovery import recover
-from service.storage.root import RootLock
 
 
 @click.command("reset")
@@ -23,30 +20,13 @@ from service.storage.root import RootLock
 def command(root: Path, job: str) -> int:
     """Forget a job's model: the next file begins a new one. Files and logs stay where they are."""
     layout = Layout(root.absolute())
-    answer = ask(layout.socket, {"command": "reset", "job": job})
-    if answer is None:
-        _reset_alone(layout, job)
-    elif not answer["ok"]:
-        raise (ConfigurationError if answer.get("wrong") else HeadraceError)(answer["error"])
+
+    def alone(journal: Journal) -> dict[str, Any]:
+        units.perform(journal, units.reset(layout, job))
+        return {}
+
+    order(layout, {"command": "reset", "job": job}, alone)
     click.echo(
         f"{job}: its model is forgotten; to learn its files again, move them from done/ to inbox/"
     )
     return 0
-
-
-def _reset_alone(layout: Layout, job: str) -> None:
-    """Nobody runs: takes the daemon's lock and does it here."""
-    if not layout.journal.exists():
-        raise ConfigurationError(
-            f"--root: a root that a daemon has run in, got {shown(layout.root)}"
-        )
-    with RootLock(layout.state):
-        journal = Journal(layout.journal)
-        try:
-            if job not in journal.jobs():
-                names = ", ".join(journal.jobs()) or "none yet"
-                raise ConfigurationError(f"--job: must be one of {names}, got {shown(job)!r}")
-            recover(layout, journal, keep=Keep(rotate_bytes=0, segments=0, models=2**62))
-            units.perform(journal, units.reset(layout, job))
-        finally:
-            journal.close()

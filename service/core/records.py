@@ -6,6 +6,7 @@ in which they were put in.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import dataclass
@@ -28,9 +29,16 @@ class Subject:
     samples: str
     samples_format: str
     is_clustering: bool = False
+    revision: int = 0
 
     def head(self, kind: str) -> Record:
-        return {"kind": kind, "job": self.job, "file": self.file, "sequence": self.sequence}
+        head: Record = {"kind": kind, "job": self.job, "file": self.file, "sequence": self.sequence}
+        return head | {"revision": self.revision} if self.revision else head
+
+
+def chained(before: str, text_sha256: str) -> str:
+    """The digest of a file's records, with one more report's text after those `before` (at first "")."""
+    return hashlib.sha256((before + text_sha256).encode("ascii")).hexdigest()
 
 
 def json_line(record: Record) -> bytes:

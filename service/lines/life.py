@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from service.core.errors import Refusal, StorageError
+from service.core.errors import DiskFull, Refusal, StorageError
 from service.core.job_settings import Job
 from service.core.settings import Settings
 from service.core.status import JobStatus
@@ -32,6 +32,8 @@ from service.stages.watched import Watched
 from service.storage import units
 from service.storage.tables import Entry
 from service.storage.writer import Unit
+
+R = TypeVar("R")
 
 CHANNEL_FILES = 32
 CHANNEL_BLOCKS = 4
@@ -74,7 +76,9 @@ class Life:
     line: Line | None = None
     leaving: bool = False
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
-    _between: list[tuple[Unit[Any, Any, Any], asyncio.Future[Any]]] = field(default_factory=list)
+    _between: list[tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any]]] = field(
+        default_factory=list
+    )
 
     async def live(self) -> None:
         """Runs the job's lines until it leaves; raises StorageError only."""
@@ -101,10 +105,14 @@ class Life:
         self.job, self.settings = job, settings
         self._interrupt()
 
-    async def ask(self, unit: Unit[Any, Any, Any]) -> Any:
-        """Has something done while no line of the job runs; returns the unit's result."""
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._between.append((unit, answer))
+    async def settle(self, unit: Unit[Any, Any, R]) -> R:
+        """Has the journal's thread carry out a unit, now."""
+        return await asyncio.wrap_future(self.machinery.writer.submit(unit))
+
+    async def between(self, work: Callable[[], Awaitable[R]]) -> R:
+        """Has something done while no line of the job runs; returns its result."""
+        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._between.append((work, answer))
         self._interrupt()
         return await answer
 
@@ -115,14 +123,14 @@ class Life:
 
     async def _do_between(self) -> None:
         while self._between:
-            unit, answer = self._between.pop(0)
+            work, answer = self._between.pop(0)
             try:
-                result = await asyncio.wrap_future(self.machinery.writer.submit(unit))
+                result = await work()
             except Exception as error:
                 if not answer.done():
                     answer.set_exception(error)
-                if isinstance(error, StorageError):
-                    raise
+                if isinstance(error, StorageError) and not isinstance(error, DiskFull):
+                    raise  # on a full disk, whoever asked may ask again
             else:
                 if not answer.done():
                     answer.set_result(result)
@@ -215,8 +223,9 @@ class Life:
 
 
 def still_to_admit(line: Line, named: Sequence[Entry]) -> Sequence[Entry]:
-    """Nothing, when the same files were admitted by a training that was interrupted."""
-    waiting = {row.path for row in line.unfinished}
+    """Nothing, when the same files were admitted by a training that was interrupted; those that are learnt again,
+    since one before them was taken back, were admitted by one that was not."""
+    waiting = {row.path for row in line.unfinished if not row.revision}
     return () if waiting & {entry.path for entry in named} else named
 
 

@@ -18,7 +18,7 @@ from service.storage import checkpoints
 from service.storage.completion import Keep
 from service.storage.journal import Journal
 from service.storage.tables import Commit, FileRow, FileState
-from service.subtasks import learn
+from service.subtasks import fingerprint, learn
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +136,6 @@ async def _restore(line: Line, commit: Commit) -> None:
 
 def _say_what_changed(line: Line, then: dict[str, str]) -> None:
     """The last bits may differ from here on: another machine, or other versions of what computes."""
-    now = line.machinery.fingerprint
-    changed = [
-        f"{name} {then.get(name)} -> {now[name]}" for name in now if then.get(name) != now[name]
-    ]
-    if changed:
-        line.note("fingerprint differs from the model's", changed="; ".join(changed))
+    what = fingerprint.changed(then, line.machinery.fingerprint)
+    if what:
+        line.note("fingerprint differs from the model's", changed="; ".join(what))

@@ -18,7 +18,7 @@ from typing import Any
 
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
-MOST_BYTES = 1 << 20
+MOST_BYTES = 1 << 24  # a request may name many files
 ASK_SECONDS = 600.0
 
 

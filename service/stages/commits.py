@@ -29,6 +29,7 @@ class OpenRecords:
     samples: Spool | None
     segment: Segment = field(default_factory=Segment)
     loss: float | None = None
+    digest: str = ""  # of the records so far
 
     @property
     def spools(self) -> dict[str, Spool]:

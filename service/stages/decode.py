@@ -107,6 +107,7 @@ class _File:
         await self.outbox.send(Opened(sample, schema))
         complete = await self._blocks(source, fields)
         await asyncio.to_thread(gate.must_be_unchanged, sample.path, row)
+        gate.must_be_what_was_learnt(row, source.name, complete.sha256)
         self.line.undecided.known(row.admission, complete.sha256)
         await self.outbox.send(complete)
 

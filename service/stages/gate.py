@@ -37,7 +37,7 @@ def must_be_admissible(path: Path, row: FileRow, most_bytes: int) -> None:
             value=f"{seen.st_nlink} hard links",
             remedy="copy it, or remove its other names, then drop it again",
         )
-    if seen.st_size > most_bytes:
+    if seen.st_size > most_bytes and not row.revision:  # what was learnt is learnt again
         raise FileRefused(
             f"a sample file has at most {most_bytes} bytes (intake.max_file_bytes)",
             place="the file itself",
@@ -51,6 +51,17 @@ def must_be_unchanged(path: Path, row: FileRow) -> None:
     seen = path.stat()
     if (seen.st_size, seen.st_mtime_ns) != (row.size, row.mtime_ns):
         raise Changed
+
+
+def must_be_what_was_learnt(row: FileRow, name: str, sha256: str) -> None:
+    """Raises FileRefused where a file that is learnt again is not, to the byte, what was learnt before."""
+    if row.revision and row.sha256 not in (None, sha256):  # `headrace verify` compares afterwards
+        raise FileRefused(
+            "a file that is learnt again has the content that was learnt before",
+            place=name,
+            value=f"sha256 {sha256} for {row.sha256}",
+            remedy="drop the right file again: it is then learnt as a new one",
+        )
 
 
 def unreadable(error: OSError) -> FileRefused:

@@ -27,8 +27,8 @@ class Same:
 
 async def same_as(line: Line, sample: Sample, sha256: str | None) -> Same | None:
     """The file that this one repeats; `sha256` if it is known already. A file named on the command
-    line repeats nothing: it was asked for."""
-    if sample.row.path is not None:
+    line repeats nothing: it was asked for. One that is learnt again was judged when it first came."""
+    if sample.row.path is not None or sample.row.revision:
         return None
     if line.conduct.identity == "name":
         return await _same_name(line, sample.row)

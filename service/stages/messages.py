@@ -119,6 +119,7 @@ class Resumption:
     version: int
     spools: dict[str, int]
     segment: Segment
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from dataclasses import asdict
 from typing import Any, TypeVar
 
 from service.core.errors import DiskFull, WorkerError, poisoned
+from service.core.records import chained
 from service.core.status import FileStatus, ModelStatus
 from service.runtime.arena import view
 from service.runtime.channel import Receiver
@@ -34,7 +35,8 @@ from service.stages.messages import (
     Mark,
 )
 from service.storage import units
-from service.subtasks import report
+from service.storage.tables import Digests
+from service.subtasks import fingerprint, report
 from service.subtasks.report import Books, Reported, Segment
 
 R = TypeVar("R")
@@ -111,6 +113,7 @@ class _Recorder:
             metrics=self._spool(row.admission, "metrics.jsonl", lengths),
             samples=self._spool(row.admission, log, lengths) if wants_samples else None,
             segment=begun.resumption.segment if begun.resumption else Segment(),
+            digest=begun.resumption.digest if begun.resumption else "",
         )
         for spool in self.open.spools.values():
             await self._patiently(spool.open)
@@ -170,6 +173,7 @@ class _Recorder:
             raise
         file.scores.drop()
         file.scores, file.segment, file.loss = after, reported.segment, reported.loss
+        file.digest = chained(file.digest, reported.sha256)
 
     async def _reported(
         self, file: OpenRecords, function: Callable[..., Reported], done: Any, books: Books
@@ -187,7 +191,7 @@ class _Recorder:
         file = self._file()
         try:
             await file.flush()
-            extra = {"segment": asdict(file.segment)}
+            extra = {"segment": asdict(file.segment), "records": file.digest}
             point = progress(self.line, file, mark.row, mark.version, mark.state, extra)
             layout = self.line.machinery.layout
             await self._patiently(lambda: self.line.settle(units.private_commit(layout, point)))
@@ -212,7 +216,10 @@ class _Recorder:
             extra = {"loss": file.loss, "rows": ending.rows}
             whole = progress(self.line, file, ending.rows, ending.version, finished.state, extra)
             layout, keep = line.machinery.layout, line.conduct.keep
-            unit = units.acceptance(layout, whole, sha256=ending.sha256, keep=keep)
+            digests = Digests(
+                ending.sha256, file.digest, fingerprint.digest(line.machinery.fingerprint)
+            )
+            unit = units.acceptance(layout, whole, digests, keep=keep)
             accepted = await self._patiently(lambda: line.settle(unit))
         finally:
             text.drop()

@@ -165,6 +165,7 @@ class _Trainer:
             samples=terms.job.output.samples,
             samples_format=terms.job.output.samples_format,
             is_clustering=terms.job.model.problem == "clustering",
+            revision=sample.row.revision,
         )
 
     async def _before(self, shape: Shape) -> tuple[Held, Held | None]:
@@ -212,7 +213,8 @@ class _Trainer:
         file.state.drop()
         file.state, file.version, file.skip = state, commit.version, commit.row
         segment = Segment(**commit.extra["segment"])
-        return Resumption(commit.row, commit.version, self.line.resume_spools, segment), scores
+        spools, digest = self.line.resume_spools, commit.extra["records"]
+        return Resumption(commit.row, commit.version, spools, segment, digest), scores
 
     # --- rounds --------------------------------------------------------------------------------------
 

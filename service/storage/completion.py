@@ -54,11 +54,15 @@ def settle(layout: Layout, file: FileRow) -> bytes | None:
     match file.state:
         case FileState.REFUSED:
             return _to_failed(layout.failed(file.job), work, file.name, file.inode, note(file))
+        case FileState.RETRACTED:
+            return _take_back(layout, file, work)
         case FileState.ACCEPTED | FileState.DUPLICATE if file.after == "delete":
             moves.discard(work)
             return None
         case FileState.ACCEPTED | FileState.DUPLICATE:
             return moves.settle(work, layout.done(file.job), file.name, inode=file.inode)
+        case FileState.WITHDRAWN if file.settled_as is not None:
+            return _try_again(layout, file, file.settled_as)
         case FileState.WITHDRAWN:
             return give_back(layout, file)
     raise RuntimeError(f"job {file.job}, admission {file.admission}: must be decided to be settled")
@@ -99,7 +103,8 @@ def _note(
 def take_admitted(layout: Layout, files: Sequence[FileRow]) -> list[bool]:
     """Moves admitted files from the inbox into work/, durably; False for one that vanished or changed.
 
-    What was taken under a file's name but is not what was admitted goes back to the inbox.
+    What was taken under a file's name but is not what was admitted goes back to the inbox. A file that is admitted
+    again comes back from done/, or stays there where it is not what was learnt.
     """
     ours = [file for file in files if file.path is None]
     taken = {file.admission: _take(layout, file) for file in ours}
@@ -107,6 +112,8 @@ def take_admitted(layout: Layout, files: Sequence[FileRow]) -> list[bool]:
         fsync_directory(layout.work(job))
         if layout.inbox(job).is_dir():  # somebody may have taken the whole folder away
             fsync_directory(layout.inbox(job))
+    for job in sorted({file.job for file in ours if file.settled_as is not None}):
+        fsync_directory(layout.done(job))
     return [taken.get(file.admission, True) for file in files]
 
 
@@ -161,10 +168,32 @@ def _to_failed(failed: Path, work: Path, name: bytes, inode: int, text: bytes) -
     )
 
 
+def _take_back(layout: Layout, file: FileRow, work: Path) -> bytes | None:
+    """From its place in done/, or from work/ where it waited to be learnt again."""
+    name = file.settled_as
+    source = work if name is None else layout.done(file.job) / os.fsdecode(name)
+    return _to_failed(layout.failed(file.job), source, file.name, file.inode, note(file))
+
+
+def _try_again(layout: Layout, file: FileRow, name: bytes) -> bytes | None:
+    """From failed/ to the inbox; the note goes last, for until then it says why the file lies there."""
+    failed, inbox = layout.failed(file.job), layout.inbox(file.job)
+    with storage_border("make the folder", inbox):
+        inbox.mkdir(exist_ok=True)
+    settled_as = moves.settle(failed / os.fsdecode(name), inbox, file.name, inode=file.inode)
+    remark = failed / os.fsdecode(name + NOTE_SUFFIX.encode())
+    with storage_border("delete", remark):
+        if remark.is_file() and remark.read_bytes() == note(file):
+            remark.unlink()
+    return settled_as
+
+
 def _take(layout: Layout, file: FileRow) -> bool:
     work = layout.work_file(file.job, file.admission)
     with storage_border("look at", work):
         there = work.lstat() if os.path.lexists(work) else None
+    if there is None and file.settled_as is not None:
+        return _comes_back(layout, file, file.settled_as)
     if there is None:
         there = _moved(layout, file)
         admitted = there is not None and there.st_ino == file.inode
@@ -177,6 +206,27 @@ def _take(layout: Layout, file: FileRow) -> bool:
     if admitted and (there.st_size, there.st_mtime_ns) == (file.size, file.mtime_ns):
         return True  # a link or a FIFO, too: decode refuses it with a note
     give_back(layout, file)
+    return False
+
+
+def _comes_back(layout: Layout, file: FileRow, name: bytes) -> bool:
+    """Takes a file that is learnt again out of done/; its inode may have another number in a restored copy."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    work = layout.work_file(file.job, file.admission)
+    with storage_border("take", work), suppress(FileNotFoundError):
+        done_fd = os.open(layout.done(file.job), flags)
+        try:
+            seen = os.stat(name, dir_fd=done_fd, follow_symlinks=False)
+            if (seen.st_size, seen.st_mtime_ns) != (file.size, file.mtime_ns):
+                return False
+            work_fd = os.open(work.parent, flags)
+            try:
+                moves.take(done_fd, name, work_fd, work.name)
+                return True
+            finally:
+                os.close(work_fd)
+        finally:
+            os.close(done_fd)
     return False
 
 

@@ -17,10 +17,10 @@ import os
 import resource
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from service.core.errors import DiskFull, StorageDamaged, StorageError
+from service.core.errors import DiskFull, HeadraceError, StorageDamaged, StorageError
 from service.core.layout import shown
 from service.storage.disk import fsync_directory, storage_border, temporary
 from service.storage.tables import APPLICATION_ID, FORMAT_VERSION, SCHEMA
@@ -84,6 +84,20 @@ class Database:
                 self.execute("RELEASE part")
             raise
         self.execute("RELEASE part")
+
+    def copy_to(self, path: Path) -> None:
+        """A copy of what is committed, in a file of its own, which nobody has open then.
+
+        What fails here is the copy's affair and not this file's: a HeadraceError that is no StorageError.
+        """
+        try:
+            with closing(sqlite3.connect(os.fspath(path))) as copy:
+                self._connection.backup(copy)
+        except sqlite3.Error as error:
+            path.unlink(missing_ok=True)
+            raise HeadraceError(
+                f"{shown(path)}: must be a copy of the journal, got {error}"
+            ) from error
 
     def fold(self, above_bytes: int = 0) -> None:
         """Moves the WAL into the file when it is longer; a full disk leaves it for the next time."""

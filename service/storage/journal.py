@@ -19,6 +19,7 @@ from service.storage.database import Database
 from service.storage.tables import (
     After,
     Commit,
+    Digests,
     Entry,
     FileRow,
     FileState,
@@ -29,6 +30,7 @@ from service.storage.tables import (
 )
 
 _FILE_COLUMNS = ", ".join(field.name for field in fields(FileRow))
+_LEARNT = ("sequence", "rows", "version", "model", "model_sha256", "records_sha256", "fingerprint")
 _SELECT_FILES = f"SELECT {_FILE_COLUMNS} FROM files WHERE "
 
 
@@ -44,6 +46,10 @@ class Journal:
     def abandon(self) -> None:
         """After a fatal error: leaves the file as a crash would; `close` then does nothing."""
         self._database.abandon()
+
+    def copy_to(self, path: Path) -> None:
+        """Writes a copy of the whole journal, for others to read; HeadraceError where it can't be written."""
+        self._database.copy_to(path)
 
     def transaction(self) -> AbstractContextManager[None]:
         """All writes inside are committed together, durably, when the block is left; an exception takes all back."""
@@ -71,10 +77,10 @@ class Journal:
         first, generation = self._one("SELECT admissions, generation FROM jobs WHERE name = ?", job)
         for number, entry in enumerate(entries, first):
             self._write(
-                "INSERT INTO files (job, admission, generation, name, path, epoch, size, mtime_ns, inode,"
-                " settings, after, admitted_at, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'admitted')",
-                *(job, number, generation, entry.name, entry.path, entry.epoch, entry.size),
-                *(entry.mtime_ns, entry.inode, digest, after, at),
+                "INSERT INTO files (job, admission, generation, name, path, epoch, revision, size, mtime_ns, inode,"
+                " settings, after, admitted_at, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'admitted')",
+                *(job, number, generation, entry.name, entry.path, entry.epoch, entry.revision),
+                *(entry.size, entry.mtime_ns, entry.inode, digest, after, at),
             )
         self._write("UPDATE jobs SET admissions = ? WHERE name = ?", first + len(entries), job)
         return list(range(first, first + len(entries)))
@@ -113,6 +119,43 @@ class Journal:
         """So many lives have ended with this file since its last progress."""
         self._update_file(job, admission, deaths=deaths)
 
+    def retract(
+        self,
+        job: str,
+        taken: Sequence[FileRow],
+        again: Sequence[FileRow],
+        *,
+        refusal: Mapping[str, Any],
+        public: Commit | None,
+    ) -> None:
+        """`taken` leave the model, `again` are admitted once more under their numbers, `public` is the model until then.
+
+        The rows say what lies on the disk now: where, with which time and inode.
+        """
+        self.drop_private(job)
+        for file in taken:
+            self._leave(file, FileState.RETRACTED, (FileState.ACCEPTED, FileState.ADMITTED))
+            self._update_file(job, file.admission, refusal=_json(refusal), inode=file.inode)
+        for file in again:
+            self._leave(file, FileState.ADMITTED, (FileState.ACCEPTED,))
+            unknown = dict.fromkeys(_LEARNT)
+            self._update_file(
+                job,
+                file.admission,
+                revision=file.revision + 1,
+                mtime_ns=file.mtime_ns,
+                inode=file.inode,
+                **unknown,
+            )
+        self._write("DELETE FROM commits WHERE job = ? AND scope = 'public'", job)
+        if public is not None:
+            self._set_commit(public)
+
+    def retry(self, file: FileRow) -> None:
+        """A file in failed/ goes back to the inbox, to be admitted as a new one."""
+        self._leave(file, FileState.WITHDRAWN, (FileState.REFUSED, FileState.RETRACTED))
+        self._update_file(file.job, file.admission, inode=file.inode)
+
     # Commits
 
     def commit_private(self, commit: Commit, spools: Mapping[str, int]) -> None:
@@ -129,7 +172,7 @@ class Journal:
         self,
         commit: Commit,
         *,
-        sha256: str,
+        digests: Digests,
         publications: Sequence[Publication],
         ends: Mapping[str, LogState],
     ) -> None:
@@ -149,15 +192,23 @@ class Journal:
             job,
             admission,
             sequence=commit.sequence,
-            sha256=sha256,
+            sha256=digests.sha256,
             rows=commit.row,
             version=commit.version,
             model=commit.model,
             model_sha256=commit.model_sha256,
+            records_sha256=digests.records,
+            fingerprint=digests.fingerprint,
             deaths=0,
         )
         self._forget_progress(job, admission)
         self._set_commit(commit)
+        self.plan(job, publications, ends)
+
+    def plan(
+        self, job: str, publications: Sequence[Publication], ends: Mapping[str, LogState]
+    ) -> None:
+        """The places of spools that are now to be published, and the ends of the logs after them."""
         for p in publications:
             self._write(
                 "INSERT INTO spools VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -238,6 +289,22 @@ class Journal:
         """Decided files that do not yet lie where they should, in order."""
         return self._files(
             "job = ? AND settled = 0 AND state != 'admitted' ORDER BY admission", job
+        )
+
+    def standing(self, job: str) -> list[FileRow]:
+        """The files that are, or are to be, in the job's present model, in order."""
+        return self._files(
+            "job = ? AND state IN ('accepted', 'admitted') AND"
+            " generation = (SELECT generation FROM jobs WHERE name = job) ORDER BY admission",
+            job,
+        )
+
+    def failed(self, job: str) -> list[FileRow]:
+        """The files that were put into failed/, in order."""
+        return self._files(
+            "job = ? AND state IN ('refused', 'retracted') AND settled = 1 AND settled_as NOT NULL"
+            " ORDER BY admission",
+            job,
         )
 
     def settings_body(self, digest: str) -> str:
@@ -324,12 +391,32 @@ class Journal:
 
     def _decide(self, job: str, admission: int, state: FileState) -> None:
         changed = self._write(
-            "UPDATE files SET state = ? WHERE job = ? AND admission = ? AND state = 'admitted'",
+            "UPDATE files SET state = ?, settled_as = NULL"
+            " WHERE job = ? AND admission = ? AND state = 'admitted'",
             *(state.value, job, admission),
         )
         if changed != 1:
             raise RuntimeError(
                 f"job {job}, admission {admission}: must be admitted to become {state.value}"
+            )
+
+    def _leave(
+        self,
+        file: FileRow,
+        state: FileState,
+        before: tuple[FileState, FileState] | tuple[FileState],
+    ) -> None:
+        """A decided file is decided otherwise, and is to be brought from where the row says that it lies."""
+        marks = ", ".join("?" * len(before))
+        changed = self._write(
+            "UPDATE files SET state = ?, settled = 0, settled_as = ? WHERE job = ? AND admission = ?"
+            f" AND state IN ({marks})",
+            *(state.value, file.settled_as, file.job, file.admission),
+            *(old.value for old in before),
+        )
+        if changed != 1:
+            raise RuntimeError(
+                f"job {file.job}, admission {file.admission}: must be {' or '.join(before)} to become {state.value}"
             )
 
     def _forget_progress(self, job: str, admission: int) -> None:

@@ -1,9 +1,11 @@
 """What the journal keeps: its tables, and their rows as frozen values.
 
-Rules. A table is written only by journal.py. A file's state moves along the one arrow of `FileState` and never back.
-`NULL` means "not known yet". Names and paths of sample files are bytes, as the file system has them.
+Rules. A table is written only by journal.py. A file's state moves along these arrows only. `NULL` means "not known
+yet". Names and paths of sample files are bytes, as the file system has them.
 
     admitted ──▶ accepted | refused | duplicate | withdrawn
+    accepted, admitted ──▶ retracted      taken back; what was learnt after it ──▶ admitted, with the next revision
+    refused, retracted ──▶ withdrawn      tried again: back to the inbox
 
 A file is *settled* when its bytes lie where its state says (done/, failed/, deleted); a publication is *pending* until
 the spool's bytes are in the log. Both are finished after the commit that decided them, again by recovery if need be.
@@ -16,7 +18,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 APPLICATION_ID = 0x48656164  # "Head": tells our journal from any other SQLite file
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 SCHEMA = """
 CREATE TABLE settings (          -- what a file is trained with, canonical JSON
@@ -37,6 +39,7 @@ CREATE TABLE files (
     name         BLOB NOT NULL,
     path         BLOB,           -- of a file named on the command line, which is never moved
     epoch        INTEGER NOT NULL,
+    revision     INTEGER NOT NULL, -- how often it was learnt anew, since a file before it was taken back
     size         INTEGER NOT NULL,
     mtime_ns     INTEGER NOT NULL,
     inode        INTEGER NOT NULL,
@@ -44,17 +47,20 @@ CREATE TABLE files (
     after        TEXT NOT NULL CHECK (after IN ('archive', 'delete')),
     admitted_at  REAL NOT NULL,  -- seconds since 1970; for people, never for decisions
     state        TEXT NOT NULL
-                 CHECK (state IN ('admitted', 'accepted', 'refused', 'duplicate', 'withdrawn')),
+                 CHECK (state IN
+                        ('admitted', 'accepted', 'refused', 'duplicate', 'withdrawn', 'retracted')),
     sequence     INTEGER,
     sha256       TEXT,
     rows         INTEGER,
     version      INTEGER,
     model        TEXT,
     model_sha256 TEXT,
+    records_sha256 TEXT,         -- of the file's records, report by report
+    fingerprint  TEXT,           -- digest of the versions and the CPU that it was learnt with
     deaths       INTEGER NOT NULL DEFAULT 0,
     refusal      TEXT,
     settled      INTEGER NOT NULL DEFAULT 0,
-    settled_as   BLOB,           -- its name in done/ or failed/
+    settled_as   BLOB,           -- its name in done/ or failed/; admitted again: where it comes back from
     PRIMARY KEY (job, admission)
 ) STRICT;
 CREATE INDEX files_open ON files (job, admission) WHERE state = 'admitted';
@@ -103,13 +109,14 @@ Scope = Literal["public", "private"]
 
 
 class FileState(StrEnum):
-    """Where a file stands; `ADMITTED` is the only state that is left again."""
+    """Where a file stands."""
 
     ADMITTED = "admitted"
     ACCEPTED = "accepted"
     REFUSED = "refused"
     DUPLICATE = "duplicate"
     WITHDRAWN = "withdrawn"
+    RETRACTED = "retracted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +129,7 @@ class Entry:
     inode: int
     path: bytes | None = None
     epoch: int = 1
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +142,7 @@ class FileRow:
     name: bytes
     path: bytes | None
     epoch: int
+    revision: int
     size: int
     mtime_ns: int
     inode: int
@@ -147,10 +156,21 @@ class FileRow:
     version: int | None
     model: str | None
     model_sha256: str | None
+    records_sha256: str | None
+    fingerprint: str | None
     deaths: int
     refusal: dict[str, Any] | None
     settled: bool
     settled_as: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """What a learnt file can be held against later, in hex: of its bytes, of its records, of what they were computed with."""
+
+    sha256: str
+    records: str
+    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)

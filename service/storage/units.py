@@ -11,6 +11,8 @@ a unit is given must not change until its future is done: the tensors are read i
     withdrawal       record    a file that changed: back to the inbox
     death, survival  decode    lives of the daemon that end with a file
     reset            command   the job's model is forgotten
+
+`headrace retract` and `headrace retry` have modules of their own: retraction.py, retrial.py.
 """
 
 from __future__ import annotations
@@ -26,7 +28,16 @@ from service.storage.checkpoints import Tensors, Written
 from service.storage.completion import Keep
 from service.storage.disk import fsync_directory
 from service.storage.journal import Journal
-from service.storage.tables import After, Commit, Entry, FileRow, LogState, Publication, Scope
+from service.storage.tables import (
+    After,
+    Commit,
+    Digests,
+    Entry,
+    FileRow,
+    LogState,
+    Publication,
+    Scope,
+)
 from service.storage.writer import A, P, R, Unit
 
 LONG_BYTES = 8 << 20
@@ -138,7 +149,7 @@ def private_commit(layout: Layout, progress: Progress) -> Unit[Written, Commit, 
 
 
 def acceptance(
-    layout: Layout, progress: Progress, *, sha256: str, keep: Keep
+    layout: Layout, progress: Progress, digests: Digests, *, keep: Keep
 ) -> Unit[Written, _Planned, Accepted]:
     """A whole file is in the model: its model becomes `current`, its spools the end of the logs, and it is settled."""
     job, number = progress.job, progress.admission
@@ -149,9 +160,11 @@ def acceptance(
         return checkpoints.write(layout.models(job), stem, progress.tensors, progress.header)
 
     def apply(journal: Journal, model: Written) -> _Planned:
-        publications, ends, renewed = _plan(layout, journal, progress, keep.rotate_bytes)
+        publications, ends, renewed = places(
+            layout, journal, job, number, progress.spools, keep.rotate_bytes
+        )
         commit = _commit(progress, "public", model)
-        journal.accept(commit, sha256=sha256, publications=publications, ends=ends)
+        journal.accept(commit, digests=digests, publications=publications, ends=ends)
         models = tuple(name for name, _ in journal.models(job, keep.models))
         return _Planned(journal.file(job, number), commit, publications, renewed, models)
 
@@ -238,6 +251,7 @@ def drop_private(layout: Layout, job: str) -> Unit[None, Commit | None, None]:
     def finish(commit: Commit | None) -> None:
         if commit is not None:
             checkpoints.prune(layout.private(job), (), up_to=commit.model)
+            completion.clear(layout, job, commit.admission)
 
     return Unit(_nothing, apply, finish)
 
@@ -257,6 +271,11 @@ def survival(job: str, admission: int, deaths: int) -> Unit[None, None, None]:
 def digest(job: str, admission: int, sha256: str) -> Unit[None, None, None]:
     """The file's content is known before its end: later files of the same size can be compared with it."""
     return Unit(_nothing, lambda journal, _: journal.note_sha256(job, admission, sha256), _done)
+
+
+def nothing() -> Unit[None, None, None]:
+    """Decides nothing; what the units before it have finished is marked in the journal when it is done."""
+    return Unit(_nothing, lambda journal, _: None, _done)
 
 
 def _decided(
@@ -302,19 +321,23 @@ def _commit(progress: Progress, scope: Scope, model: Written) -> Commit:
     )
 
 
-def _plan(
-    layout: Layout, journal: Journal, progress: Progress, rotate_bytes: int
+def places(
+    layout: Layout,
+    journal: Journal,
+    job: str,
+    admission: int,
+    spools: Mapping[str, int],
+    rotate_bytes: int,
 ) -> tuple[tuple[Publication, ...], dict[str, LogState], tuple[str, ...]]:
     """Where each spool goes, the logs' ends after it, and which logs begin anew because they were taken away."""
-    job = progress.job
     pending = {publication.log for publication in journal.publications(job)}
     publications, ends, renewed = [], {}, []
-    for log, length in sorted(progress.spools.items()):
+    for log, length in sorted(spools.items()):
         end = journal.log_end(job, log)
         # A log that a unit of this very group is about to write to can't be judged by its length.
         gone = log not in pending and logs.is_gone(layout.logs(job), log, end)
         if length:
             position, ends[log] = logs.plan(end, length, rotate_bytes, renew=gone)
-            publications.append(Publication(job, progress.admission, log, length, position))
+            publications.append(Publication(job, admission, log, length, position))
             renewed += [log] if gone else []
     return tuple(publications), ends, tuple(renewed)

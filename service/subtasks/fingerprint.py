@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
@@ -17,6 +20,18 @@ def fingerprint() -> dict[str, str]:
     found["cpu"] = _cpu()
     found["blas"] = _blas()
     return found
+
+
+def digest(found: Mapping[str, str]) -> str:
+    """The fingerprint as the journal keeps it for each file (hex)."""
+    return hashlib.sha256(json.dumps(dict(found), sort_keys=True).encode()).hexdigest()
+
+
+def changed(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What is not the same, for people."""
+    return [
+        f"{name} {then.get(name)} -> {now[name]}" for name in now if then.get(name) != now[name]
+    ]
 
 
 def _version(package: str) -> str:

@@ -9,6 +9,7 @@ are a function of settings and files. The text goes to the arena: samples first,
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -66,10 +67,11 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """How long the texts in the arena are, and where the file stands."""
+    """How long the texts in the arena are, their digest (hex), and where the file stands."""
 
     samples_bytes: int
     metrics_bytes: int
+    sha256: str
     segment: Segment
     loss: float | None
 
@@ -99,7 +101,7 @@ def text_bytes(
     factored = shape.outputs + sum(shape.factors) + 4 * len(shape.factors)
     gradients = {"full": shape.parameters, "factored": factored}.get(subject.samples, 1)
     labels = 6 * max((len(str(label)) for label in subject.classes or ()), default=0)
-    one = 400 + names + 2 * labels + 26 * gradients
+    one = 430 + names + 2 * labels + 26 * gradients
     metric_records = round_results.rows // subject.every_rows + 2
     extra = sum(
         math.prod(p.layout["carried"][0]) for p in round_results.parts if "carried" in p.layout
@@ -339,4 +341,6 @@ def _written(
     room = view(region)
     room[: len(lines)] = np.frombuffer(lines, np.uint8)
     room[len(lines) : len(lines) + len(tail)] = np.frombuffer(tail, np.uint8)
-    return Reported(len(lines), len(tail), segment, loss)
+    sha256 = hashlib.sha256(lines)
+    sha256.update(tail)
+    return Reported(len(lines), len(tail), sha256.hexdigest(), segment, loss)

@@ -68,9 +68,11 @@ def _frame(subject: Subject, version: int, table: Table) -> pl.DataFrame:
     columns |= _gradients(subject.samples, table.results)
     frame = pl.DataFrame([series.alias(name) for name, series in columns.items()])
     constant = [pl.lit(subject.file).alias("file"), pl.lit(version).alias("version")]
+    constant += [pl.lit(subject.revision).alias("revision")] if subject.revision else []
     first = [name for name in ("row", "id") if name in columns]
+    versions = ["version", "revision"] if subject.revision else ["version"]
     rest = [name for name in columns if name not in first]
-    return frame.with_columns(constant).select("file", *first, "version", *rest)
+    return frame.with_columns(constant).select("file", *first, *versions, *rest)
 
 
 def _predicted(prediction: Array, subject: Subject) -> dict[str, pl.Series | pl.Expr]:

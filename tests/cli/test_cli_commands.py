@@ -33,7 +33,10 @@ NO_ROOT = "--root: must be a root that a daemon has run in, got "
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["frob"], "command: must be one of run, train, predict, status, show, check, reset, demo"),
+        (
+            ["frob"],
+            "command: must be one of run, train, predict, status, show, check, verify, retract, retry, reset, demo",
+        ),
         (["run", "--frob"], "--frob"),
         (["run", "-c", "absent.toml"], "absent.toml: can't be read: no such file or directory"),
         (["check", "-c", "absent.toml"], "absent.toml: can't be read"),
@@ -42,7 +45,13 @@ NO_ROOT = "--root: must be a root that a daemon has run in, got "
         (["show", "--root", "nowhere"], "missing option '--job'"),
         (["show", "--root", "nowhere", "--job", "a"], NO_ROOT),
         (["predict", "--root", "nowhere", "--job", "a", __file__], NO_ROOT),
-        (["reset", "--root", "nowhere", "--job", "a"], "--root: a root that a daemon has run in"),
+        (
+            ["reset", "--root", "nowhere", "--job", "a"],
+            "--root: must be a root that a daemon has run in",
+        ),
+        (["retract", "--root", "nowhere", "--job", "a", "f"], "--root: must be a root that"),
+        (["retry", "--root", "nowhere", "--job", "a", "f"], "--root: must be a root that"),
+        (["retract", "--job", "a"], "missing argument"),
         (["predict", "--root", "nowhere", "--job", "a", "absent.csv"], "'absent.csv'"),
     ],
 )

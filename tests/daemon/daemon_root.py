@@ -9,9 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -66,11 +69,13 @@ def eventually(see: Callable[[], T], what: str, life: Life | None = None) -> T:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job has come to: the model's bytes as their sha256, and both result logs."""
+    """What a job has come to: the model's bytes as their sha256, both result logs, and the journal's digests of the
+    records of each file in the model."""
 
     model: str | None
     metrics: bytes
     samples: bytes
+    digests: tuple[str, ...]
 
 
 class Life:
@@ -290,8 +295,27 @@ class Root:
 
     def outcome(self, job: str = "j", samples: str = "samples.jsonl") -> Outcome:
         return Outcome(
-            self.model_sha256(job), self.log("metrics.jsonl", job), self.log(samples, job)
+            self.model_sha256(job),
+            self.log("metrics.jsonl", job),
+            self.log(samples, job),
+            tuple(row["records_sha256"] for row in self.files(job, state="accepted")),
         )
+
+    def files(self, job: str = "j", **columns: Any) -> list[dict[str, Any]]:
+        """The journal's rows of the job's files that have these values, in order: read from a copy, for it is locked."""
+        state = self.path / "state"
+        with tempfile.TemporaryDirectory() as copy:
+            for path in state.glob("journal.sqlite*"):
+                shutil.copy(path, copy)
+            connection = sqlite3.connect(Path(copy) / "journal.sqlite")
+            connection.row_factory = sqlite3.Row
+            rows = connection.execute(
+                "SELECT * FROM files WHERE job = ? ORDER BY admission", (job,)
+            ).fetchall()
+            connection.close()
+        return [
+            dict(row) for row in rows if all(row[key] == value for key, value in columns.items())
+        ]
 
     def leftovers(self) -> list[str]:
         """What lies where nothing should lie when everything is done."""

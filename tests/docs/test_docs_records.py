@@ -102,6 +102,13 @@ def test_the_example_of_a_sample_has_the_keys_of_a_real_one(logs: Path) -> None:
     assert list(example) == list(_records(logs / "visits" / "samples.jsonl")[0])
 
 
+def test_the_example_of_a_retraction_is_what_the_log_says(tmp_path: Path) -> None:
+    metrics = _learnt(tmp_path) / "visits" / "metrics.jsonl"
+    run = headrace("retract", "--root", tmp_path / "root", "--job", "visits", "visits.csv")
+    assert run.returncode == 0, run.stderr
+    assert metrics.read_text().splitlines()[-1] + "\n" == of("records.md", "json")["retracted"]
+
+
 def test_the_header_of_predictions_is_as_shown(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text(
         '[[jobs]]\nname = "side"\nlabel = "over"\nmodel = {kernel = "logistic", positive = "yes"}\n'

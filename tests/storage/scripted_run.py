@@ -3,13 +3,15 @@
 Rules. `prepare` makes a root with files in two inboxes; `run` is a daemon's life until nothing is left to do, and may be
 killed anywhere and run again; `snapshot` is everything that must then be as if nothing had happened. The trainer adds
 up numbers, row by row. What the files exercise: resume points, rotation, a name that meets another in done/, a refused
-file, a duplicate, a file that is deleted after training, odd bytes in a name.
+file, a duplicate, a file that is deleted after training, odd bytes in a name. When all are learnt, some are taken back, tried
+again, and taken back to the very first: each step is told by what the journal says, so that a life goes on where one ended.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +21,20 @@ import numpy as np
 from service.core.errors import Refusal
 from service.core.layout import Layout, shown
 from service.storage import checkpoints, units
+from service.storage.archive import look_at
 from service.storage.completion import Keep
 from service.storage.journal import Journal
+from service.storage.naming import Named
 from service.storage.recovery import recover
+from service.storage.retraction import planning, refuse_lost, retraction
+from service.storage.retrial import retrial
 from service.storage.root import RootLock, prepare_root
-from service.storage.tables import After, Entry, FileRow
+from service.storage.tables import After, Digests, Entry, FileRow, FileState
 from service.storage.units import Progress, perform
 
 AFTER: dict[str, After] = {"archived": "archive", "deleted": "delete"}
 LOGS = ("metrics.jsonl", "samples.jsonl")
-KEEP = Keep(rotate_bytes=500, segments=0, models=2)
+KEEP = Keep(rotate_bytes=500, segments=0, models=3)
 LISTING = 3  # names admitted at once
 COMMIT_ROWS = 4
 
@@ -41,6 +47,7 @@ def prepare(root: Path) -> None:
     _drop(layout, "archived", b"c.csv.txt", range(5, 10))
     _drop(layout, "archived", b"d\n\xff.csv", ["1", "two", "3"])  # refused
     _drop(layout, "archived", b"e.csv", range(20, 28))
+    _drop(layout, "archived", b"f.csv", range(30, 33))
     (layout.done("archived") / "c.csv.txt").write_text("somebody's\n")
     (layout.failed("archived") / "unrelated.csv").write_text("somebody's\n")
     _drop(layout, "deleted", b"x.csv", range(3))
@@ -97,12 +104,41 @@ def _finish_job(layout: Layout, journal: Journal, job: str) -> None:
             _learn(layout, journal, file)
         names = sorted(path.name for path in layout.inbox(job).iterdir())[:LISTING]
         if not names:
+            if job == "archived" and _ask(layout, journal, job):
+                continue
             return
         entries = [_entry(layout.inbox(job) / name) for name in names]
         unit = units.admission(
             layout, job, entries, settings=("digest", "{}"), after=AFTER[job], at=0.0
         )
         perform(journal, unit)
+
+
+def _ask(layout: Layout, journal: Journal, job: str) -> bool:
+    """The next thing that somebody asks of the job; False when nobody wants anything any more.
+
+    e.csv goes: a checkpoint is kept before it, and f.csv came after. It and d.csv are tried again. Then a.csv goes, the first.
+    """
+    first, refused, middle = (journal.file(job, number) for number in (1, 4, 5))
+    if middle.state is FileState.ACCEPTED:
+        _retract(layout, journal, job, "e.csv")
+    elif middle.state is FileState.RETRACTED:
+        files = [Named(shown(middle.settled_as or b""), ""), Named(os.fsdecode(refused.name), "")]
+        perform(journal, retrial(layout, job, files))
+    elif first.state is FileState.ACCEPTED:
+        _retract(layout, journal, job, "a.csv")
+    else:
+        return False
+    return True
+
+
+def _retract(layout: Layout, journal: Journal, job: str, name: str) -> None:
+    plan = perform(journal, planning(layout, job, [Named(name, "")]))
+    found = look_at(layout, plan.files)
+    refuse_lost(layout, plan, found)
+    perform(journal, units.drop_private(layout, job))
+    unit = retraction(layout, plan, found, rotate_bytes=KEEP.rotate_bytes)
+    assert perform(journal, unit).vanished == ()
 
 
 def _entry(path: Path) -> Entry:
@@ -115,7 +151,8 @@ def _learn(layout: Layout, journal: Journal, file: FileRow) -> None:
     job, number = file.job, file.admission
     data = layout.work_file(job, number).read_bytes()
     sha256 = hashlib.sha256(data).hexdigest()
-    if journal.find_same(job, size=file.size, sha256=sha256, before=number):
+    same = journal.find_same(job, size=file.size, sha256=sha256, before=number)
+    if same and not file.revision:
         perform(journal, units.duplicate(layout, job, number, sha256=sha256))
         return
     rows = data.decode().split()
@@ -161,6 +198,7 @@ class _Training:
             self.row, self.version = self.row + 1, self.version + 1
             name, total = shown(self.file.name), float(self.total[0])
             sample = {"file": name, "row": self.row, "total": total, "version": self.version}
+            sample["revision"] = self.file.revision
             spools["samples.jsonl"].write(json.dumps(sample).encode() + b"\n")
             if self.row % COMMIT_ROWS == 0 and self.row < len(rows):
                 perform(self.journal, units.private_commit(self.layout, self._progress(spools)))
@@ -170,7 +208,8 @@ class _Training:
         for spool in spools.values():
             spool.close()
         accepted = perform(
-            self.journal, units.acceptance(self.layout, progress, sha256=sha256, keep=KEEP)
+            self.journal,
+            units.acceptance(self.layout, progress, Digests(sha256, "records", "print"), keep=KEEP),
         )
         assert accepted.renewed == ()
 

@@ -18,7 +18,7 @@ import pytest
 
 HERE = Path(__file__).parent
 KINDS = "write,pwrite64,fsync,fdatasync,ftruncate,truncate,rename,renameat2,unlink,symlink,mkdir"
-CALLS = 400  # more than the run makes of any one kind
+CALLS = 800  # more than the run makes of any one kind
 FULL = os.environ.get("HEADRACE_SWEEP") == "full"
 SEED = os.environ.get("HEADRACE_SEED", "1")
 
@@ -38,10 +38,10 @@ def fast(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("fault", "nested", "step"),
     [
-        ("signal=SIGKILL", "once", 20),
-        ("signal=SIGKILL", "nested", 40),
-        ("error=ENOSPC", "once", 60),
-        ("error=EIO", "nested", 60),
+        ("signal=SIGKILL", "once", 40),
+        ("signal=SIGKILL", "nested", 80),
+        ("error=ENOSPC", "once", 120),
+        ("error=EIO", "nested", 120),
     ],
 )
 def test_a_disturbed_run_ends_as_if_undisturbed(

@@ -12,7 +12,15 @@ import pytest
 from service.core.errors import DiskFull, StorageDamaged, StorageError
 from service.core.layout import Layout
 from service.storage.journal import Journal
-from service.storage.tables import Commit, Entry, FileState, LogState, Position, Publication
+from service.storage.tables import (
+    Commit,
+    Digests,
+    Entry,
+    FileState,
+    LogState,
+    Position,
+    Publication,
+)
 
 A, B = Entry(b"a", 10, 1, 101), Entry(b"b\xff", 20, 2, 102)
 
@@ -31,7 +39,12 @@ def public(admission: int, sequence: int, **changes: Any) -> Commit:
 
 def accept(journal: Journal, admission: int, sequence: int, sha256: str = "sha") -> None:
     with journal.transaction():
-        journal.accept(public(admission, sequence), sha256=sha256, publications=(), ends={})
+        journal.accept(
+            public(admission, sequence),
+            digests=Digests(sha256, "records", "print"),
+            publications=(),
+            ends={},
+        )
 
 
 def test_admissions_are_numbered_in_order_for_each_job(journal: Journal) -> None:
@@ -87,7 +100,9 @@ def test_a_write_outside_a_transaction_is_a_bug(journal: Journal) -> None:
 
 
 DECISIONS: dict[FileState, Callable[[Journal], None]] = {
-    FileState.ACCEPTED: lambda j: j.accept(public(1, 2), sha256="s", publications=(), ends={}),
+    FileState.ACCEPTED: lambda j: j.accept(
+        public(1, 2), digests=Digests("s", "r", "f"), publications=(), ends={}
+    ),
     FileState.REFUSED: lambda j: j.refuse("j", 1, {"rule": "r"}),
     FileState.DUPLICATE: lambda j: j.duplicate("j", 1, sha256="s"),
     FileState.WITHDRAWN: lambda j: j.withdraw("j", 1),
@@ -141,7 +156,7 @@ def test_acceptance_moves_everything_at_once(journal: Journal) -> None:
     with journal.transaction():
         journal.accept(
             public(1, 1),
-            sha256="s",
+            digests=Digests("s", "r", "f"),
             publications=[publication],
             ends={"samples.jsonl": LogState(2, 30)},
         )
@@ -151,6 +166,7 @@ def test_acceptance_moves_everything_at_once(journal: Journal) -> None:
     assert journal.log_end("j", "metrics.jsonl") == LogState(1, 0)
     row = journal.file("j", 1)
     assert (row.sequence, row.sha256, row.rows, row.version) == (1, "s", 5, 9)
+    assert (row.records_sha256, row.fingerprint) == ("r", "f")
     with journal.transaction():
         journal.published("j", 1)
     assert journal.publications("j") == []
@@ -264,9 +280,11 @@ def test_another_format_version_is_refused_by_name(layout: Layout, program) -> N
     Journal(layout.journal).close()
     program(
         f"import sqlite3; c = sqlite3.connect({str(layout.journal)!r}); "
-        "c.execute('PRAGMA user_version = 2'); c.close()"
+        "c.execute('PRAGMA user_version = 1'); c.close()"
     )
-    with pytest.raises(StorageDamaged, match="format must be 1, got 2"):
+    with pytest.raises(
+        StorageDamaged, match="format must be 2, got 1; run the headrace that wrote it, or"
+    ):
         Journal(layout.journal)
 
 

@@ -12,7 +12,7 @@ import pytest
 from service.core.errors import Refusal, StorageDamaged
 from service.storage import checkpoints, units
 from service.storage.completion import Keep
-from service.storage.tables import Entry, FileState, LogState
+from service.storage.tables import Digests, Entry, FileState, LogState
 from service.storage.units import perform
 
 REFUSAL = Refusal("must be a number", "row 3, column x", "'two'", "write a number")
@@ -128,7 +128,7 @@ def test_a_later_files_end_leaves_the_resume_point_of_the_file_in_progress(hand)
 def test_a_spool_shorter_than_told_is_damaged_before_anything_is_committed(hand) -> None:
     (file,) = hand.admit("a")
     progress = replace(hand.progress(file, 1, samples=b"x\n"), spools={"samples.jsonl": 3})
-    unit = units.acceptance(hand.layout, progress, sha256="s", keep=hand.keep)
+    unit = units.acceptance(hand.layout, progress, Digests("s", "r", "f"), keep=hand.keep)
     with pytest.raises(StorageDamaged, match="must have at least 3 bytes, got 2"):
         perform(hand.journal, unit)
     assert hand.journal.unfinished("j") == [file]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import tempfile
@@ -19,9 +20,9 @@ from subtask_bench import FIELDS, SUBJECT, Bench
 from kernels.contract import Spec
 from kernels.learner import build
 from service.core.records import Subject, json_line
-from service.runtime.arena import Arena, arrays
-from service.subtasks import blocks
-from service.subtasks.report import Ending, Segment
+from service.runtime.arena import Arena, arrays, view
+from service.subtasks import blocks, report
+from service.subtasks.report import Books, Ending, Segment
 
 LOGISTIC = Spec("logistic", 2)
 ENDING = Ending(7, 100, 1, 2, 1234, "ab" * 32, 0.1)
@@ -149,6 +150,30 @@ def test_progress_is_cut_at_the_files_rows_whatever_the_rounds(
     assert ends == [(start, start + 20) for start in range(0, 100, 20)]
     (record,), _ = bench.closed(shape, scores, ENDING, segment)
     assert record["loss"] == pytest.approx(np.mean([part["loss"] for part in found]), rel=1e-12)
+
+
+def test_a_report_says_the_digest_of_its_text(bench: Any, table: bytes) -> None:
+    shape, state, scores = bench.started(LOGISTIC)
+    _, done = bench.learnt(shape, state, bench.decoded(table))
+    text, after = bench.reserve(1 << 20), bench.reserve(shape.scores_bytes)
+    found = report.report(SUBJECT, done, Books(shape.spec, state, scores, after, text), Segment())
+    whole = view(text).tobytes()[: found.samples_bytes + found.metrics_bytes]
+    assert whole.count(b"\n") == 105
+    assert found.sha256 == hashlib.sha256(whole).hexdigest()
+
+
+def test_only_what_is_learnt_again_says_its_revision(bench: Any, table: bytes) -> None:
+    shape, state, scores = bench.started(LOGISTIC)
+    _, done = bench.learnt(shape, state, bench.decoded(table))
+    (first, metrics, after, segment), (second, more, _, _) = (
+        bench.reported(shape, state, scores, done, replace(SUBJECT, revision=revision))
+        for revision in (0, 2)
+    )
+    assert not any("revision" in record for record in first + metrics)
+    assert {record.pop("revision") for record in second + more} == {2}
+    assert (second, more) == (first, metrics)
+    (record,), _ = bench.closed(shape, after, ENDING, segment, replace(SUBJECT, revision=2))
+    assert record["revision"] == 2
 
 
 NAMES = st.text(min_size=1, max_size=60)

@@ -1,0 +1,68 @@
+"""What people ask of a job through the control socket, and how it is answered.
+
+    {"command": "reset"}                             the job's model is forgotten
+    {"command": "retract", "files": [[typed, absolute path], ...]}   files are taken back out of it
+    {"command": "retry",   "files": [...]}           files go back from failed/ to the inbox
+
+Rules: an answer is JSON, for the command to print. What is wrong with the request is a ConfigurationError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Any
+
+from service.core.errors import ConfigurationError, HeadraceError
+from service.lines.life import Life
+from service.lines.retraction import retract
+from service.storage import units
+from service.storage.naming import Named
+from service.storage.retraction import TAKEN_BACK
+from service.storage.retrial import retrial, told
+
+Answer = dict[str, Any]
+
+
+async def _reset(life: Life, _: Answer) -> Answer:
+    unit = units.reset(life.machinery.layout, life.job.name)
+    await life.between(lambda: life.settle(unit))
+    return {}
+
+
+async def _retract(life: Life, request: Answer) -> Answer:
+    if life.errand.named is not None:
+        raise HeadraceError("`headrace train` runs in this root: ask again when it has ended")
+    done = await retract(life, _named(request))
+    log, job = life.machinery.log, life.job.name
+    for name in done.renewed:
+        log.write("a result log was gone: begun anew", job=job, log=name)
+    answer = done.told()
+    log.write("retracted", job=job, **answer)
+    return answer
+
+
+async def _retry(life: Life, request: Answer) -> Answer:
+    layout, job = life.machinery.layout, life.job.name
+    rows = await life.settle(retrial(layout, job, _named(request)))
+    life.status.failed -= sum(row.refusal != asdict(TAKEN_BACK) for row in rows)
+    answer = told(rows)
+    life.machinery.log.write("tried again", job=job, **answer)
+    return answer
+
+
+def _named(request: Answer) -> list[Named]:
+    try:
+        named = [Named(str(typed), str(path)) for typed, path in request["files"]]
+    except (KeyError, TypeError, ValueError):
+        raise ConfigurationError("FILE: must be pairs of a name and a path") from None
+    if not named:
+        raise ConfigurationError("FILE: must be at least one")
+    return named
+
+
+ORDERS: dict[str, Callable[[Life, Answer], Awaitable[Answer]]] = {
+    "reset": _reset,
+    "retract": _retract,
+    "retry": _retry,
+}
