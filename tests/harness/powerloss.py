@@ -73,7 +73,7 @@ class State:
         if not done.wrong and _live(self.folder, None, self.inodes) is not End.DONE:
             done.wrong.append("the life on it failed")
         if not done.wrong:
-            done.wrong += oracle.differences(sweep.undisturbed(home).root, self.folder)
+            done.wrong += oracle.differences(sweep.undisturbed(home), self.folder)
             done.wrong += oracle.strays(self.folder)
         return done
 
@@ -123,8 +123,8 @@ def _flush_lost(seed: int, place: Path) -> Round:
     root = place / "root"
     sweep.must(in_child(lambda: scripted_run.prepare(root)))
     disk = Disk(root)
-    _, calls = sweep.undisturbed(home).calls(Kind.SYNC)
-    plan = Plan(Action.FAIL, 1 + seed % calls, error=errno.EIO, kinds=Kind.SYNC)
+    point = 1 + seed % sweep.calls(home, Kind.SYNC).whole
+    plan = Plan(Action.FAIL, point, error=errno.EIO, kinds=Kind.SYNC)
     _live(root, place / "record", None, plan)
     for event in read(place / "record"):
         disk.take(event)
@@ -145,6 +145,6 @@ def faults() -> Iterator[Fault]:
         "flush-lost",
         "an fsync fails, and what it was to flush is lost",
         _flush_lost,
-        lambda home: sweep.undisturbed(home).calls(Kind.SYNC)[1],
+        lambda home: sweep.calls(home, Kind.SYNC).whole,
         needs=sweep.needs_shim,
     )

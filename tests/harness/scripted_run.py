@@ -80,9 +80,12 @@ def run(
     hands: Hands = by_hand,
     *,
     ready: Callable[[], object] = lambda: None,
+    closing: Callable[[], object] = lambda: None,
     said: Callable[[str], object] = lambda text: None,
 ) -> None:
-    """One life. `ready` is called when recovery is through, `said` with what has been decided, once it is durable."""
+    """One life. `ready` is called when recovery is through, `closing` when all is done but the journal's closing;
+    `said` with what has been decided, once it is durable.
+    """
     layout = Layout(root)
     with RootLock(layout.state):
         prepare_root(layout, AFTER)
@@ -92,6 +95,7 @@ def run(
         with hands(journal) as does:
             for job in AFTER:
                 _Job(layout, journal, job, does, said).finish()
+        closing()
         journal.close()
 
 
