@@ -17,9 +17,8 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from pathlib import Path
 
 from tests.harness import shim, table
@@ -95,18 +94,34 @@ def _most(fault: Fault, place: Path, options: argparse.Namespace) -> float:
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.harness", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--seconds", type=float, default=0.0, help="how long in all (30, unless --rounds or --every)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=0.0,
+        help="how long in all (30, unless --rounds or --every)",
+    )
     parser.add_argument("--rounds", type=int, default=0, help="how many rounds of each fault")
-    parser.add_argument("--every", action="store_true", help="every point of those faults that have them")
-    parser.add_argument("--seed", type=int, default=1, help="of the first round; the next has the seed plus the stride")
+    parser.add_argument(
+        "--every", action="store_true", help="every point of those faults that have them"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=1,
+        help="of the first round; the next has the seed plus the stride",
+    )
     parser.add_argument("--stride", type=int, default=1)
     parser.add_argument("--faults", default=",".join(FAULTS), help=f"some of {', '.join(FAULTS)}")
     parser.add_argument("--place", help="the folder for all roots (default: in memory)")
-    parser.add_argument("--table", action="store_true", help="write the figures into docs/reliability.md")
+    parser.add_argument(
+        "--table", action="store_true", help="write the figures into docs/reliability.md"
+    )
     options = parser.parse_args(arguments)
     options.faults = options.faults.split(",")
     if unknown := set(options.faults) - set(FAULTS):
-        parser.error(f"--faults: must be some of {', '.join(FAULTS)}, got {', '.join(sorted(unknown))}")
+        parser.error(
+            f"--faults: must be some of {', '.join(FAULTS)}, got {', '.join(sorted(unknown))}"
+        )
     if not (options.seconds or options.rounds or options.every):
         options.seconds = 30.0
     return options

@@ -16,7 +16,7 @@ import random
 import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 
 from tests.harness.record import Event, What
@@ -146,7 +146,10 @@ class Style:
     def chosen(cls, chance: random.Random) -> Style:
         share = [0.0, 1.0, 0.5, chance.random()]
         return cls(
-            chance.choice(share), chance.choice(share), chance.random() < 0.3, chance.choice([512, 4096])
+            chance.choice(share),
+            chance.choice(share),
+            chance.random() < 0.3,
+            chance.choice([512, 4096]),
         )
 
     def some(self, chance: random.Random, many: int, share: float) -> list[bool]:
@@ -167,7 +170,9 @@ def lay_out(disk: Disk, target: Path, chance: random.Random, style: Style) -> di
     contents: dict[Node, bytes] = {}
     places: dict[Node, Path] = {}
     target.mkdir()
-    _lay_folder(disk.root, target, names, lambda node: _content(node, style, chance), contents, places)
+    _lay_folder(
+        disk.root, target, names, lambda node: _content(node, style, chance), contents, places
+    )
     return {path.lstat().st_ino: node.number for node, path in places.items()}
 
 
@@ -202,7 +207,9 @@ def _content(node: Node, style: Style, chance: random.Random) -> bytes:
         return node.flushed
     pieces = [piece for at, data in node.unflushed for piece in _pieces(at, data, style.piece)]
     found = bytearray(node.flushed)
-    for (at, data), present in zip(pieces, style.some(chance, len(pieces), style.data), strict=True):
+    for (at, data), present in zip(
+        pieces, style.some(chance, len(pieces), style.data), strict=True
+    ):
         if present:
             _apply(found, at, data)
     _cut(found, chance.choice([len(node.flushed), len(node.seen), len(found)]))
@@ -213,9 +220,7 @@ def _pieces(at: int, data: bytes | None, size: int) -> list[tuple[int, bytes | N
     if data is None:
         return [(at, None)]
     edges = [at, *range(at - at % size + size, at + len(data), size), at + len(data)]
-    return [
-        (one, data[one - at : other - at]) for one, other in zip(edges, edges[1:], strict=False)
-    ]
+    return [(one, data[one - at : other - at]) for one, other in pairwise(edges)]
 
 
 def _lay_folder(
@@ -245,7 +250,9 @@ def _lay_folder(
                 os.utime(below, ns=(node.mtime_ns, node.mtime_ns))
 
 
-def _loaded(path: Path, numbers: Callable[[int], int], found: dict[int, Node] | None = None) -> Node:
+def _loaded(
+    path: Path, numbers: Callable[[int], int], found: dict[int, Node] | None = None
+) -> Node:
     found = {} if found is None else found
     there = path.lstat()
     if there.st_ino in found:

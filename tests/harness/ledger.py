@@ -142,7 +142,11 @@ class Ledger(RuleBasedStateMachine):
         self._admit(self._look()[:most], crash)
 
     @precondition(lambda self: self.inbox)
-    @rule(data=st.data(), crash=CRASHES, what=st.sampled_from(["gone", "renamed", "replaced", "grown"]))
+    @rule(
+        data=st.data(),
+        crash=CRASHES,
+        what=st.sampled_from(["gone", "renamed", "replaced", "grown"]),
+    )
     def admit_what_has_changed(self, data: st.DataObject, crash: int, what: str) -> None:
         """Between the look and the admission somebody lays hands on a file: its admission counts for nothing."""
         entries = self._look()
@@ -166,7 +170,9 @@ class Ledger(RuleBasedStateMachine):
     def _admit(self, entries: list[Entry], crash: int, changed: str | None = None) -> None:
         def admission() -> Unit[Any, Any, Any]:
             terms = ("d", "{}")
-            return units.admission(self.layout, JOB, entries, settings=terms, after="archive", at=0.0)
+            return units.admission(
+                self.layout, JOB, entries, settings=terms, after="archive", at=0.0
+            )
 
         before = len(self.files)
         self._do(admission, crash)
@@ -187,7 +193,11 @@ class Ledger(RuleBasedStateMachine):
     def judge(self, data: st.DataObject) -> None:
         """Is a file one that was learnt before? Asked of any file, whatever is still open before it."""
         file = data.draw(st.sampled_from(self._open()))
-        earlier = [f for f in self.files if f.admission < file.admission and f.generation == self.generation]
+        earlier = [
+            f
+            for f in self.files
+            if f.admission < file.admission and f.generation == self.generation
+        ]
         same = [f for f in earlier if f.content == file.content]
         try:
             found = self._same(self._row(file))
@@ -215,7 +225,9 @@ class Ledger(RuleBasedStateMachine):
         file = self._open()[0]
         where = (self.layout, JOB, file.admission)
         if self._learnt(file.content):
-            self._decide(file, "duplicate", lambda: units.duplicate(*where, sha256=_sha256(file)), crash)
+            self._decide(
+                file, "duplicate", lambda: units.duplicate(*where, sha256=_sha256(file)), crash
+            )
         elif "bad" in file.content:
             why = Refusal("must be good", "row 0", "bad", "mend it")
             self._decide(file, "refused", lambda: units.refusal(*where, why), crash)
@@ -277,7 +289,9 @@ class Ledger(RuleBasedStateMachine):
         type(self).crashes += 1
         self.journal.close()
         self._in_child(lambda journal: perform(journal, unit()), crash)
-        self._in_child(lambda journal: recover(self.layout, journal, [JOB], keep=KEEP), crash * 7 % 50)
+        self._in_child(
+            lambda journal: recover(self.layout, journal, [JOB], keep=KEEP), crash * 7 % 50
+        )
         self.journal = Journal(self.layout.journal)
         recover(self.layout, self.journal, [JOB], keep=KEEP)
 
@@ -403,4 +417,8 @@ def _programs(seed: int, place: Path) -> Round:
 
 def faults() -> Iterator[Fault]:
     """The faults of this module."""
-    yield Fault("ledger", "random programs of drops, renames, refusals, resets, crashes, against a model", _programs)
+    yield Fault(
+        "ledger",
+        "random programs of drops, renames, refusals, resets, crashes, against a model",
+        _programs,
+    )

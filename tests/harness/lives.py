@@ -12,9 +12,7 @@ from __future__ import annotations
 import functools
 import os
 import random
-import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -235,5 +233,13 @@ def _harass(ordeal: Ordeal, life: Life) -> None:
 
 def faults() -> Iterator[Fault]:
     """The faults of this module."""
-    yield Fault("daemon", "`kill -9` of the whole daemon: at work, starting, recovering, stopping, at a call", _killed)
-    yield Fault("daemon-workers", "a daemon's workers are killed, stopped, and die in their replies", _workers_die)
+    yield Fault(
+        "daemon",
+        "`kill -9` of the whole daemon: at work, starting, recovering, stopping, at a call",
+        _killed,
+    )
+    yield Fault(
+        "daemon-workers",
+        "a daemon's workers are killed, stopped, and die in their replies",
+        _workers_die,
+    )

@@ -69,7 +69,10 @@ def _misplaced(root: Path) -> Iterator[str]:
     for file in files:
         who = f"{file['job']} {file['admission']} {shown(file['name'])}"
         if file["state"] == "admitted":
-            if file["path"] is None and not layout.work_file(file["job"], file["admission"]).exists():
+            if (
+                file["path"] is None
+                and not layout.work_file(file["job"], file["admission"]).exists()
+            ):
                 yield f"{who}: admitted, and not in work/"
         elif not file["settled"]:
             yield f"{who}: {file['state']}, and not settled"

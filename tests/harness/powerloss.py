@@ -57,7 +57,9 @@ class State:
     said: Sequence[str]
 
     @classmethod
-    def of(cls, disk: Disk, folder: Path, chance: random.Random, style: Style | None = None) -> State:
+    def of(
+        cls, disk: Disk, folder: Path, chance: random.Random, style: Style | None = None
+    ) -> State:
         inodes = lay_out(disk, folder, chance, style or Style.chosen(chance))
         return cls(folder, inodes, disk.said)
 
@@ -134,7 +136,9 @@ def _flush_lost(seed: int, place: Path) -> Round:
 
 def faults() -> Iterator[Fault]:
     """The faults of this module."""
-    yield Fault("power", "the power goes: a legal state of the disk", _power_lost, needs=sweep.needs_shim)
+    yield Fault(
+        "power", "the power goes: a legal state of the disk", _power_lost, needs=sweep.needs_shim
+    )
     yield Fault(
         "power-again",
         "the power goes, and again during recovery or after it",

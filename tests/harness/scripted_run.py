@@ -203,7 +203,11 @@ class _Training:
         spools = {log: self._spool(log) for log in LOGS}
         for spool in spools.values():
             _patiently(spool.open)
-        samples, metrics, name = spools["samples.jsonl"], spools["metrics.jsonl"], shown(self.file.name)
+        samples, metrics, name = (
+            spools["samples.jsonl"],
+            spools["metrics.jsonl"],
+            shown(self.file.name),
+        )
         while self.row < len(rows):
             self.total += [int(rows[self.row]), 1]
             self.row, self.version = self.row + 1, self.version + 1

@@ -22,6 +22,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).with_name("shim.c")
 
+
 class Kind(IntFlag):
     """The kinds of calls that change a disk, as shim.c numbers them."""
 

@@ -189,7 +189,9 @@ def _unflushed(seed: int, place: Path) -> Round:
     made = calls(place.parent, Kind.SYNC)
     point = 1 + seed % made.whole
     error = random.Random(seed).choice([errno.EIO, errno.ENOSPC])
-    end = victim.live(Plan(Action.FAIL, point, error=error, kinds=Kind.SYNC), scripted_run.by_writer)
+    end = victim.live(
+        Plan(Action.FAIL, point, error=error, kinds=Kind.SYNC), scripted_run.by_writer
+    )
     if end is End.DONE and victim.met not in ("", "/state") and point <= made.working:
         victim.done.wrong.append("the daemon went on after a failed flush")
     return victim.judged(place.parent)
@@ -249,7 +251,9 @@ def faults() -> Iterator[Fault]:
         lambda seed, place: _killed(seed, place, Action.TORN, Kind.WRITE),
         writes,
     )
-    yield fault("kill-again", "`kill -9`, then up to three more during recovery", _killed_again, all_calls)
+    yield fault(
+        "kill-again", "`kill -9`, then up to three more during recovery", _killed_again, all_calls
+    )
     yield fault(
         "kill-linking",
         "`kill -9` twice where files can only be linked and unlinked, not renamed without replacing",
@@ -273,4 +277,3 @@ def _shim() -> shim.Shim:
 
 def must(end: End) -> None:
     assert end is End.DONE, "the undisturbed life failed: nothing can be compared"
-
