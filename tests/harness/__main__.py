@@ -6,7 +6,7 @@
     python -m tests.harness --seconds 3600 --table            and write what came of it into docs/reliability.md
 
 Rules. Time is shared among the faults: next comes the one that had least. The exit status is 1 when anything was violated,
-and each violation is printed with the command that makes it again.
+and each violation is printed with the command that makes it again. Ctrl-C ends it early: what was done counts.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.harness import shim, table
@@ -52,15 +52,22 @@ def run(chosen: Sequence[Fault], place: Path, options: argparse.Namespace) -> li
         tally = Tally(fault, options.seed, options.stride)
         tallies.append(tally)
         left[fault.name] = _most(fault, place, options)
+    with suppress(KeyboardInterrupt):
+        _until_done(tallies, left, place, options.seconds)
+    return tallies
+
+
+def _until_done(
+    tallies: Sequence[Tally], left: Mapping[str, float], place: Path, seconds: float
+) -> None:
     begun = told = time.monotonic()
     while open_ones := [tally for tally in tallies if tally.rounds < left[tally.fault.name]]:
-        if options.seconds and time.monotonic() - begun > options.seconds:
+        if seconds and time.monotonic() - begun > seconds:
             break
         one_round(min(open_ones, key=lambda tally: tally.seconds), place)
         if time.monotonic() - told > TELL_SECONDS:
             told = time.monotonic()
             print(*(f"{t.fault.name} {t.injected}" for t in tallies), sep=", ", flush=True)
-    return tallies
 
 
 def one_round(tally: Tally, place: Path) -> None:
