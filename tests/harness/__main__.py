@@ -17,13 +17,14 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.harness import shim, table
 from tests.harness.catalogue import FAULTS
-from tests.harness.fault import Fault, Tally
+from tests.harness.fault import Fault, Round, Tally
 
 TELL_SECONDS = 10.0
 
@@ -76,7 +77,11 @@ def one_round(tally: Tally, place: Path) -> None:
     folder.mkdir()
     begun = time.monotonic()
     seen = len(tally.wrong)
-    tally.add(tally.fault.round(tally.next_seed, folder), time.monotonic() - begun)
+    try:
+        done = tally.fault.round(tally.next_seed, folder)
+    except Exception:  # say, what was waited for never came
+        done = Round(1, [traceback.format_exc()])
+    tally.add(done, time.monotonic() - begun)
     for what in tally.wrong[seen:]:
         print(f"VIOLATED {tally.fault.name}: {what}", flush=True)
     shutil.rmtree(folder, ignore_errors=True)

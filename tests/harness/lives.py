@@ -9,6 +9,7 @@ be met again. After each kill nobody may be left, and each start must be healthy
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import random
@@ -22,9 +23,9 @@ from typing import Any
 
 from tests.daemon import daemon_root, sample_tables
 from tests.daemon.daemon_root import Life, Root, eventually, job, root_in, rounds
-from tests.harness import oracle, shim
+from tests.harness import oracle, record, shim
 from tests.harness.fault import Fault, Round
-from tests.harness.shim import Action, Plan
+from tests.harness.shim import Action, Kind, Plan
 
 daemon_root.PATIENCE_SECONDS = 300.0  # a machine that is busy for days must not look like a hang
 CHAOS = Path(__file__).with_name("chaos")  # holds a sitecustomize.py, which the workers import
@@ -174,6 +175,83 @@ def _killed(seed: int, place: Path) -> Round:
         return ordeal.judged(home)
 
 
+# --- a disk in trouble -------------------------------------------------------------------------------
+
+
+def _disk_in_trouble(seed: int, place: Path) -> Round:
+    """A call of the daemon fails, or is cut short, or finds no room for a while, in several lives one after the other."""
+    home = place.parent
+    undisturbed(home)
+    with root_in(place) as root:
+        ordeal = Ordeal(root, random.Random(seed))
+        ordeal.configure()
+        for _ in range(ordeal.chance.randint(2, 4)):
+            ordeal.chance.choice(TROUBLES)(ordeal)
+        return ordeal.judged(home)
+
+
+def _troubled(ordeal: Ordeal, plan: Plan) -> bool:
+    """A life under a plan: did it get all files done?"""
+    root, log = ordeal.root, ordeal.root.home / "disk.log"
+    log.unlink(missing_ok=True)
+    root.environment = shim.environment(root.path, plan, record=log)
+    life = root.start(ready=False)
+    root.environment = {}
+    everything = _await_end_of_files(root, life)
+    ordeal.counted(f"daemon: {plan}")
+    if everything:
+        life.stop()
+    elif life.exit() not in (0, 1):
+        ordeal.done.wrong.append(f"the daemon ended with {life.process.returncode}: {life.said}")
+    return everything
+
+
+def _flush_fails(ordeal: Ordeal) -> None:
+    """It stops, and never flushes that file again."""
+    at = ordeal.chance.randint(1, 150)
+    error = ordeal.chance.choice([errno.EIO, errno.ENOSPC])
+    _troubled(ordeal, Plan(Action.FAIL, at, error=error, kinds=Kind.SYNC))
+    events = record.read(ordeal.root.home / "disk.log")
+    failed = [n for n, event in enumerate(events) if event.what is record.What.SYNC_FAILED]
+    for number in failed:
+        path = events[number].one
+        again = [e for e in events[number:] if e.what is record.What.SYNC and e.one == path]
+        if again and not path.endswith(b"/state"):  # of which SQLite's failed flush means nothing
+            ordeal.done.wrong.append(f"{path!r} was flushed again after a failure")
+
+
+def _call_fails(ordeal: Ordeal) -> None:
+    """It stops, or bears it where nothing depends on it (what it shows of itself)."""
+    at = ordeal.chance.randint(1, 900)
+    _troubled(ordeal, Plan(Action.FAIL, at, error=errno.EIO, kinds=Kind.ALL & ~Kind.SYNC))
+
+
+def _no_room(ordeal: Ordeal) -> None:
+    """Once it is at work it waits for room, and goes on by itself."""
+    at, many = ordeal.chance.randint(1, 900), ordeal.chance.randint(1, 6)
+    kinds = Kind.ALL & ~Kind.SYNC
+    plan = Plan(Action.FAIL, at, at + many, errno.ENOSPC, kinds, ordeal.chance.choice(ROOMS))
+    if not _troubled(ordeal, plan) and ordeal.root._lives[-1].events("ready"):
+        said = ordeal.root._lives[-1].said[-1500:]
+        ordeal.done.wrong.append(f"it did not go on by itself: {plan}: {said}")
+
+
+def _writes_cut_short(ordeal: Ordeal) -> None:
+    at = ordeal.chance.randint(1, 900)
+    plan = Plan(Action.SHORT, at, at + ordeal.chance.randint(0, 200), kinds=Kind.WRITE)
+    if not _troubled(ordeal, plan):
+        ordeal.done.wrong.append(f"short writes ended it: {ordeal.root._lives[-1].said[-1500:]}")
+
+
+ROOMS = ("", "/logs/", "/models/", "/state/private/", "/state/spool/", "/journal.sqlite", "/done/")
+TROUBLES: tuple[Callable[[Ordeal], None], ...] = (
+    _flush_fails,
+    _call_fails,
+    _no_room,
+    _writes_cut_short,
+)
+
+
 # --- deaths of workers -------------------------------------------------------------------------------
 
 
@@ -184,7 +262,7 @@ def _await_end_of_files(root: Root, life: Life) -> bool:
         if life.process.poll() is not None:
             return "ended"
         done = all(len(root.names("done", one["name"])) == GOOD + SAME for one in JOBS)
-        return "done" if done and not root.leftovers() else ""
+        return "done" if done and not root.leftovers() and life.events("ready") else ""
 
     return eventually(see, "the end of the files") == "done"
 
@@ -237,6 +315,12 @@ def faults() -> Iterator[Fault]:
         "daemon",
         "`kill -9` of the whole daemon: at work, starting, recovering, stopping, at a call",
         _killed,
+    )
+    yield Fault(
+        "daemon-disk",
+        "the whole daemon's calls fail (fsync, EIO, ENOSPC for a while) or are cut short",
+        _disk_in_trouble,
+        needs=lambda: "" if shim.library() else "no C compiler for the shim",
     )
     yield Fault(
         "daemon-workers",

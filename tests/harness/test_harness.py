@@ -23,6 +23,7 @@ ROUNDS = {
     "kill": 25, "torn": 15, "kill-again": 25, "kill-linking": 10, "eio": 15, "broken": 10, "flush": 15,
     "full": 15, "short": 10, "power": 110, "power-again": 50, "flush-lost": 10, "ledger": 1,
     "workers": 1, "stopped": 1, "daemon": 2, "daemon-workers": 1,
+    "daemon-disk": 1,
 }  # fmt: skip
 STRIDE = 41
 
