@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from tests.harness import ledger, lives, pools, powerloss, sweep
+from tests.harness import harassment, ledger, lives, pools, powerloss, sweep, troubles
 from tests.harness.fault import Fault
 
-FAULTS: dict[str, Fault] = {
-    fault.name: fault
-    for part in (sweep, powerloss, ledger, pools, lives)
-    for fault in part.faults()
-}
+PARTS = (sweep, powerloss, ledger, pools, lives, troubles, harassment)
+FAULTS: dict[str, Fault] = {fault.name: fault for part in PARTS for fault in part.faults()}

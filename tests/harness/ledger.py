@@ -4,30 +4,25 @@
     reset · crash at any call, in recovery too
 
 Rules. The model is what a reader of the README expects: a few lists of names and contents. The system is the real root,
-journal, units, recovery and the stages' own judgement of duplicates; there is no trainer, a file's records are its
-content. After every event both must say the same: where each content lies, the numbers, the states, every byte of the
-log. A crash is a child of this process that is killed at one of its calls; whether its unit took place is the journal's
-word, and the model then says what that means.
+journal, units, recovery and the stages' own judgement of duplicates (ledger_root.py). After every event both must say
+the same: where each content lies, the numbers, the states, every byte of the log. Whether a unit took place that a
+crash cut short is the journal's word, and the model then says what that means.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import shutil
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-import numpy as np
 from hypothesis import HealthCheck, Phase, Verbosity, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
@@ -40,26 +35,13 @@ from hypothesis.stateful import (
 )
 
 from service.core.errors import Refusal
-from service.core.layout import Layout
-from service.core.ledger import Undecided
-from service.runtime.inbox import Inbox
-from service.stages.identity import Same, same_as
-from service.storage import logs, units
-from service.storage.completion import Keep
-from service.storage.journal import Journal
-from service.storage.recovery import recover
-from service.storage.root import prepare_root
-from service.storage.tables import Entry, FileRow
-from service.storage.units import Progress, perform
-from service.storage.writer import Unit
-from tests.harness import oracle, shim
-from tests.harness.children import in_child
+from service.storage import units
+from service.storage.tables import Entry
+from tests.harness import oracle
 from tests.harness.fault import Fault, Round
-from tests.harness.shim import Action, Plan
+from tests.harness.ledger_root import JOB, KEEP, LedgerRoot, Make, Waits
 
-JOB, LOG = "j", "samples.jsonl"
-KEEP = Keep(rotate_bytes=40, segments=0, models=2)
-PROGRAMS, EVENTS = 12, 40  # of one round
+PROGRAMS, EVENTS = 4, 40  # of one round
 NAMES = st.sampled_from(["a.csv", "b.csv", "c.csv.gz", "d"])
 CONTENTS = st.sampled_from(["1\n", "2\n", "3\n", "bad\n", "4\n4\n", "5\n5\n5\n"])
 CRASHES = st.one_of(st.just(0), st.just(0), st.integers(1, 90))  # at which call; 0: none
@@ -77,29 +59,23 @@ class Kept:
     resumed: bool = False
 
 
-class _Waits(Exception):
-    """Nothing can be said of a file before another one is decided."""
-
-
 class Ledger(RuleBasedStateMachine):
     """One root and the model of it."""
 
-    crashes = events = 0
+    crashes = 0
 
     def __init__(self) -> None:
         super().__init__()
         self.place = Path(tempfile.mkdtemp(dir=_home))
-        self.layout = Layout(self.place / "root")
-        prepare_root(self.layout, [JOB])
-        self.journal = Journal(self.layout.journal)
+        self.root = LedgerRoot(self.place)
         self.inbox: dict[str, str] = {}
         self.files: list[Kept] = []
         self.log = ""
         self.generation = 0
-        self.crash_at = 0
 
     def teardown(self) -> None:
-        self.journal.close()
+        type(self).crashes += self.root.crashes
+        self.root.close()
         shutil.rmtree(self.place)
 
     # --- what people do
@@ -126,8 +102,8 @@ class Ledger(RuleBasedStateMachine):
     @rule(crash=CRASHES)
     def reset(self, crash: int) -> None:
         """The job is forgotten: what waits in work/ goes back to the inbox, under a free name."""
-        self._do(lambda: units.reset(self.layout, JOB), crash)
-        if self.journal.generation(JOB) == self.generation:
+        self.root.do(lambda: units.reset(self.root.layout, JOB), crash)
+        if self.root.journal.generation(JOB) == self.generation:
             return
         self.generation += 1
         for file in self._open():
@@ -168,15 +144,9 @@ class Ledger(RuleBasedStateMachine):
         self._admit(entries, crash, changed=name)
 
     def _admit(self, entries: list[Entry], crash: int, changed: str | None = None) -> None:
-        def admission() -> Unit[Any, Any, Any]:
-            terms = ("d", "{}")
-            return units.admission(
-                self.layout, JOB, entries, settings=terms, after="archive", at=0.0
-            )
-
         before = len(self.files)
-        self._do(admission, crash)
-        if len(self._rows()) == before:
+        self.root.do(lambda: self.root.admission(entries), crash)
+        if len(self.root.rows()) == before:
             return
         for number, entry in enumerate(entries, before + 1):
             name = os.fsdecode(entry.name)
@@ -200,8 +170,8 @@ class Ledger(RuleBasedStateMachine):
         ]
         same = [f for f in earlier if f.content == file.content]
         try:
-            found = self._same(self._row(file))
-        except _Waits:
+            found = self.root.same(file.admission, [f.admission for f in self._open()])
+        except Waits:
             assert any(f.state == "admitted" for f in earlier), "nobody is left to wait for"
             return
         accepted = [f.admission for f in same if f.state == "accepted"]
@@ -214,16 +184,16 @@ class Ledger(RuleBasedStateMachine):
         file = self._open()[0]
         if "bad" in file.content or self._learnt(file.content):
             return
-        progress = self._progress(file, private=True)
-        self._do(lambda: units.private_commit(self.layout, progress), crash)
-        file.resumed = self.journal.commit(JOB, "private") is not None
+        progress = self.root.progress(file.admission, _records(file), private=True)
+        self.root.do(lambda: units.private_commit(self.root.layout, progress), crash)
+        file.resumed = self.root.journal.commit(JOB, "private") is not None
 
     @precondition(lambda self: self._open())
     @rule(crash=CRASHES)
     def decide(self, crash: int) -> None:
         """The first open file is accepted, refused or a duplicate."""
         file = self._open()[0]
-        where = (self.layout, JOB, file.admission)
+        where = (self.root.layout, JOB, file.admission)
         if self._learnt(file.content):
             self._decide(
                 file, "duplicate", lambda: units.duplicate(*where, sha256=_sha256(file)), crash
@@ -232,9 +202,12 @@ class Ledger(RuleBasedStateMachine):
             why = Refusal("must be good", "row 0", "bad", "mend it")
             self._decide(file, "refused", lambda: units.refusal(*where, why), crash)
         else:
-            progress = self._progress(file, private=False)
-            unit = lambda: units.acceptance(self.layout, progress, sha256=_sha256(file), keep=KEEP)  # noqa: E731
-            if self._decide(file, "accepted", unit, crash):
+            progress = self.root.progress(file.admission, _records(file), private=False)
+            sha256 = _sha256(file)
+            if self._decide(
+                file, "accepted",
+                lambda: units.acceptance(where[0], progress, sha256=sha256, keep=KEEP), crash,
+            ):  # fmt: skip
                 self.log += _records(file)
 
     @precondition(lambda self: self._open())
@@ -242,24 +215,23 @@ class Ledger(RuleBasedStateMachine):
     def change_in_work(self, crash: int) -> None:
         """Somebody writes to a file that was taken: it goes back, as it is now."""
         file = self._open()[0]
-        with self.layout.work_file(JOB, file.admission).open("a") as work:
+        with self.root.layout.work_file(JOB, file.admission).open("a") as work:
             work.write("8\n")
         file.content += "8\n"
-        self._do(lambda: units.withdrawal(self.layout, JOB, file.admission), crash)
+        self.root.do(lambda: units.withdrawal(self.root.layout, JOB, file.admission), crash)
         # A recovery that finds it changed withdraws it by itself.
-        assert self._row(file).state == "withdrawn"
+        assert self.root.row(file.admission).state == "withdrawn"
         self._given_back(file)
 
     # --- what must always be so
 
     @invariant()
     def every_content_lies_where_it_should(self) -> None:
-        type(self).events += 1
-        assert _contents(self.layout.inbox(JOB)) == self.inbox
+        assert self.root.contents("inbox") == self.inbox
         work = {f"{file.admission:010d}": file.content for file in self._open()}
-        assert _contents(self.layout.work(JOB)) == work
+        assert self.root.contents("work") == work
         for folder, states in (("done", ("accepted", "duplicate")), ("failed", ("refused",))):
-            found = _contents(self.layout.root / folder / JOB)
+            found = self.root.contents(folder)
             there = [text for name, text in found.items() if not name.endswith(".error.json")]
             wanted = [file.content for file in self.files if file.state in states]
             assert Counter(there) == Counter(wanted), folder
@@ -267,50 +239,24 @@ class Ledger(RuleBasedStateMachine):
 
     @invariant()
     def the_journal_says_what_the_model_says(self) -> None:
-        found = [(row["admission"], os.fsdecode(row["name"]), row["state"]) for row in self._rows()]
+        found = [
+            (row["admission"], os.fsdecode(row["name"]), row["state"]) for row in self.root.rows()
+        ]
         assert found == [(file.admission, file.name, file.state) for file in self.files]
 
     @invariant()
     def the_log_holds_every_accepted_file_once_and_in_order(self) -> None:
-        segments = logs.segments(self.layout.logs(JOB), LOG)
-        assert "".join(path.read_text() for path in segments) == self.log
+        assert self.root.log() == self.log
 
     @invariant()
     def nothing_lies_about_and_the_numbers_are_whole(self) -> None:
-        assert oracle.strays(self.layout.root, finished=False) == []
+        assert oracle.strays(self.root.layout.root, finished=False) == []
 
     # --- small things
 
-    def _do(self, unit: Callable[[], Unit[Any, Any, Any]], crash: int) -> None:
-        """Carries out a unit; with a crash in a child, which dies at that call, and recovery follows, which may die too."""
-        if not crash or shim.loaded() is None:
-            perform(self.journal, unit())
-            return
-        type(self).crashes += 1
-        self.journal.close()
-        self._in_child(lambda journal: perform(journal, unit()), crash)
-        self._in_child(
-            lambda journal: recover(self.layout, journal, [JOB], keep=KEEP), crash * 7 % 50
-        )
-        self.journal = Journal(self.layout.journal)
-        recover(self.layout, self.journal, [JOB], keep=KEEP)
-
-    def _in_child(self, work: Callable[[Journal], object], call: int) -> None:
-        def life() -> None:
-            watched = shim.loaded()
-            assert watched is not None
-            watched.watch(self.layout.root, Plan(Action.KILL, call) if call else shim.NOTHING)
-            journal = Journal(self.layout.journal)
-            work(journal)
-            journal.close()
-
-        in_child(life)
-
-    def _decide(
-        self, file: Kept, state: str, unit: Callable[[], Unit[Any, Any, Any]], crash: int
-    ) -> bool:
-        self._do(unit, crash)
-        if self._row(file).state == "admitted":
+    def _decide(self, file: Kept, state: str, unit: Make, crash: int) -> bool:
+        self.root.do(unit, crash)
+        if self.root.row(file.admission).state == "admitted":
             return False
         file.state = state
         return True
@@ -318,7 +264,7 @@ class Ledger(RuleBasedStateMachine):
     def _given_back(self, file: Kept) -> None:
         """To the inbox, under its own name or one told apart: which, the disk says, as long as the content is right."""
         file.state = "withdrawn"
-        new = {n: t for n, t in _contents(self.layout.inbox(JOB)).items() if n not in self.inbox}
+        new = {n: t for n, t in self.root.contents("inbox").items() if n not in self.inbox}
         name = next((n for n, text in sorted(new.items()) if text == file.content), None)
         assert name is not None, "what was taken must come back"
         assert name == file.name or file.name in self.inbox, "its own name was free"
@@ -331,38 +277,9 @@ class Ledger(RuleBasedStateMachine):
         self.inbox[name] = content
 
     def _look(self) -> list[Entry]:
-        look = Inbox(self.layout.inbox(JOB), ["*"], [], 0.0).look({}, True)
-        entries = [Entry(f.name, f.size, f.mtime_ns, f.inode) for f in look.ready]
+        entries = self.root.look()
         assert [os.fsdecode(entry.name) for entry in entries] == sorted(self.inbox)
         return entries
-
-    def _same(self, row: FileRow) -> Same | None:
-        """The stage's own judgement, with a line that has nothing but what it asks for."""
-
-        async def ask(question: Callable[[Journal], Any]) -> Any:
-            return question(self.journal)
-
-        async def news() -> None:
-            raise _Waits
-
-        undecided = Undecided({file.admission: None for file in self._open()})
-        line: Any = SimpleNamespace(
-            conduct=SimpleNamespace(identity="content"), ask=ask, news=news, undecided=undecided
-        )
-        sample: Any = SimpleNamespace(row=row, path=self.layout.work_file(JOB, row.admission))
-        return asyncio.run(same_as(line, sample, None))
-
-    def _progress(self, file: Kept, *, private: bool) -> Progress:
-        text = _records(file).encode()
-        text = text[: len(text) // 2] if private else text
-        self.layout.spool(JOB, file.admission, LOG).write_bytes(text)
-        public = self.journal.commit(JOB, "public")
-        sequence = (public.sequence if public else 0) + (not private)
-        row = len(text)
-        return Progress(
-            JOB, file.admission, row, 100 * file.admission + row, sequence,
-            {"w": np.array([float(file.admission), float(row)])}, {}, {LOG: len(text)},
-        )  # fmt: skip
 
     def _open(self) -> list[Kept]:
         return [file for file in self.files if file.state == "admitted"]
@@ -371,18 +288,8 @@ class Ledger(RuleBasedStateMachine):
         mine = [file for file in self.files if file.generation == self.generation]
         return any(file.state == "accepted" and file.content == content for file in mine)
 
-    def _rows(self) -> list[dict[str, Any]]:
-        return oracle.rows(self.layout.root, "files")
-
-    def _row(self, file: Kept) -> FileRow:
-        return self.journal.file(JOB, file.admission)
-
     def _waiting(self, name: str) -> Path:
-        return self.layout.inbox(JOB) / name
-
-
-def _contents(folder: Path) -> dict[str, str]:
-    return {path.name: path.read_text() for path in folder.iterdir()}
+        return self.root.layout.inbox(JOB) / name
 
 
 def _records(file: Kept) -> str:
@@ -399,7 +306,7 @@ _home: Path | None = None
 def _programs(seed: int, place: Path) -> Round:
     global _home
     _home = place
-    machine = seeded(seed)(type("Ledger", (Ledger,), {"crashes": 0, "events": 0}))
+    machine = seeded(seed)(type("Ledger", (Ledger,), {"crashes": 0}))
     done, told = Round(notes=[f"{PROGRAMS} programs of up to {EVENTS} events"]), StringIO()
     profile = settings(
         max_examples=PROGRAMS, stateful_step_count=EVENTS, deadline=None, database=None,

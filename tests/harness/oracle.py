@@ -38,6 +38,9 @@ def rows(root: Path, table: str) -> list[dict[str, Any]]:
         connection = sqlite3.connect(Path(copy) / "journal.sqlite")
         try:
             connection.row_factory = sqlite3.Row
+            known = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (table,))
+            if known.fetchone() is None:
+                return []  # it was not begun yet
             return [dict(row) for row in connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2")]
         finally:
             connection.close()
