@@ -163,8 +163,9 @@ def logistic_value(o: Any, y: Any, c: Any) -> Any:
 
 
 def logistic_residual(o: Any, y: Any, c: Any) -> Any:
-    """P(1) - y, with P(1) = 1 / (1 + e^-o) as e^min(o, 0) / (1 + e^-|o|)."""
-    return np.exp(np.minimum(o, 0.0)) / (1.0 + np.exp(-np.abs(o))) - y
+    """P(1) - y, with P(1) = 1 / (1 + e^-o) as e^min(o, 0) / (1 + e^-|o|), whose powers are 1 or alike."""
+    power = np.exp(-np.abs(o))
+    return ((o >= 0.0) + (o < 0.0) * power) / (1.0 + power) - y
 
 
 def logistic_curvature(o: Any, y: Any, c: Any) -> Any:

@@ -28,6 +28,7 @@ from kernels.passes.rows import (
     push_of,
     raw_outputs,
     record_of,
+    room_of,
     scaled_row,
     watched_of,
     write_row,
@@ -66,8 +67,13 @@ def _norm(sums, push_sums, intercept):
 
 
 @inlined
-def _learn(lane, batch_rows, rates, numbers, plan, step, model, watched, record):
-    """Learns from a lane, batch after batch; rates (batches,), numbers (batches, 5)."""
+def _learn(
+    lane, batch_rows, rates, numbers, plan, step, model, watched, record, room, sums, push_sums
+):
+    """Learns from a lane, batch after batch; rates (batches,), numbers (batches, 5).
+
+    sums (k, f) and push_sums (1, k) are zeros, before and after.
+    """
     x, y, plain, w, offset, push_w = lane
     seen, mean, m2, target_seen, target_mean, target_m2 = watched
     output, residual, norm, gradient = record
@@ -76,11 +82,7 @@ def _learn(lane, batch_rows, rates, numbers, plan, step, model, watched, record)
     i0, i1, i2, i3, i4 = intercept_slots
     total_rows, features = x.shape
     k = len(weights)
-    kind = weights.dtype
-    z, sums = np.empty((1, features), kind), np.zeros((k, features), kind)
-    push, push_sums = np.empty(k), np.zeros((1, k))
-    scratch, label_scratch, inverse = np.empty(features), np.empty(1), np.empty(features)
-    outputs, own = np.empty(k), np.empty(k)
+    z, outputs, push, own, inverse, scratch, label_scratch = room
     code, l1, l2, most = step.optimizer, step.l1, step.l2, step.clip_gradient
     for batch in range(len(rates)):
         start = batch * batch_rows
@@ -138,9 +140,14 @@ def _learn(lane, batch_rows, rates, numbers, plan, step, model, watched, record)
 
 def _entry(sources: int) -> Any:
     @nb.njit(cache=True, **FLAGS)
-    def learn(lane, batch_rows, rates, numbers, plan, step, model, watched, record):
+    def learn(
+        lane, batch_rows, rates, numbers, plan, step, model, watched, record, room, sums, push_sums
+    ):
         _ = sources
-        _learn(lane, batch_rows, rates, numbers, plan, step, model, watched, record)
+        _learn(
+            lane, batch_rows, rates, numbers, plan, step, model, watched, record, room, sums,
+            push_sums,
+        )  # fmt: skip
 
     return learn
 
@@ -175,7 +182,11 @@ def _run(
     numbers = optimizers.numbers(optimizer, rule.options, int(state["steps"][0]) + 1, sizes)
     lane, watched, record = lane_of(plan, rows, pushes), watched_of(state), record_of(results)
     model = _model(state, optimizer.slots)
-    learn(lane, batch_rows, rates, numbers, plan, step, model, watched, record)
+    sums, push_sums = np.zeros_like(model.weights), np.zeros((1, len(model.weights)))
+    learn(
+        lane, batch_rows, rates, numbers, plan, step, model, watched, record,
+        room_of(model.weights), sums, push_sums,
+    )  # fmt: skip
     state["steps"][0] += len(rates)
     state["rows"][0] += len(rows.y)
 

@@ -23,10 +23,10 @@ from kernels.loops import (
     checksum,
     dot_loop,
     inlined,
+    loss_point,
     loss_value,
 )
 from kernels.passes import rows as passes_rows
-from kernels.passes.newton import loss_curvature
 from kernels.passes.rows import (
     Plan,
     aim_of,
@@ -35,9 +35,10 @@ from kernels.passes.rows import (
     kept,
     lane_of,
     plan_of,
-    push_of,
     record_of,
+    room_of,
     scaled_row,
+    softmax_residual,
     watched_of,
     write_row,
 )
@@ -72,6 +73,21 @@ class Model(NamedTuple):
     mean_loss: Array  # (2,)
 
 
+class Room(NamedTuple):
+    """Scratch beside that of every pass."""
+
+    zz: Array  # (1, f) a row's squares
+    pace: Array  # (1, f) 1/√G
+    plain: Array  # (E k, f) sums of gradients; zeros before and after, as the next three
+    damped: Array  # (E k, f)
+    plain_ones: Array  # (E, k) those of the intercepts
+    damped_ones: Array  # (E, k)
+    mixture: Array  # (k,) outputs
+    pushes: Array  # (E, k) derivatives by the outputs
+    bents: Array  # (E, k) second ones
+    losses: Array  # (E + 1,) of a batch
+
+
 @inlined
 def _softmax_value(outputs, y):
     top = outputs[0]
@@ -92,6 +108,22 @@ def _value_of(plan, outputs, aim, number, shift):
 
 
 @inlined
+def _point_of(plan, outputs, aim, number, shift, push, bent):
+    """The loss of raw outputs (k,); push (k,) and bent (k,) ← its derivatives by them.
+
+    Of classes each output's curvature is that of its probability.
+    """
+    if plan.loss == SOFTMAX:
+        softmax_residual(outputs, aim, push)
+        for j in range(len(push)):
+            chance = push[j] + (1.0 if int(aim) == j else 0.0)
+            bent[j] = chance * (1.0 - chance)
+        return _softmax_value(outputs, aim)
+    value, push[0], bent[0] = loss_point(plan.loss, outputs[0] + shift, aim, number)
+    return value
+
+
+@inlined
 def _forward(weights, intercept, which, z, outputs):
     """outputs (k,) of learner or copy `which`."""
     k = len(outputs)
@@ -100,25 +132,12 @@ def _forward(weights, intercept, which, z, outputs):
 
 
 @inlined
-def _bent(plan, outputs, push, j, y, aim, number, shift):
-    """The curvature of a row's loss by its output j; of classes by their probability."""
-    if plan.loss == SOFTMAX:
-        share = push[j] + (1.0 if int(y) == j else 0.0)
-        return share * (1.0 - share)
-    return loss_curvature(plan.loss, outputs[j] + shift, aim, number)
-
-
-@inlined
-def _answer(squares, at, keep, push, z, pace):
-    """Σ z²/√G with the row's own gradient in G; pace (f,) ← 1/√G."""
-    total = 0.0
+def _answer(squares, at, keep, push, z, zz, pace):
+    """Σ z²/√G with the row's own gradient in G, of zz = z²; pace (1, f) ← 1/√G."""
+    square = push * push
     for f in range(z.shape[1]):
-        g = push * z[0, f]
-        s = squares[at, f] * keep + g * g
-        pace[f] = 1.0 / (math.sqrt(s) + EPSILON)
-    for f in range(z.shape[1]):
-        total += z[0, f] * z[0, f] * pace[f]
-    return total
+        pace[0, f] = 1.0 / (math.sqrt(squares[at, f] * keep + square * zz[0, f]) + EPSILON)
+    return dot_loop(zz, 0, pace, 0)
 
 
 @inlined
@@ -127,12 +146,12 @@ def _root(s):
 
 
 @inlined
-def _move(theta, squares, at, keep, plain, damped, rate, l1, l2):
-    """One step of row `at`, from the batch's mean gradients plain (f,) and damped (f,)."""
+def _move(theta, squares, at, keep, plain, damped, n, rate, l1, l2):
+    """One step of row `at`, from the batch's gradients, row `at` of plain and damped, summed over n rows."""
     kind = theta.dtype.type
     for f in range(theta.shape[1]):
-        step = damped[f] + l2 * theta[at, f]
-        g = max(abs(plain[f] + l2 * theta[at, f]), abs(step))
+        step = damped[at, f] / n + l2 * theta[at, f]
+        g = max(abs(plain[at, f] / n + l2 * theta[at, f]), abs(step))
         s = squares[at, f] * keep + g * g
         squares[at, f] = kind(s)
         pace = rate * _root(s)
@@ -142,13 +161,13 @@ def _move(theta, squares, at, keep, plain, damped, rate, l1, l2):
 
 
 @inlined
-def _move_along(theta, squares, at, keep, push, z, pace, step):
+def _move_along(theta, squares, at, keep, push, z, zz, pace, step):
     """One step of row `at` straight from a row: no penalty, and 1/√G is there."""
     kind = theta.dtype.type
+    square = push * push
     for f in range(theta.shape[1]):
-        g = push * z[0, f]
-        squares[at, f] = kind(squares[at, f] * keep + g * g)
-        theta[at, f] -= kind(step * z[0, f] * pace[f])
+        squares[at, f] = kind(squares[at, f] * keep + square * zz[0, f])
+        theta[at, f] -= kind(step * z[0, f] * pace[0, f])
 
 
 @inlined
@@ -222,7 +241,7 @@ def _serve(mix, model, k):
 
 
 @inlined
-def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record):
+def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record, room, own_room):
     """Learns from a lane, batch after batch; rates (batches,), own_rates (E,)."""
     x, y, plain_y, w, offset, push_w = lane
     seen, mean, m2, target_seen, target_mean, target_m2 = watched
@@ -232,12 +251,9 @@ def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record
     total_rows, features = x.shape
     count = len(shares)
     k = intercept.shape[1]
-    z = np.empty((1, features), weights.dtype)
-    plain, damped = np.zeros((count * k, features)), np.zeros((count * k, features))
-    plain_ones, damped_ones = np.zeros((count, k)), np.zeros((count, k))
-    scratch, label_scratch, inverse = np.empty(features), np.empty(1), np.empty(features)
-    pace, own, push, outputs = np.empty(features), np.empty(k), np.empty(k), np.empty(k)
-    mixture, all_outputs, losses = np.empty(k), np.empty((count, k)), np.empty(count + 1)
+    z, outputs, push, own, inverse, scratch, label_scratch = room
+    zz, pace, plain, damped, plain_ones, damped_ones = own_room[:6]
+    mixture, pushes, bents, losses = own_room[6:]
     for batch in range(len(rates)):
         start = batch * batch_rows
         stop = min(start + batch_rows, total_rows)
@@ -253,6 +269,8 @@ def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record
             losses[e] = 0.0
         for i in range(start, stop):
             scaled_row(x, i, plan, mean, inverse, z)
+            for f in range(features):
+                zz[0, f] = z[0, f] * z[0, f]
             aim, number, shift = aim_of(
                 plan, y[i, 0], plain_y[i, 0], offset[i], base_after, unit_after
             )
@@ -263,12 +281,12 @@ def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record
                 mixture[j] = 0.0
             for e in range(count):
                 _forward(weights, intercept, e, z, outputs)
-                losses[e] += push_w[i] * _value_of(plan, outputs, aim, number, shift)
+                value = _point_of(plan, outputs, aim, number, shift, push, own)
+                losses[e] += push_w[i] * value
                 for j in range(k):
-                    all_outputs[e, j] = outputs[j]
+                    pushes[e, j], bents[e, j] = push[j], own[j]
                     mixture[j] += shares[e] * outputs[j]
-            losses[count] += push_w[i] * _value_of(plan, mixture, aim, number, shift)
-            push_of(plan, mixture, aim, number, shift, push)
+            losses[count] += push_w[i] * _point_of(plan, mixture, aim, number, shift, push, own)
             write_row(
                 plan, i, y[i, 0], offset[i], base, unit, mixture, z, push, own,
                 output, residual, norm, gradient,
@@ -276,13 +294,9 @@ def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record
             for e in range(count):
                 rate = rates[batch] * own_rates[e]
                 for j in range(k):
-                    outputs[j] = all_outputs[e, j]
-                push_of(plan, outputs, aim, number, shift, push)
-                for j in range(k):
                     at = e * k + j
-                    bent = push_w[i] * _bent(plan, outputs, push, j, y[i, 0], aim, number, shift)
-                    pushed = push_w[i] * push[j]
-                    answer = _answer(squares, at, keep, pushed, z, pace)
+                    bent, pushed = push_w[i] * bents[e, j], push_w[i] * pushes[e, j]
+                    answer = _answer(squares, at, keep, pushed, z, zz, pace)
                     if plan.intercept:
                         answer += _root(intercept_squares[e, j] * keep + pushed * pushed)
                     answer *= rate
@@ -293,7 +307,7 @@ def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record
                     plain_ones[e, j] += pushed
                     damped_ones[e, j] += eased
                     if is_direct:
-                        _move_along(weights, squares, at, keep, pushed, z, pace, rate * eased)
+                        _move_along(weights, squares, at, keep, pushed, z, zz, pace, rate * eased)
                     else:
                         for f in range(features):
                             plain[at, f] += pushed * z[0, f]
@@ -305,10 +319,7 @@ def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record
             for j in range(k):
                 if not is_direct:
                     at = e * k + j
-                    for f in range(features):
-                        plain[at, f] /= n
-                        damped[at, f] /= n
-                    _move(weights, squares, at, keep, plain[at], damped[at], rate, mix.l1, mix.l2)
+                    _move(weights, squares, at, keep, plain, damped, n, rate, mix.l1, mix.l2)
                     for f in range(features):
                         plain[at, f] = 0.0
                         damped[at, f] = 0.0
@@ -332,9 +343,13 @@ def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record
 
 def _entry(sources: int) -> Any:
     @nb.njit(cache=True, **FLAGS)
-    def learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record):
+    def learn(
+        lane, batch_rows, rates, own_rates, plan, mix, model, watched, record, room, own_room
+    ):
         _ = sources
-        _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record)
+        _learn(
+            lane, batch_rows, rates, own_rates, plan, mix, model, watched, record, room, own_room
+        )
 
     return learn
 
@@ -371,9 +386,24 @@ def _run(
 ) -> None:
     lane, watched, record = lane_of(plan, rows, pushes), watched_of(state), record_of(results)
     model = _model(state)
-    learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record)
+    weights = state["parameters/weights"]
+    room, own_room = room_of(weights), _room(weights, len(own_rates))
+    learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record, room, own_room)
     state["steps"][0] += len(rates)
     state["rows"][0] += len(rows.y)
+
+
+def _room(weights: Array, count: int) -> Room:
+    """Room for `count` learners with weights (k, f) each."""
+    k, features = weights.shape
+    zz, pace = np.empty((2, 1, features))
+    plain, damped = np.zeros((2, count * k, features))
+    plain_ones, damped_ones = np.zeros((2, count, k))
+    pushes, bents = np.empty((2, count, k))
+    losses = np.empty(count + 1)
+    return Room(
+        zz, pace, plain, damped, plain_ones, damped_ones, np.empty(k), pushes, bents, losses
+    )
 
 
 def _model(state: State) -> Model:

@@ -14,8 +14,7 @@ import numpy as np
 
 from kernels import loops, losses, optimizers
 from kernels.contract import Array, CompiledPass, Results, Rows, Spec, State
-from kernels.loops import FLAGS, checksum, chosen, inlined
-from kernels.losses import LOSSES
+from kernels.loops import FLAGS, checksum, inlined, loss_curvature
 from kernels.newton import Newton
 from kernels.passes import rows as passes_rows
 from kernels.passes.rows import (
@@ -28,27 +27,11 @@ from kernels.passes.rows import (
     push_of,
     raw_outputs,
     record_of,
+    room_of,
     scaled_row,
     watched_of,
     write_row,
 )
-
-
-def _curvature(code: int) -> Any:
-    """A loss's curvature, or where it has none its residual's square."""
-    formula = list(LOSSES.values())[code]
-    if formula.curvature is not None:
-        return formula.curvature
-    residual = inlined(formula.residual)
-
-    def square(o, y, c):
-        slope = residual(o, y, c)
-        return slope * slope
-
-    return square
-
-
-loss_curvature = chosen([_curvature(code) for code in range(len(LOSSES))])
 
 
 @inlined
@@ -71,22 +54,20 @@ def _take_row(covariance, v, bent, u):
 
 
 @inlined
-def _learn(lane, batch_rows, rates, plan, l1, l2, weights, intercept, covariance, watched, record):
-    """Learns from a lane, batch after batch; weights (1, f), intercept (1, 1), covariance (m, m)."""
+def _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, vectors):
+    """Learns from a lane, batch after batch; weights (1, f), intercept (1, 1), covariance (m, m).
+
+    The vectors (m,) are a row of ones, scratch, and sums that are zeros before and after.
+    """
     x, y, plain, w, offset, push_w = lane
     seen, mean, m2, target_seen, target_mean, target_m2 = watched
     output, residual, norm, gradient = record
+    weights, intercept, covariance = model
     total_rows, features = x.shape
     ones = 1 if plan.intercept else 0
     size = features + ones
-    z, push, outputs, own = (
-        np.empty((1, features), weights.dtype),
-        np.empty(1),
-        np.empty(1),
-        np.empty(1),
-    )
-    scratch, label_scratch, inverse = np.empty(features), np.empty(1), np.empty(features)
-    v, u, sums = np.ones(size), np.empty(size), np.zeros(size)
+    z, outputs, push, own, inverse, scratch, label_scratch = room
+    v, u, sums = vectors
     for batch in range(len(rates)):
         start = batch * batch_rows
         stop = min(start + batch_rows, total_rows)
@@ -132,13 +113,9 @@ def _learn(lane, batch_rows, rates, plan, l1, l2, weights, intercept, covariance
 
 def _entry(sources: int) -> Any:
     @nb.njit(cache=True, **FLAGS)
-    def learn(
-        lane, batch_rows, rates, plan, l1, l2, weights, intercept, covariance, watched, record
-    ):
+    def learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, vectors):
         _ = sources
-        _learn(
-            lane, batch_rows, rates, plan, l1, l2, weights, intercept, covariance, watched, record
-        )
+        _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, vectors)
 
     return learn
 
@@ -165,7 +142,10 @@ def _run(
     weights = state["parameters/weights"]
     intercept = state.get("parameters/intercept", np.zeros(1, weights.dtype)).reshape(1, 1)
     lane, watched, record = lane_of(plan, rows, pushes), watched_of(state), record_of(results)
-    covariance = state["optimizer/covariance"]
-    learn(lane, batch_rows, rates, plan, l1, l2, weights, intercept, covariance, watched, record)
+    model = weights, intercept, state["optimizer/covariance"]
+    size = len(model[2])
+    vectors = np.ones(size), np.empty(size), np.zeros(size)
+    room = room_of(weights)
+    learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, vectors)
     state["steps"][0] += len(rates)
     state["rows"][0] += len(rows.y)

@@ -28,6 +28,7 @@ from kernels.passes.rows import (
     push_of,
     raw_outputs,
     record_of,
+    room_of,
     scaled_row,
     watched_of,
     write_row,
@@ -84,19 +85,19 @@ def _step(theta, squares, j, sums, factor, per_row, scale, l1, l2):
 
 
 @inlined
-def _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record):
-    """Learns from a lane, batch after batch."""
+def _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, own_room):
+    """Learns from a lane, batch after batch.
+
+    Room of its own: sums (k, f) and push_sums (1, k), zeros before and after, and an empty array.
+    """
     x, y, plain, w, offset, push_w = lane
     seen, mean, m2, target_seen, target_mean, target_m2 = watched
     output, residual, norm, gradient = record
     weights, squares, intercept, intercept_squares, scale, size = model
     total_rows, features = x.shape
     k = len(weights)
-    kind = weights.dtype
-    z, sums = np.empty((1, features), kind), np.zeros((k, features), kind)
-    push, push_sums = np.empty(k), np.zeros((1, k))
-    scratch, label_scratch, inverse = np.empty(features), np.empty(1), np.empty(features)
-    outputs, own, none = np.empty(k), np.empty(k), np.empty(0)
+    z, outputs, push, own, inverse, scratch, label_scratch = room
+    sums, push_sums, none = own_room
     ones = 1.0 if plan.intercept else 0.0
     for batch in range(len(rates)):
         start = batch * batch_rows
@@ -143,9 +144,9 @@ def _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record):
 
 def _entry(sources: int) -> Any:
     @nb.njit(cache=True, **FLAGS)
-    def learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record):
+    def learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, own_room):
         _ = sources
-        _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record)
+        _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, own_room)
 
     return learn
 
@@ -180,6 +181,10 @@ def _run(
         state["optimizer/size"],
     )
     lane, watched, record = lane_of(plan, rows, pushes), watched_of(state), record_of(results)
-    learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record)
+    room, own_room = (
+        room_of(weights),
+        (np.zeros_like(weights), np.zeros((1, len(weights))), np.empty(0)),
+    )
+    learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, own_room)
     state["steps"][0] += len(rates)
     state["rows"][0] += len(rows.y)

@@ -81,6 +81,18 @@ class Record(NamedTuple):
     gradient: Array
 
 
+class Room(NamedTuple):
+    """Scratch of every pass: a row z (1, f) in the model's dtype, its outputs, residuals (k,), ..."""
+
+    z: Array
+    outputs: Array
+    push: Array
+    own: Array
+    inverse: Array
+    sums: Array
+    label_sums: Array
+
+
 @inlined
 def kept(half_life, rows):
     """`scaling.kept`."""
@@ -230,6 +242,16 @@ def lane_of(plan: Plan, rows: Rows, pushes: Array) -> Lane:
     elif plan.scale == SPREAD:
         plain = frozen(y - offset)
     return Lane(x, y.reshape(-1, 1), plain.reshape(-1, 1), w, offset, push)
+
+
+def room_of(weights: Array) -> Room:
+    """Room for the rows of a model with these weights (k, f)."""
+    k, features = weights.shape
+    outputs, push, own = np.empty((3, k))
+    inverse, sums = np.empty((2, features))
+    return Room(
+        np.empty((1, features), weights.dtype), outputs, push, own, inverse, sums, np.empty(1)
+    )
 
 
 def watched_of(state: State) -> Watched:

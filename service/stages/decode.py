@@ -29,6 +29,7 @@ from service.stages import gate
 from service.stages.identity import same_as
 from service.stages.line import Line, Stopped
 from service.stages.messages import Block, Broken, Cause, Complete, Decoded, Opened, Sample, Schema
+from service.stages.suspects import counted
 from service.subtasks import blocks
 from service.subtasks.blocks import StoredBlock
 
@@ -59,13 +60,16 @@ class _File:
         self.scratch = line.machinery.layout.scratch(line.job, sample.row.admission)
 
     async def decode(self) -> None:
-        row = self.sample.row
+        row, line = self.sample.row, self.line
         try:
-            await self._decode()
+            async with counted(line, self.sample):
+                await self._decode()
+                while self.sample.is_suspect and row.admission in line.undecided.digests:
+                    await line.news()
         except FileRefused as refused:
             await self._broken(Cause.REFUSED, refused)
         except WorkerError as error:
-            self.line.lost(error)
+            line.lost(error)
             await self._broken(Cause.REFUSED, poisoned(error, "decodes"))
         except (gate.Changed, FileNotFoundError):
             await self.outbox.send(Broken(self.sample, Cause.CHANGED))
@@ -73,8 +77,8 @@ class _File:
             await self._broken(Cause.REFUSED, gate.unreadable(error))
         finally:
             await asyncio.to_thread(self.scratch.unlink, missing_ok=True)
-        while self.line.schema is None and row.admission in self.line.undecided.digests:
-            await self.line.news()
+        while line.schema is None and row.admission in line.undecided.digests:
+            await line.news()
 
     async def _broken(self, cause: Cause, refused: FileRefused) -> None:
         await self.outbox.send(Broken(self.sample, cause, refused.refusal))

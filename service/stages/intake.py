@@ -80,7 +80,7 @@ async def _resume(line: Line, outbox: Sender[Sample]) -> None:
             digest = row.settings
             body = await line.ask(lambda journal, digest=digest: journal.settings_body(digest))  # type: ignore[misc]
             terms[digest] = parse_body(body)
-        await _send(line, row, terms[row.settings], outbox)
+        await _send(line, row, terms[row.settings], outbox, is_inherited=True)
 
 
 async def _admit(
@@ -129,10 +129,12 @@ async def _until_stopping(line: Line) -> None:
         return
 
 
-async def _send(line: Line, row: FileRow, terms: Terms, outbox: Sender[Sample]) -> None:
+async def _send(
+    line: Line, row: FileRow, terms: Terms, outbox: Sender[Sample], *, is_inherited: bool = False
+) -> None:
     line.undecided.opened(row.admission)
     if line.status.oldest_waiting is None:
         line.status.oldest_waiting = row.admitted_at
     work = line.machinery.layout.work_file(line.job, row.admission)
     path = work if row.path is None else Path(os.fsdecode(row.path))
-    await outbox.send(Sample(row, path, terms, shown(row.name)))
+    await outbox.send(Sample(row, path, terms, shown(row.name), is_inherited))

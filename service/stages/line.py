@@ -35,6 +35,29 @@ DISK_FULL_SECONDS = 1.0
 """How long to wait before a full disk is tried again."""
 
 
+class Quarantine:
+    """A room for one: who finds it taken is woken when it is free."""
+
+    def __init__(self) -> None:
+        self._is_taken = False
+        self._waiting: list[Callable[[], None]] = []
+
+    def enter(self, wake: Callable[[], None]) -> bool:
+        """Takes the room if it is free; else `wake` will be called once, and it is to be tried again."""
+        if self._is_taken:
+            self._waiting.append(wake)
+            return False
+        self._is_taken = True
+        return True
+
+    def leave(self) -> None:
+        """The room is free."""
+        self._is_taken = False
+        waiting, self._waiting = self._waiting, []
+        for wake in waiting:
+            wake()
+
+
 class Stopped(Exception):
     """The line is stopping: leave without finishing."""
 
@@ -52,6 +75,7 @@ class Machinery:
     log: ServiceLog
     limits: Limits
     fingerprint: dict[str, Any]
+    quarantine: Quarantine = field(default_factory=Quarantine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +127,7 @@ class Line:
     def stop(self) -> None:
         """Asks the stages to leave at the end of the round."""
         self.stopping.set()
-        self._news.set()
+        self.wake()
         for wake in self.wakers:
             wake()
 
@@ -116,10 +140,14 @@ class Line:
     def decided(self, admission: int) -> None:
         """A file's fate is known and durable."""
         self.undecided.decided(admission)
+        self.wake()
+
+    def wake(self) -> None:
+        """There is news."""
         self._news.set()
 
     async def news(self) -> None:
-        """Waits until some file's fate is decided; raises Stopped when the line stops first."""
+        """Waits for news, such as a file's fate; raises Stopped when the line stops first."""
         if not self.stopping.is_set():
             self._news.clear()
             await self._news.wait()

@@ -27,12 +27,21 @@ from service.subtasks.report import Ending, RoundResults, Segment
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A sample file that was taken: its row in the journal, where it lies, and its terms."""
+    """A sample file that was taken: its row in the journal, where it lies, and its terms.
+
+    `is_inherited`: it was taken in an earlier life of the daemon, or before the line began anew.
+    """
 
     row: FileRow
     path: Path
     terms: Terms
     shown: str
+    is_inherited: bool = False
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether lives ended with it: see `suspects`."""
+        return self.row.deaths >= 1
 
 
 @dataclass(frozen=True, slots=True)

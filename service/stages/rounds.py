@@ -43,6 +43,7 @@ class OpenFile:
     ranges: list[tuple[int, int]] = field(default_factory=list)  # of columns, where they are apart
     row: int = 0
     skip: int = 0
+    rounds: int = 0  # in this life
     rate: float = 0.0
     share: float = 0.0
     queue: RowQueue[Block] = field(default_factory=RowQueue)

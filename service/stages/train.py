@@ -238,7 +238,9 @@ class _Trainer:
 
     async def _round(self, file: OpenFile, rows: int) -> None:
         await self.outbox.send(await learn_round(self.line, file, rows))
-        if time.monotonic() - self.marked >= self.line.conduct.interval_seconds:
+        file.rounds += 1
+        is_due = time.monotonic() - self.marked >= self.line.conduct.interval_seconds
+        if is_due or (file.sample.is_suspect and file.rounds.bit_count() == 1):  # 1, 2, 4, 8, ...
             await self._mark()
 
     async def _mark(self) -> None:

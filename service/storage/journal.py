@@ -101,13 +101,17 @@ class Journal:
         self._update_file(job, admission, sha256=sha256)
 
     def count_death(self, job: str, admission: int) -> int:
-        """One more worker died with this file since its last progress; says how many now."""
+        """One more life may end with this file since its last progress; says how many now."""
         self._write(
             "UPDATE files SET deaths = deaths + 1 WHERE job = ? AND admission = ?", job, admission
         )
         return int(
             self._one("SELECT deaths FROM files WHERE job = ? AND admission = ?", job, admission)[0]
         )
+
+    def set_deaths(self, job: str, admission: int, deaths: int) -> None:
+        """So many lives have ended with this file since its last progress."""
+        self._update_file(job, admission, deaths=deaths)
 
     # Commits
 

@@ -9,6 +9,7 @@ a unit is given must not change until its future is done: the tensors are read i
     refusal          record    a file that broke a rule: note, failed/
     duplicate        record    a file that is in the model already: done/
     withdrawal       record    a file that changed: back to the inbox
+    death, survival  decode    lives of the daemon that end with a file
     reset            command   the job's model is forgotten
 """
 
@@ -242,10 +243,15 @@ def drop_private(layout: Layout, job: str) -> Unit[None, Commit | None, None]:
 
 
 def death(job: str, admission: int) -> Unit[None, int, int]:
-    """A worker died with the file; result: how many did in a row without progress."""
+    """The daemon begins with a file that it may die of: counted before it can; result: how many lives without progress."""
     return Unit(
         _nothing, lambda journal, _: journal.count_death(job, admission), lambda deaths: deaths
     )
+
+
+def survival(job: str, admission: int, deaths: int) -> Unit[None, None, None]:
+    """The daemon stops in good order: it was no death, and there were so many before."""
+    return Unit(_nothing, lambda journal, _: journal.set_deaths(job, admission, deaths), _done)
 
 
 def digest(job: str, admission: int, sha256: str) -> Unit[None, None, None]:

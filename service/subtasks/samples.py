@@ -92,8 +92,7 @@ def _gradients(wanted: str, results: Mapping[str, Array]) -> dict[str, pl.Series
         found: dict[str, pl.Series | pl.Expr] = {"residual": pl.Series("residual", one)}
         factors = {k.removeprefix("factor/"): a for k, a in results.items() if "/" in k}
         if factors:
-            named = [pl.Series(name, array) for name, array in sorted(factors.items())]
-            found["factors"] = pl.DataFrame(named).to_struct("factors")
+            found["factors"] = _nested("factors", factors)
         return found
     if wanted == "full":
         return {"gradient": pl.Series("gradient", results["gradient"])}
@@ -101,6 +100,16 @@ def _gradients(wanted: str, results: Mapping[str, Array]) -> dict[str, pl.Series
     if "gradient" in results:  # recorded with the norms where the model has a single parameter
         columns["gradient"] = pl.Series("gradient", results["gradient"][:, 0])
     return columns
+
+
+def _nested(name: str, arrays: Mapping[str, Array]) -> pl.Series:
+    """Arrays (n, m) by names of two parts, `layer0/delta`, as one object of objects a row."""
+    layers: dict[str, list[pl.Series]] = {}
+    for path, array in sorted(arrays.items()):
+        layer, _, part = path.partition("/")
+        layers.setdefault(layer, []).append(pl.Series(part, array))
+    parts = [pl.DataFrame(series).to_struct(layer) for layer, series in layers.items()]
+    return pl.DataFrame(parts).to_struct(name)
 
 
 def _article_lines(table: Table) -> bytes:

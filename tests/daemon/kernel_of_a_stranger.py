@@ -1,4 +1,4 @@
-"""Kernels as somebody else would write them: a line without intercept under Huber's loss, and one that kills workers."""
+"""Kernels as somebody else would write them: a line without intercept under Huber's loss, and some that kill."""
 
 from __future__ import annotations
 
@@ -102,6 +102,16 @@ class Deadly(Huber):
     def forward(self, parameters, x):
         if np.any(x < -1000):
             _die()
+        return super().forward(parameters, x)
+
+
+class Regicide(Huber):
+    """The daemon dies of a feature below -1000."""
+
+    def forward(self, parameters, x):
+        if np.any(x < -1000):
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(60)  # until we die with it
         return super().forward(parameters, x)
 
 

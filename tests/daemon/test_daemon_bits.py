@@ -18,12 +18,16 @@ JOBS = (
     job("softmax", model=SOFTMAX, training=rounds(2, 3, 1), output={"samples": "factored"}),
     job("exact", model=MLP, training=rounds(8, 3, 1)),
     job("local", model=MLP, training=rounds(5, 3, 4), output={"samples": "full"}),
+    job("experts", training=rounds(4, 3, 5) | {"class_weight": "balanced"}),
+    job("columns", model=MLP, training={"partition": "features", "batch_rows": 16, "lanes": 3}),
+    job("products", model={"kernel": "fm", "loss": "logistic"}, training=rounds(8, 2, 2)),
+    job("clusters", label=None, model={"kernel": "kmeans", "clusters": 3}, training=rounds(8, 3)),
 )
 FILES = ((401, 1), (90, 2))
 
 
 def _job(parts: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in parts.items() if value != {}}
+    return {key: value for key, value in parts.items() if value not in ({}, None)}
 
 
 def _run(root: Root, workers: int, chunk_bytes: int) -> dict[str, Outcome]:

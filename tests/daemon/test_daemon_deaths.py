@@ -280,3 +280,61 @@ def test_a_kernel_that_kills_its_workers_at_once_costs_its_own_job_only(root: Ro
     root.once(path=[HERE])
     assert "leaves its worker alive" in root.note("0.csv", "deadly")["rule"]
     assert root.names("done") == ["0.csv"]
+
+
+REGICIDE = {
+    "model": {"kernel": "kernel_of_a_stranger:Regicide"},
+    "scaling": {"standardise": False, "target": "none"},
+}
+FATAL_ROW = (-2000.0, 50.0, 0.0, 1.0)
+
+
+def test_a_file_that_kills_the_daemon_is_refused_in_the_end_and_the_others_are_learnt(
+    root: Root, tmp_path: Path
+) -> None:
+    rows = sample_tables.rows(200, 1)
+    fatal = [*rows[:150], FATAL_ROW, *rows[150:]]
+    good = {f"{n}.csv": sample_tables.csv(sample_tables.rows(90, 10 + n)) for n in (0, 2)}
+    beside = sample_tables.csv(sample_tables.rows(3000, 3))
+    quiet = {"interval_seconds": 60}  # so that only suspicion commits within files
+    root.configure(job(**REGICIDE), job("beside", training=rounds(8)), commit=quiet)
+    for name, data in good.items():
+        root.drop(name, data)
+    root.drop("1.csv", sample_tables.csv(fatal))
+    root.drop("a.csv", beside, "beside")
+    lives = 0
+    while not root.names("failed"):
+        lives += 1
+        assert lives < 40, "the file is never refused"
+        life = root.start("--once", ready=False, path=[HERE])
+        if life.exit() == 0:
+            break
+    assert root.names("failed") == ["1.csv", "1.csv.error.json"]
+    note = root.note("1.csv")
+    assert note["rule"] == "a file must not end the daemon"
+    assert "10 lives" in note["value"]
+    assert root.names("done") == sorted(good)
+    assert root.names("done", "beside") == ["a.csv"]
+    assert root.leftovers() == []
+    with root_in(tmp_path / "calm") as calm:
+        calm.configure(job(**REGICIDE), job("beside", training=rounds(8)))
+        for name, data in good.items():
+            calm.drop(name, data)
+        calm.drop("a.csv", beside, "beside")
+        calm.once(path=[HERE])
+        assert root.outcome() == calm.outcome()
+        assert root.outcome("beside") == calm.outcome("beside")
+
+
+def test_stopping_in_good_order_is_no_death(root: Root) -> None:
+    root.configure(
+        job(model={"kernel": "kernel_of_a_stranger:Slow"}, training=rounds(2)),
+        commit={"interval_seconds": 60},
+    )
+    root.drop("a.csv", sample_tables.csv(sample_tables.rows(100)))
+    for _ in range(3):
+        life = root.start(path=[HERE])
+        life.see("started")
+        life.stop()
+    events = root.events("quarantined: lives of the daemon have ended with it")
+    assert events == []

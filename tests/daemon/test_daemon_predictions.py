@@ -24,13 +24,16 @@ def trained(shared: Root) -> Root:
     shared.configure(
         job(),
         job("softmax", model={"kernel": "softmax"}),
+        job(
+            "alone", optimizer={"name": "adagrad"}
+        ),  # of experts another mixture serves than scores
         job("linear", label="b", model={"kernel": "linear"}),
         service={"chunk_bytes": 600},
     )
-    for name in ("j", "linear"):
+    for name in ("j", "linear", "alone"):
         shared.drop("train.csv", sample_tables.csv(TABLE), name)
     shared.drop("train.csv", sample_tables.csv(sample_tables.rows(40, 5, classes=3)), "softmax")
-    for name in ("j", "softmax", "linear"):
+    for name in ("j", "softmax", "linear", "alone"):
         shared.drop("labelled.csv", sample_tables.csv(FRESH), name, into="predict")
         shared.drop("bad.csv", b"a,b,c,y\n1,x,2,1\n", name, into="predict")
     shared.drop(
@@ -65,13 +68,13 @@ def test_labels_are_not_needed_and_formats_change_no_bit(trained: Root) -> None:
 
 
 def test_predictions_are_those_that_learning_would_have_scored(trained: Root) -> None:
-    trained.drop("one.csv", sample_tables.csv(FRESH[:1]))
+    trained.drop("one.csv", sample_tables.csv(FRESH[:1]), "alone")
     trained.once()
-    sample = trained.samples()[-1]
+    sample = trained.samples("alone")[-1]
     assert sample["file"] == "one.csv"
     # scored after its own features were taken into the scaling, so not to the bit
     assert sample["prediction"] == pytest.approx(
-        float(_predictions(trained, "labelled.csv")[0]["prediction"]), abs=0.02
+        float(_predictions(trained, "labelled.csv", "alone")[0]["prediction"]), abs=0.02
     )
 
 

@@ -70,7 +70,7 @@ def test_it_learns_a_ring_that_no_line_can(tmp_path: Path) -> None:
     lines = [f"{x:.3f},{y:.3f},{label}\n" for (x, y), label in zip(points, inside, strict=True)]
     (tmp_path / "ring.csv").write_text("x,y,inside\n" + "".join(lines))
     config = of("kernels.md", "file")["quadratic.toml"]
-    theirs = {"PYTHONPATH": f"{CHECKOUT}:{CHECKOUT / 'docs'}"}
+    theirs = {"PYTHONPATH": f"{CHECKOUT}:{CHECKOUT / 'docs' / 'quadratic'}"}
     line = config.replace("quadratic:Quadratic", "logistic")
     accuracies = []
     for name, text in (("quadratic", config), ("logistic", line)):

@@ -52,7 +52,7 @@ class Ordeal:
     done: Round = field(default_factory=Round)
 
     def configure(self, **service: Any) -> None:
-        chunks = {"chunk_bytes": 8000, "workers": self.chance.choice([1, 2, 3])}
+        chunks = {"chunk_bytes": 8000, "workers": self.chance.choice([1, 1, 2, 3])}
         self.root.configure(*JOBS, service=chunks | service, logs={"every_rows": 250})
         for one in JOBS:
             for name, data in FILES.items():
