@@ -99,8 +99,8 @@ def home(wanted: str | None = None) -> Iterator[Path]:
 
 def _most(fault: Fault, place: Path, options: argparse.Namespace) -> float:
     if options.every:
-        return fault.whole(place) if fault.whole else (options.rounds or 0)
-    return options.rounds or float("inf")
+        return fault.whole(place) if fault.whole else options.rounds
+    return options.faults[fault.name] or options.rounds or float("inf")
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -123,18 +123,21 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         help="of the first round; the next has the seed plus the stride",
     )
     parser.add_argument("--stride", type=int, default=1)
-    parser.add_argument("--faults", default=",".join(FAULTS), help=f"some of {', '.join(FAULTS)}")
+    parser.add_argument(
+        "--faults",
+        default=",".join(FAULTS),
+        help=f"some of {', '.join(FAULTS)}; NAME:ROUNDS for so many",
+    )
     parser.add_argument("--place", help="the folder for all roots (default: in memory)")
     parser.add_argument(
         "--table", action="store_true", help="write the figures into docs/reliability.md"
     )
     options = parser.parse_args(arguments)
-    options.faults = options.faults.split(",")
-    if unknown := set(options.faults) - set(FAULTS):
-        parser.error(
-            f"--faults: must be some of {', '.join(FAULTS)}, got {', '.join(sorted(unknown))}"
-        )
-    if not (options.seconds or options.rounds or options.every):
+    named = [word.partition(":") for word in options.faults.split(",")]
+    options.faults = {name: int(rounds or 0) for name, _, rounds in named}
+    if unknown := options.faults.keys() - FAULTS.keys():
+        parser.error(f"--faults: must be some of {', '.join(FAULTS)}, got {', '.join(unknown)}")
+    if not (options.seconds or options.rounds or options.every or any(options.faults.values())):
         options.seconds = 30.0
     return options
 
