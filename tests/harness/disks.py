@@ -53,8 +53,9 @@ class Disk:
     def __init__(self, folder: Path, numbers: Callable[[int], int] = lambda number: number) -> None:
         """As it is now, all of it flushed; `numbers` says what inode a real one stands for."""
         self._prefix = os.fsencode(folder)
-        self._numbers = count(NEW_INODE + random.getrandbits(32))
-        self.root = _loaded(folder, numbers)
+        found: dict[int, Node] = {}
+        self.root = _loaded(folder, numbers, found)
+        self._numbers = count(max(NEW_INODE, *(node.number + 1 for node in found.values())))
         self.changes: list[Change] = []
         self.said: list[str] = []
 
@@ -212,7 +213,8 @@ def _content(node: Node, style: Style, chance: random.Random) -> bytes:
     ):
         if present:
             _apply(found, at, data)
-    _cut(found, chance.choice([len(node.flushed), len(node.seen), len(found)]))
+    sizes = [len(node.flushed), len(node.seen), len(found)]
+    _cut(found, len(node.seen) if style is EVERYTHING else chance.choice(sizes))
     return bytes(found)
 
 
@@ -250,10 +252,7 @@ def _lay_folder(
                 os.utime(below, ns=(node.mtime_ns, node.mtime_ns))
 
 
-def _loaded(
-    path: Path, numbers: Callable[[int], int], found: dict[int, Node] | None = None
-) -> Node:
-    found = {} if found is None else found
+def _loaded(path: Path, numbers: Callable[[int], int], found: dict[int, Node]) -> Node:
     there = path.lstat()
     if there.st_ino in found:
         return found[there.st_ino]
@@ -262,7 +261,7 @@ def _loaded(
         node.kind, node.target = "link", os.fsencode(os.readlink(path))
     elif stat.S_ISDIR(there.st_mode):
         node.kind = "folder"
-        for name in os.listdir(path):
+        for name in sorted(os.listdir(path)):  # so that a seed makes the same state again
             node.names[os.fsencode(name)] = _loaded(path / name, numbers, found)
         node.kept = dict(node.names)
     else:
