@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +106,24 @@ def shared_memory() -> set[str]:
 
 
 def await_gone(pids: Sequence[int]) -> list[str]:
-    """Those that still live when a daemon has been dead for so long."""
+    """Those that still live when a daemon has been dead for so long: its workers, and workers that have no parent."""
     deadline = time.monotonic() + ORPHAN_SECONDS
-    while (left := [pid for pid in pids if alive(pid)]) and time.monotonic() < deadline:
+    while left := {pid for pid in pids if alive(pid)} | _orphans():
+        if time.monotonic() > deadline:
+            return [f"process {pid} lives {ORPHAN_SECONDS:.0f} s after its daemon" for pid in left]
         time.sleep(0.01)
-    return [f"process {pid} lives {ORPHAN_SECONDS:.0f} s after its daemon" for pid in left]
+    return []
+
+
+def _orphans() -> set[int]:
+    """Workers whose daemon is gone, also those that were born while it was killed."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            if b"service.runtime.worker" in (folder / "cmdline").read_bytes():
+                parent = (folder / "stat").read_text().rsplit(")", 1)[1].split()[1]
+                found |= {int(folder.name)} if parent == "1" else set()
+    return found
 
 
 def alive(pid: int) -> bool:
