@@ -14,7 +14,7 @@ DEV := $(VENV)/.dev
 NEEDS := pyproject.toml service/__init__.py
 
 .DEFAULT_GOAL := help
-.PHONY: install demo test run bench bench-quality check help
+.PHONY: install demo test harness run bench bench-quality check help
 
 install: $(RUNTIME) ## make .venv, with the command at .venv/bin/headrace
 
@@ -23,6 +23,9 @@ demo: $(RUNTIME) ## watch Headrace learn from real files, in a throw-away direct
 
 test: $(DEV) ## run the tests (ARGS="-k name" for some of them)
 	$(BIN)/python -m pytest $(ARGS)
+
+harness: $(DEV) ## disturb it in every way and compare (ARGS="--seconds 3600 --seed 7"; ARGS=--help)
+	$(BIN)/python -m tests.harness $(ARGS)
 
 run: $(RUNTIME) ## run the daemon (ARGS="-c my.toml --root DIR")
 	$(BIN)/headrace run $(ARGS)

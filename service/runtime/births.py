@@ -11,6 +11,8 @@ TRIES = 5
 KILLS_LIKE_ONE_FAILURE = 4  # somebody else's SIGKILL says little of what the next worker will do
 FIRST_WAIT_SECONDS = 0.1
 LONGEST_WAIT_SECONDS = 1.0
+BIRTH_SECONDS = 60.0  # imports, on a machine that is busy with something else
+FIRST_BIRTH_SECONDS = 300.0  # and compiling, where no cache is filled
 
 
 class Births:
@@ -29,6 +31,16 @@ class Births:
     def wanted(self) -> int:
         """How many workers there should be now: one alone goes first to fill the caches."""
         return 1 if self._one_first and not self.any_succeeded else self._size
+
+    @property
+    def seconds(self) -> float:
+        """How long the next birth may take before it is given up: a worker can be stopped then, too.
+
+        The first one may have caches to fill; and what was too short for the last one is doubled.
+        """
+        if not self.any_succeeded:
+            return FIRST_BIRTH_SECONDS
+        return min(BIRTH_SECONDS * 2.0**self._failed_in_a_row, FIRST_BIRTH_SECONDS)
 
     @property
     def trouble(self) -> str:

@@ -29,7 +29,6 @@ from service.runtime.desk import Desk
 from service.runtime.message import Answer, Kind
 from service.runtime.process import KILLED, State, WorkerProcess
 
-BIRTH_SECONDS = 300.0  # imports, and compiling where no cache is filled
 GRACE_SECONDS = 2.0  # for a dismissed worker to leave by itself
 LONGEST_WAIT_SECONDS = 3600.0  # what epoll takes is bounded
 
@@ -179,8 +178,9 @@ class Keeper:
                 worker.kill(self._sentence(worker.state))
 
     def _sentence(self, state: State) -> str:
-        seconds = BIRTH_SECONDS if state is State.STARTING else self._deadline_seconds
-        return f"deadline of {seconds:g} s"
+        if state is State.STARTING:
+            return "deadline of its birth"
+        return f"deadline of {self._deadline_seconds:g} s"
 
     def _kill_all(self) -> None:
         for worker in self._desk.workers:
@@ -188,7 +188,7 @@ class Keeper:
 
     def _spawn(self, now: float) -> None:
         try:
-            worker = WorkerProcess.spawn(self._warm, self._environment, BIRTH_SECONDS)
+            worker = WorkerProcess.spawn(self._warm, self._environment, self._births.seconds)
         except OSError as error:  # no descriptor, no process, no memory
             self._births.failed(now, str(error))
             return

@@ -1,9 +1,10 @@
 """What pool and worker say to each other: one request out, one answer back, a datagram each.
 
     request   number | pickle of (function, args, kwargs)
-    answer    number | kind | body
+    answer    number | kind | length of the body | body
 
-Rules: an answer carries the number of the request that it answers, so a stale one is known. A
+Rules: an answer carries the number of the request that it answers, so a stale one is known, and its
+length, so that one of which only a part was sent is known for the work of a dying worker. A
 message is small, since it has to pass whole; arrays go through the arena. One that is too large all
 the same (a table of ten thousand columns) travels as a parcel: a nameless file that holds it, whose
 descriptor is all that is sent. Both sides import this module: no asyncio, no process, no state.
@@ -28,12 +29,16 @@ PARCEL_BYTES = 1 << 28  # more than that is no message but a mistake
 _SLIP = b"\0"  # what is sent with a parcel's descriptor: an empty message would be an end of file
 _DESCRIPTOR_BYTES = socket.CMSG_SPACE(struct.calcsize("i"))
 _REQUEST = struct.Struct("<Q")
-_ANSWER = struct.Struct("<QB")
+_ANSWER = struct.Struct("<QBQ")
 _TEXT_BYTES = 16 * 1024
 
 
 class MessageTooLarge(ValueError):
     """The arguments or the result of a sub-task are too large to be sent: our bug."""
+
+
+class Torn(EOFError):
+    """A message of which only a part came: whoever sent it is dying, or out of his mind."""
 
 
 class Kind(IntEnum):
@@ -64,7 +69,7 @@ def request(
 def result(number: int, value: Any) -> bytes:
     """The answer that brings a value; raises what pickling raises."""
     body = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-    return _checked("its result", _ANSWER.pack(number, Kind.VALUE) + body)
+    return _checked("its result", _answer(number, Kind.VALUE, body))
 
 
 def failure(number: int, error: BaseException, text: str) -> bytes:
@@ -79,7 +84,7 @@ def failure(number: int, error: BaseException, text: str) -> bytes:
             pickle.loads(travelling)  # many errors can be pickled, and then not be made again
             body = pickle.dumps((travelling, text[-_TEXT_BYTES:]), pickle.HIGHEST_PROTOCOL)
             if len(body) < MESSAGE_BYTES:
-                return _ANSWER.pack(number, Kind.ERROR) + body
+                return _answer(number, Kind.ERROR, body)
         except Exception:  # whatever a stranger's class does there, the text says enough
             pass
     return lost(number, text)
@@ -88,12 +93,12 @@ def failure(number: int, error: BaseException, text: str) -> bytes:
 def lost(number: int, text: str) -> bytes:
     """The answer that brings the end of a text."""
     body = text[-_TEXT_BYTES:].encode(errors="backslashreplace")
-    return _ANSWER.pack(number, Kind.LOST) + body
+    return _answer(number, Kind.LOST, body)
 
 
 def ready() -> bytes:
     """What a worker says first."""
-    return _ANSWER.pack(0, Kind.READY)
+    return _answer(0, Kind.READY, b"")
 
 
 def send(link: socket.socket, message: bytes) -> None:
@@ -128,8 +133,12 @@ def read_request(message: memoryview) -> tuple[int, memoryview]:
 
 
 def read_answer(message: memoryview) -> Answer:
-    """What a worker sent; the body is a copy."""
-    number, kind = _ANSWER.unpack_from(message)
+    """What a worker sent, whole, or Torn; the body is a copy."""
+    if len(message) < _ANSWER.size:
+        raise Torn
+    number, kind, length = _ANSWER.unpack_from(message)
+    if len(message) != _ANSWER.size + length:
+        raise Torn
     return Answer(number, Kind(kind), bytes(message[_ANSWER.size :]))
 
 
@@ -152,6 +161,10 @@ def _error(answer: Answer) -> BaseException:
     error: BaseException = pickle.loads(travelling)
     error.add_note(text)
     return error
+
+
+def _answer(number: int, kind: Kind, body: bytes) -> bytes:
+    return _ANSWER.pack(number, kind, len(body)) + body
 
 
 def _checked(what: str, message: bytes) -> bytes:

@@ -137,7 +137,7 @@ class WorkerProcess:
     def read(self, buffer: memoryview) -> Answer | None:
         """The next message if there is one. One that answers nothing that was asked is dropped.
 
-        Raises EOFError when no other will come.
+        Raises EOFError when no other will come, or none that can be trusted: one that is not whole.
         """
         while True:
             try:

@@ -201,6 +201,8 @@ def _take(layout: Layout, file: FileRow) -> bool:
         admitted = (
             True  # taken before a crash: the number of its inode may be another in a restored copy
         )
+        if there.st_nlink > 1:  # the crash may have come between link and unlink: see moves.py
+            _moved(layout, file)
     if there is None:
         return False
     if admitted and (there.st_size, there.st_mtime_ns) == (file.size, file.mtime_ns):

@@ -44,7 +44,6 @@ class Database:
         except BaseException:
             self._connection.close()
             raise
-        fsync_directory(path.parent)
 
     def execute(self, sql: str, *arguments: object) -> sqlite3.Cursor:
         """One statement."""
@@ -209,6 +208,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     if mode != "wal":
         raise StorageError(f"{shown(path)}: must be in WAL mode, got {mode}")
+    # Before the first commit: SQLite flushes the directory too, but makes light of it when that fails.
+    fsync_directory(path.parent)
     if new:
         connection.executescript(
             f"BEGIN IMMEDIATE; {SCHEMA}"

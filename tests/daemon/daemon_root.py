@@ -153,6 +153,7 @@ class Root:
         self.path = home / "root"
         self.config = home / "headrace.toml"
         self.staging = home / "staging"
+        self.environment: dict[str, str] = {}  # of its daemons, beside this process's own
         self._lives: list[Life] = []
         home.mkdir(parents=True, exist_ok=True)
         self.staging.mkdir(exist_ok=True)
@@ -182,7 +183,8 @@ class Root:
     ) -> Life:
         output = self.home / f"output-{len(self._lives)}.txt"
         whole = self.command(command, "-c", str(self.config), "--root", str(self.path), *arguments)
-        environment = dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, (CHECKOUT, *path))))
+        searched = os.pathsep.join(map(str, (CHECKOUT, *path)))
+        environment = {**os.environ, **self.environment, "PYTHONPATH": searched}
         with output.open("wb") as out:
             process = subprocess.Popen(
                 whole, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=CHECKOUT, env=environment,

@@ -1,26 +1,21 @@
-"""Lives that end badly: the daemon or its workers are killed at any moment, and nothing is lost, done twice or different.
+"""Lives that end badly, each in a way of its own: nothing is lost, done twice or different.
 
-HEADRACE_KILLS says how often the daemon is killed (10), HEADRACE_SEED when. The oracle is always the same: the bits of
-an undisturbed run, each line once, and every file in one place.
+Deaths at random are the harness's (tests/harness). The oracle is always the same: the bits of an undisturbed run, each
+line once, and every file in one place.
 """
 
 from __future__ import annotations
 
 import os
-import random
 import signal
-import threading
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import sample_tables
-from daemon_root import LOOK_SECONDS, Life, Outcome, Root, eventually, job, root_in, rounds
+from daemon_root import Life, Outcome, Root, eventually, job, root_in, rounds
 
 HERE = Path(__file__).parent
-KILLS = int(os.environ.get("HEADRACE_KILLS", "10"))
-SEED = int(os.environ.get("HEADRACE_SEED", "2"))
 
 JOBS = (
     job("plain", training=rounds(16)),
@@ -66,65 +61,6 @@ def _assert_as_if_nothing_had_happened(root: Root, undisturbed: dict[str, Outcom
         assert root.names("failed", one["name"]) == ["2-bad.csv", "2-bad.csv.error.json"]
 
 
-class Tail:
-    """Reads growing logs as `tail -f` does, in a thread, through the daemon's deaths."""
-
-    def __init__(self, paths: list[Path]) -> None:
-        self.read = dict.fromkeys(paths, b"")
-        self.shrunk: list[Path] = []
-        self._leave = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._leave.wait(LOOK_SECONDS / 2):
-            for path in self.read:
-                self._look(path)
-
-    def _look(self, path: Path) -> None:
-        if not path.exists():
-            return
-        with path.open("rb") as file:
-            if file.seek(0, os.SEEK_END) < len(self.read[path]):
-                self.shrunk.append(path)
-            file.seek(len(self.read[path]))
-            self.read[path] += file.read()
-
-    def close(self) -> None:
-        self._leave.set()
-        self._thread.join()
-        for path in self.read:
-            self._look(path)
-
-
-@pytest.fixture
-def tail(root: Root) -> Iterator[Tail]:
-    names = ("metrics.jsonl", "samples.jsonl")
-    made = Tail([root.folder("logs", one["name"]) / name for one in JOBS for name in names])
-    yield made
-    made.close()
-
-
-def test_a_daemon_killed_at_random_moments_loses_nothing_and_repeats_nothing(
-    root: Root, undisturbed: dict[str, Outcome], tail: Tail
-) -> None:
-    chance = random.Random(SEED)
-    _configure(root)
-    _drop_all(root)
-    for kill in range(KILLS):
-        early = kill % 5 == 4  # now and then within the recovery
-        life = root.start(ready=not early)
-        time.sleep(
-            chance.uniform(0, 1.5 if early else 0.7)
-        )  # the moment is what the seed says: any is good
-        life.kill()
-    root.once()
-    tail.close()
-    _assert_as_if_nothing_had_happened(root, undisturbed)
-    assert tail.shrunk == []
-    assert tail.read == {path: path.read_bytes() for path in tail.read}
-
-
 def test_a_daemon_killed_after_its_first_commits_resumes_inside_the_file(
     root: Root, undisturbed: dict[str, Outcome]
 ) -> None:
@@ -134,35 +70,6 @@ def test_a_daemon_killed_after_its_first_commits_resumes_inside_the_file(
     life.see("progress", job="plain")
     life.kill()
     assert root.once().events("started", job="plain", file="0-long.csv")[0]["resumed_at_row"] > 0
-    _assert_as_if_nothing_had_happened(root, undisturbed)
-
-
-def _served(life: Life, subtasks: int) -> bool:
-    """Waits until so many sub-tasks have come back, with a worker to kill; False when all files are done before."""
-
-    def see() -> str | None:
-        if all(len(life.root.accepted(one["name"])) == GOOD for one in JOBS):
-            return "all"
-        return "some" if life.status()["subtasks"] >= subtasks and life.workers() else None
-
-    return eventually(see, f"{subtasks} sub-tasks", life) == "some"
-
-
-def test_workers_killed_at_random_moments_cost_no_bit_and_no_file(
-    root: Root, undisturbed: dict[str, Outcome]
-) -> None:
-    chance = random.Random(SEED)
-    _configure(root)
-    _drop_all(root)
-    life = root.start()
-    killed = 0
-    while _served(life, life.status()["subtasks"] + chance.randrange(5, 60)):
-        os.kill(chance.choice(life.workers()), signal.SIGKILL)
-        killed += 1
-    assert killed > 2
-    for one in JOBS:
-        life.done(one["name"], GOOD)
-    life.stop()
     _assert_as_if_nothing_had_happened(root, undisturbed)
 
 

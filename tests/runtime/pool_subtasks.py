@@ -6,6 +6,7 @@ import ctypes
 import os
 import resource
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -126,6 +127,19 @@ class _DiesWhenPickled:
 
 def die_before_the_reply() -> Any:
     return _DiesWhenPickled()
+
+
+def die_in_the_middle_of_the_reply(share: float) -> str:
+    """Only a part of the answer is sent, as no SEQPACKET socket would do it by itself, and then comes the end."""
+
+    whole = socket.socket.send
+
+    def send(link: socket.socket, answer: bytes) -> None:
+        whole(link, answer[: int(len(answer) * share)])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    socket.socket.send = send  # type: ignore[method-assign, assignment]
+    return "an answer that is long enough to be cut anywhere"
 
 
 def _descriptors_of_the_link() -> list[int]:

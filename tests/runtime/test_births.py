@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from service.runtime.births import (
+    BIRTH_SECONDS,
+    FIRST_BIRTH_SECONDS,
     FIRST_WAIT_SECONDS,
     KILLS_LIKE_ONE_FAILURE,
     LONGEST_WAIT_SECONDS,
@@ -22,6 +24,20 @@ def test_one_worker_alone_comes_first_when_it_fills_the_caches() -> None:
 
 def test_all_come_at_once_when_there_is_nothing_to_fill() -> None:
     assert Births(4, one_first=False).wanted == 4
+
+
+def test_a_birth_takes_longest_where_caches_are_to_be_filled_or_where_the_last_one_was_too_slow() -> (
+    None
+):
+    births = Births(1, one_first=True)
+    assert births.seconds == FIRST_BIRTH_SECONDS
+    births.succeeded()
+    assert births.seconds == BIRTH_SECONDS
+    births.failed(1000.0, "deadline of its birth")
+    assert births.seconds == 2 * BIRTH_SECONDS
+    for _ in range(20):
+        births.failed(1000.0, "deadline of its birth")
+    assert births.seconds == FIRST_BIRTH_SECONDS
 
 
 def test_each_failed_birth_in_a_row_doubles_the_wait_up_to_a_limit() -> None:

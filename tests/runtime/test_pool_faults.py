@@ -91,6 +91,14 @@ def test_a_worker_killed_between_result_and_reply_fails_its_future(make_pool: Ma
     assert pool.submit(subtasks.echo, 1).result(PATIENCE_SECONDS) == 1
 
 
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.2, 0.5, 0.99])
+def test_a_part_of_a_reply_is_a_death(make_pool: MakePool, share: float) -> None:
+    pool = make_pool()
+    error = _ended(pool.submit(subtasks.die_in_the_middle_of_the_reply, share))
+    assert isinstance(error, WorkerDied)
+    assert pool.submit(subtasks.echo, 1).result(PATIENCE_SECONDS) == 1
+
+
 def test_workers_killed_while_idle_cost_nothing(make_pool: MakePool) -> None:
     pool = make_pool(2)
     for n in range(25):

@@ -1,4 +1,4 @@
-"""Recovery: what is finished, what is cleared away, what stops the daemon. Kills are test_storage_crashes.py's."""
+"""Recovery: what is finished, what is cleared away, what stops the daemon. Kills are the harness's."""
 
 from __future__ import annotations
 

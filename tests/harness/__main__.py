@@ -1,0 +1,147 @@
+"""Runs the harness: chosen faults, for so many seconds or rounds, from a seed; tells, and writes the table.
+
+    python -m tests.harness                                   all faults, half a minute
+    python -m tests.harness --seconds 86400 --seed 7          for a day
+    python -m tests.harness --faults kill,eio --every         every point, one after the other until none is left
+    python -m tests.harness --seconds 3600 --table            and write what came of it into docs/reliability.md
+
+Rules. Time is shared among the faults: next comes the one that had least. The exit status is 1 when anything was violated,
+and each violation is printed with the command that makes it again. Ctrl-C ends it early: what was done counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tests.harness import shim, table
+from tests.harness.catalogue import FAULTS
+from tests.harness.fault import Fault, Round, Tally
+
+TELL_SECONDS = 10.0
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = _options(arguments)
+    chosen = [fault for fault in FAULTS.values() if fault.name in options.faults]
+    with home(options.place) as place:
+        tallies = run(chosen, place, options)
+    for tally in tallies:
+        print(table.told(tally))
+    if options.table:
+        table.write(tallies)
+    wrong = [f"{tally.fault.name}: {what}" for tally in tallies for what in tally.wrong]
+    print(*wrong, sep="\n")
+    return int(bool(wrong))
+
+
+def run(chosen: Sequence[Fault], place: Path, options: argparse.Namespace) -> list[Tally]:
+    """Rounds of the faults, the one that had least time next, until the budget is spent or nothing is left."""
+    tallies, left = [], {}
+    for fault in chosen:
+        if why := fault.needs():
+            print(f"{fault.name}: skipped, {why}")
+            continue
+        tally = Tally(fault, options.seed, options.stride)
+        tallies.append(tally)
+        left[fault.name] = _most(fault, place, options)
+    with suppress(KeyboardInterrupt):
+        _until_done(tallies, left, place, options.seconds)
+    return tallies
+
+
+def _until_done(
+    tallies: Sequence[Tally], left: Mapping[str, float], place: Path, seconds: float
+) -> None:
+    begun = told = time.monotonic()
+    while open_ones := [tally for tally in tallies if tally.rounds < left[tally.fault.name]]:
+        if seconds and time.monotonic() - begun > seconds:
+            break
+        one_round(min(open_ones, key=lambda tally: tally.seconds), place)
+        if time.monotonic() - told > TELL_SECONDS:
+            told = time.monotonic()
+            print(*(f"{t.fault.name} {t.injected}" for t in tallies), sep=", ", flush=True)
+
+
+def one_round(tally: Tally, place: Path) -> None:
+    """The fault's next round, in a folder of its own."""
+    folder = place / f"{tally.fault.name}-{tally.next_seed}"
+    folder.mkdir()
+    begun = time.monotonic()
+    seen = len(tally.wrong)
+    try:
+        done = tally.fault.round(tally.next_seed, folder)
+    except Exception:  # say, what was waited for never came
+        done = Round(1, [traceback.format_exc()])
+    tally.add(done, time.monotonic() - begun)
+    for what in tally.wrong[seen:]:
+        print(f"VIOLATED {tally.fault.name}: {what}", flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def home(wanted: str | None = None) -> Iterator[Path]:
+    """A folder in memory where there is one: a kill loses nothing that was written, so no disk is needed."""
+    memory = Path("/dev/shm")
+    roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 256 << 20
+    parent = wanted or (memory if roomy else None)
+    with tempfile.TemporaryDirectory(prefix="harness-", dir=parent) as folder:
+        yield Path(folder)
+
+
+def _most(fault: Fault, place: Path, options: argparse.Namespace) -> float:
+    if options.every:
+        return fault.whole(place) if fault.whole else options.rounds
+    return options.faults[fault.name] or options.rounds or float("inf")
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.harness", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=0.0,
+        help="how long in all (30, unless --rounds or --every)",
+    )
+    parser.add_argument("--rounds", type=int, default=0, help="how many rounds of each fault")
+    parser.add_argument(
+        "--every", action="store_true", help="every point of those faults that have them"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=1,
+        help="of the first round; the next has the seed plus the stride",
+    )
+    parser.add_argument("--stride", type=int, default=1)
+    parser.add_argument(
+        "--faults",
+        default=",".join(FAULTS),
+        help=f"some of {', '.join(FAULTS)}; NAME:ROUNDS for so many",
+    )
+    parser.add_argument("--place", help="the folder for all roots (default: in memory)")
+    parser.add_argument(
+        "--table", action="store_true", help="write the figures into docs/reliability.md"
+    )
+    options = parser.parse_args(arguments)
+    named = [word.partition(":") for word in options.faults.split(",")]
+    options.faults = {name: int(rounds or 0) for name, _, rounds in named}
+    if unknown := options.faults.keys() - FAULTS.keys():
+        parser.error(f"--faults: must be some of {', '.join(FAULTS)}, got {', '.join(unknown)}")
+    if not (options.seconds or options.rounds or options.every or any(options.faults.values())):
+        options.seconds = 30.0
+    return options
+
+
+if __name__ == "__main__":
+    shim.restart_with_shim("tests.harness")
+    sys.exit(main(sys.argv[1:]))
