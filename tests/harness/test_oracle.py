@@ -64,10 +64,10 @@ WRONGS: dict[str, tuple[Callable[[Path], object], str]] = {
         ),
         "current",
     ),
-    "a file that is nowhere": (lambda root: (Layout(root).done("archived") / "a.csv").unlink(), "not in done/"),
+    "a file that is nowhere": (lambda root: (Layout(root).done("archived") / "f.csv").unlink(), "not in done/"),
     "a file in two places": (
-        lambda root: shutil.copy(Layout(root).done("archived") / "a.csv", Layout(root).inbox("archived")),
-        "left over: inbox/archived/a.csv",
+        lambda root: shutil.copy(Layout(root).done("archived") / "f.csv", Layout(root).inbox("archived")),
+        "left over: inbox/archived/f.csv",
     ),
     "a temporary file": (
         lambda root: (Layout(root).models("archived") / ".headrace-0.tmp").touch(),
