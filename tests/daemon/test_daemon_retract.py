@@ -8,11 +8,15 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import sample_tables
 from daemon_root import Root, eventually, job, root_in, rounds
+
+from service.lines.life import still_to_admit
+from service.storage.tables import Entry
 
 JOB = job(training=rounds(16))
 LONG = ("0", "2", "4")
@@ -296,3 +300,11 @@ def test_refused_and_retracted_files_are_tried_again(root: Root, runs: bool) -> 
     assert root.names("failed") == []
     assert live_names(root) == ["3.csv", "1.csv", "bad.csv"]
     assert root.leftovers() == []
+
+
+def test_a_training_is_not_taken_for_an_interrupted_one_while_its_files_are_learnt_again() -> None:
+    entry = Entry(b"a.csv", 1, 1, 1, path=b"/a.csv")
+    for revision, left in ((0, ()), (1, (entry,))):
+        unfinished = [SimpleNamespace(path=b"/a.csv", revision=revision)]
+        line: Any = SimpleNamespace(unfinished=unfinished)
+        assert tuple(still_to_admit(line, (entry,))) == left

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from service.core.errors import DiskFull, StorageDamaged, StorageError
+from service.core.errors import DiskFull, HeadraceError, StorageDamaged, StorageError
 from service.core.layout import Layout
 from service.storage.journal import Journal
 from service.storage.tables import (
@@ -68,6 +68,23 @@ def test_what_was_committed_is_there_after_opening_again(layout: Layout) -> None
     assert journal.commit("j", "public") == public(1, 1)
     assert journal.file("j", 1).state is FileState.ACCEPTED
     journal.close()
+
+
+def test_a_copy_is_whole_and_a_place_where_none_can_be_is_not_the_journals_fault(
+    journal: Journal, tmp_path: Path
+) -> None:
+    admit(journal, A)
+    accept(journal, 1, 1)
+    journal.copy_to(tmp_path / "copy")
+    copy = Journal(tmp_path / "copy")
+    assert copy.standing("j") == journal.standing("j")
+    copy.close()
+    with pytest.raises(
+        HeadraceError, match="nowhere/copy: must be a copy of the journal"
+    ) as raised:
+        journal.copy_to(tmp_path / "nowhere" / "copy")
+    assert not isinstance(raised.value, StorageError)  # that would stop the daemon
+    admit(journal, B)
 
 
 def test_a_transaction_that_raises_leaves_nothing(journal: Journal) -> None:
