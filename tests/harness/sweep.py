@@ -217,12 +217,12 @@ def _full(seed: int, place: Path) -> Round:
 
 
 def _short(seed: int, place: Path) -> Round:
-    """Half of a write is taken; now and then of all that follow, too."""
-    victim = Victim.prepared(place)
-    chance = random.Random(seed)
-    point = _point(seed, place.parent, Kind.WRITE)
+    """Half of a write is taken, now and then of all that follow, too; of one kind of path, or the most would be SQLite's."""
+    victim, chance = Victim.prepared(place), random.Random(seed)
+    part = chance.choice(["", "/logs/", "/models/", "/state/private/", "/state/spool/"])
+    point = _point(seed, place.parent, Kind.WRITE, part)
     last = chance.choice([point, point + chance.randint(1, 50)])
-    end = victim.live(Plan(Action.SHORT, point, last, kinds=Kind.WRITE))
+    end = victim.live(Plan(Action.SHORT, point, last, kinds=Kind.WRITE, part=part))
     if end is not End.DONE:
         victim.done.wrong.append("the daemon failed of a short write")
     return victim.judged(place.parent)
@@ -263,7 +263,7 @@ def faults() -> Iterator[Fault]:
     yield fault("broken", "all calls on one kind of path fail from some point on", _broken)
     yield fault("flush", "an fsync fails", _unflushed, _whole(Kind.SYNC))
     yield fault("full", "no room for a while, by path (ENOSPC, EDQUOT, EFBIG)", _full)
-    yield fault("short", "short writes", _short, writes)
+    yield fault("short", "short writes, by path", _short)
 
 
 # --- small things ----------------------------------------------------------------------------------
