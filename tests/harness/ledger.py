@@ -193,8 +193,10 @@ class Ledger(RuleBasedStateMachine):
     @precondition(lambda self: self._open())
     @rule(crash=CRASHES)
     def decide(self, crash: int) -> None:
-        """The first open file is accepted, refused or a duplicate."""
+        """The first open file is accepted, refused or a duplicate; of which the stage's own judgement decides."""
         file = self._open()[0]
+        found = self.root.same(file.admission, [f.admission for f in self._open()])
+        assert (found is not None) == self._learnt(file.content), "judged wrong"
         where = (self.root.layout, JOB, file.admission)
         if self._learnt(file.content):
             self._decide(
