@@ -11,7 +11,7 @@ TRIES = 5
 KILLS_LIKE_ONE_FAILURE = 4  # somebody else's SIGKILL says little of what the next worker will do
 FIRST_WAIT_SECONDS = 0.1
 LONGEST_WAIT_SECONDS = 1.0
-BIRTH_SECONDS = 60.0  # imports, on a machine that is busy with something else
+BIRTH_SECONDS = 30.0  # imports, on a machine that is busy with something else
 FIRST_BIRTH_SECONDS = 300.0  # and compiling, where no cache is filled
 
 
@@ -22,6 +22,7 @@ class Births:
         self._size = size
         self._one_first = one_first
         self._failed_in_a_row = 0
+        self._overdue_in_a_row = 0
         self._despair = 0.0
         self.any_succeeded = False
         self.not_before = 0.0
@@ -40,7 +41,7 @@ class Births:
         """
         if not self.any_succeeded:
             return FIRST_BIRTH_SECONDS
-        return min(BIRTH_SECONDS * 2.0**self._failed_in_a_row, FIRST_BIRTH_SECONDS)
+        return min(BIRTH_SECONDS * 2.0**self._overdue_in_a_row, FIRST_BIRTH_SECONDS)
 
     @property
     def trouble(self) -> str:
@@ -55,14 +56,17 @@ class Births:
     def succeeded(self) -> None:
         """A worker is ready."""
         self.any_succeeded = True
-        self._failed_in_a_row = 0
+        self._failed_in_a_row = self._overdue_in_a_row = 0
         self._despair = 0.0
         self.not_before = 0.0
 
-    def failed(self, now: float, reason: str, *, by_others: bool = False) -> None:
-        """A worker could not be spawned, or died before it was ready; `by_others`: it was killed."""
+    def failed(
+        self, now: float, reason: str, *, by_others: bool = False, overdue: bool = False
+    ) -> None:
+        """A worker could not be spawned, or died before it was ready; `by_others`: it was killed; `overdue`: by us."""
         self._despair += 1 / KILLS_LIKE_ONE_FAILURE if by_others else 1
         wait = FIRST_WAIT_SECONDS * 2.0**self._failed_in_a_row
         self._failed_in_a_row = min(self._failed_in_a_row + 1, 64)
         self.not_before = now + min(wait, LONGEST_WAIT_SECONDS)
+        self._overdue_in_a_row += overdue and self._overdue_in_a_row < 64
         self._last_failure = reason

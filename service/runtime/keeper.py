@@ -29,6 +29,7 @@ from service.runtime.desk import Desk
 from service.runtime.message import Answer, Kind
 from service.runtime.process import KILLED, State, WorkerProcess
 
+OVERDUE_BIRTH = "deadline of its birth"
 GRACE_SECONDS = 2.0  # for a dismissed worker to leave by itself
 LONGEST_WAIT_SECONDS = 3600.0  # what epoll takes is bounded
 
@@ -161,7 +162,8 @@ class Keeper:
         reason = worker.reap()
         if worker.state is State.STARTING:
             why, killed = worker.last_words or reason, reason == KILLED and not worker.last_words
-            self._births.failed(time.monotonic(), why, by_others=killed)
+            overdue = why == OVERDUE_BIRTH
+            self._births.failed(time.monotonic(), why, by_others=killed, overdue=overdue)
         subtask = worker.subtask
         if subtask is None:
             return
@@ -179,7 +181,7 @@ class Keeper:
 
     def _sentence(self, state: State) -> str:
         if state is State.STARTING:
-            return "deadline of its birth"
+            return OVERDUE_BIRTH
         return f"deadline of {self._deadline_seconds:g} s"
 
     def _kill_all(self) -> None:

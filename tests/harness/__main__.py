@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -144,4 +145,5 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 
 if __name__ == "__main__":
     shim.restart_with_shim("tests.harness")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # no daemon is to outlive its round
     sys.exit(main(sys.argv[1:]))

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
+from itertools import islice
 from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, Verbosity, settings
@@ -36,6 +37,7 @@ from hypothesis.stateful import (
 
 from service.core.errors import Refusal
 from service.storage import units
+from service.storage.moves import told_apart
 from service.storage.tables import Digests, Entry
 from tests.harness import oracle
 from tests.harness.fault import Fault, Round
@@ -191,8 +193,10 @@ class Ledger(RuleBasedStateMachine):
     @precondition(lambda self: self._open())
     @rule(crash=CRASHES)
     def decide(self, crash: int) -> None:
-        """The first open file is accepted, refused or a duplicate."""
+        """The first open file is accepted, refused or a duplicate; of which the stage's own judgement decides."""
         file = self._open()[0]
+        found = self.root.same(file.admission, [f.admission for f in self._open()])
+        assert (found is not None) == self._learnt(file.content), "judged wrong"
         where = (self.root.layout, JOB, file.admission)
         if self._learnt(file.content):
             self._decide(
@@ -265,9 +269,9 @@ class Ledger(RuleBasedStateMachine):
         """To the inbox, under its own name or one told apart: which, the disk says, as long as the content is right."""
         file.state = "withdrawn"
         new = {n: t for n, t in self.root.contents("inbox").items() if n not in self.inbox}
-        name = next((n for n, text in sorted(new.items()) if text == file.content), None)
+        names = map(os.fsdecode, islice(told_apart(os.fsencode(file.name)), 20))
+        name = next((name for name in names if new.get(name) == file.content), None)
         assert name is not None, "what was taken must come back"
-        assert name == file.name or file.name in self.inbox, "its own name was free"
         self.inbox[name] = file.content
 
     def _drop(self, name: str, content: str) -> None:

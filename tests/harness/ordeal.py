@@ -122,4 +122,4 @@ def await_end_of_files(root: Root, life: Life) -> bool:
         done = all(len(root.names("done", one["name"])) == GOOD + SAME for one in JOBS)
         return "done" if done and not root.leftovers() and life.events("ready") else ""
 
-    return eventually(see, "the end of the files") == "done"
+    return eventually(see, "the end of the files", life) == "done"

@@ -74,11 +74,14 @@ def by_hand(journal: Journal) -> Iterator[Does]:
 def by_writer(journal: Journal) -> Iterator[Does]:
     """Every unit in the daemon's thread; one that the full disk rolled back is handed in again, as the stages do."""
     writer.RETRY_SECONDS = FULL_SECONDS
-    thread = Writer(journal)
+    fatal: list[BaseException] = []
+    thread = Writer(journal, on_fatal=fatal.append)
     try:
         yield lambda unit: _patiently(lambda: thread.submit(unit).result())
     finally:
         thread.close()
+    for error in fatal:  # the daemon's status is 1 then, also where nothing was left to be done
+        raise error
 
 
 def run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.harness.catalogue import FAULTS
 from tests.harness.fault import Tally, command
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
@@ -26,7 +27,8 @@ def write(tallies: Sequence[Tally], page: Path = PAGE) -> None:
     old, after = rest.split(END)
     rows = {_name(line): line for line in old.splitlines() if line.startswith("| `")}
     rows |= {tally.fault.name: _row(tally) for tally in tallies if tally.rounds}
-    page.write_text("\n".join([before + BEGIN, HEAD, *rows.values(), END + after]))
+    ordered = [rows[name] for name in FAULTS if name in rows]
+    page.write_text("\n".join([before + BEGIN, HEAD, *ordered, END + after]))
 
 
 def _row(tally: Tally) -> str:

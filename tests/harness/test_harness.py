@@ -26,7 +26,7 @@ ROUNDS: dict[str, dict[str, int]] = {
         "full": 15, "short": 10,
     },
     "power": {"power": 110, "power-again": 50, "flush-lost": 10},
-    "ledger": {"ledger": 1},
+    "ledger": {"ledger": 2},
     "pool": {"workers": 1, "stopped": 1},
     "daemon": {"daemon": 2, "daemon-disk": 1, "daemon-workers": 1},
 }  # fmt: skip

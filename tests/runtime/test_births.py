@@ -33,10 +33,12 @@ def test_a_birth_takes_longest_where_caches_are_to_be_filled_or_where_the_last_o
     assert births.seconds == FIRST_BIRTH_SECONDS
     births.succeeded()
     assert births.seconds == BIRTH_SECONDS
-    births.failed(1000.0, "deadline of its birth")
+    births.failed(1000.0, "killed by SIGKILL", by_others=True)
+    assert births.seconds == BIRTH_SECONDS
+    births.failed(1000.0, "deadline of its birth", overdue=True)
     assert births.seconds == 2 * BIRTH_SECONDS
-    for _ in range(20):
-        births.failed(1000.0, "deadline of its birth")
+    for _ in range(100):
+        births.failed(1000.0, "deadline of its birth", overdue=True)
     assert births.seconds == FIRST_BIRTH_SECONDS
 
 

@@ -19,7 +19,7 @@ import pytest
 from pool_meeting import PATIENCE_SECONDS, Meeting, readable
 
 from service.core.errors import FileRefused, SubtaskFailed, WorkerDied, WorkerError
-from service.runtime import message
+from service.runtime import births, message
 from service.runtime.message import MESSAGE_BYTES, MessageTooLarge
 from service.runtime.pool import Pool, State
 
@@ -215,6 +215,19 @@ def test_a_stopped_worker_ends_at_its_deadline(make_pool: MakePool, meeting: Mee
     error = _ended(future)
     assert isinstance(error, WorkerDied)
     assert error.reason == "deadline of 1.5 s"
+
+
+def test_a_worker_that_is_stopped_while_it_is_born_is_replaced(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(births, "BIRTH_SECONDS", 1.0)
+    pool = make_pool()
+    pool.ready.result(PATIENCE_SECONDS)
+    first = pool.workers[0].pid
+    os.kill(first, signal.SIGKILL)
+    _until(lambda: [worker.state for worker in pool.workers] == [State.STARTING])
+    _stop(pool.workers[0].pid)
+    assert pool.submit(subtasks.echo, 1).result(PATIENCE_SECONDS) == 1
 
 
 def test_a_sub_task_that_a_stopped_worker_never_read_ends_at_its_deadline_too(
