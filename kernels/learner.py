@@ -143,7 +143,7 @@ class Learner:
             pushes = self._push_weights(state, rows, batch_rows)
             compiled(state, rows, pushes, batch_rows, rates, results)
             self.rule.settle(state)
-            return first_broken(results)
+            return self._first_broken(state, rows, results)
         for batch in range(batches):
             part = slice(batch * batch_rows, (batch + 1) * batch_rows)
             self._learn_batch(
@@ -153,7 +153,7 @@ class Learner:
                 {name: array[part] for name, array in results.items()},
             )
         self.rule.settle(state)
-        return first_broken(results)
+        return self._first_broken(state, rows, results)
 
     def gradient(
         self, state: State, lanes: Sequence[Rows], lane: int, out: State, results: Results
@@ -176,7 +176,7 @@ class Learner:
         sums = self._score(now, lanes[lane], score, results)
         for name, value in sums.items():
             out[f"sum/{name}"][...] = value
-        return first_broken(results)
+        return self._first_broken(out, lanes[lane], results)
 
     def apply(self, state: State, outs: Sequence[State], total_rows: int) -> None:
         """The step of a round from what `gradient` wrote for each lane, in lane order; in place."""
@@ -289,6 +289,14 @@ class Learner:
         sizes = {key: int(np.prod(shape)) for key, shape in self._shapes.items()}
         start = sum(size for key, size in sizes.items() if key < name)
         return slice(start, start + sizes[name])
+
+    def _first_broken(self, state: State, rows: Rows, results: Results) -> int | None:
+        """As `first_broken`; of features so large that only their squares overflow, the first row with one."""
+        broken = first_broken(results)
+        if broken is None and not self.finite(state):
+            huge = (np.abs(rows.x) > _LARGEST).any(axis=1)
+            return int(np.argmax(huge)) if huge.any() else None
+        return broken
 
     # One batch
 

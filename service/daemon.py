@@ -155,7 +155,9 @@ class Daemon:
         ready = asyncio.wrap_future(pool.ready)
         done, _ = await asyncio.wait([ready], timeout=LONG_START_SECONDS)
         if not done:
-            self._log.write("compiling the kernels: once for an installation, some ten seconds")
+            self._log.write(
+                "waiting for the first worker: after an installation it compiles the kernels"
+            )
         await ready
 
     async def _serve(self) -> None:

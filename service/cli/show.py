@@ -60,7 +60,7 @@ def _weights(model: Model, intercept: Array, weights: Array) -> Table:
     table.add_row("(intercept)", *(f"{value:.6g}" for value in intercept))
     for index in np.argsort(-np.abs(weights).max(axis=0), kind="stable"):
         name = shown(model.header["features"][index])
-        table.add_row(Text(name), *(f"{value:.6g}" for value in weights[:, index]))
+        table.add_row(Text(name), *(f"{value + 0.0:.6g}" for value in weights[:, index]))
     return table
 
 
@@ -68,7 +68,7 @@ def _layers(model: Model) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("parameter", "shape", "dtype", "norm"):
         table.add_column(heading)
-    for name, array in model.state.items():
+    for name, array in sorted(model.state.items()):
         if name.startswith("parameters/"):
             norm = f"{np.linalg.norm(array):.6g}"
             table.add_row(

@@ -7,9 +7,10 @@ kernel's own default in its place.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from kernels import registry
 from kernels.contract import Defaults, Kernel, Problem
@@ -31,11 +32,8 @@ from service.core.sections import (
 
 COLUMNS = ("label", "id", "weight", "time", "offset", "exposure")
 """The keys of the columns that have a part of their own."""
-ClassWeights = Annotated[
-    dict[str, Annotated[float, Field(gt=0)]],
-    Field(min_length=1),
-    Says('"none", "balanced", or a table of numbers above 0 by class'),
-]
+ClassWeights = dict[str, float]
+_CLASS_WEIGHT = 'must be "none", "balanced", or a table of numbers above 0 by class'
 
 
 class Model(OpenSection):
@@ -150,6 +148,22 @@ class Training(Section):
     dtype: Literal["auto", "float32", "float64"] = "auto"
     partition: Literal["samples", "features"] = "samples"
     class_weight: Literal["none", "balanced"] | ClassWeights = "none"
+
+    @field_validator("class_weight", mode="before")
+    @classmethod
+    def _check_class_weight(cls, value: Any) -> Any:
+        """One rule for both forms: a union would only tell of the first."""
+        if not isinstance(value, Mapping):
+            if value not in ("none", "balanced"):
+                raise broken(_CLASS_WEIGHT, value=value)
+            return value
+        if not value:
+            raise broken(_CLASS_WEIGHT)
+        for name, weight in value.items():
+            is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+            if not (is_number and 0 < weight < float("inf")):
+                raise broken("must be a number above 0", name, value=weight)
+        return {name: float(weight) for name, weight in value.items()}
 
     @model_validator(mode="after")
     def _check_partition(self) -> Self:
@@ -285,6 +299,16 @@ class Job(Section):
         if self.output.samples == "factored":
             rule = 'must be another one: partition = "features" has no factors'
             raise broken(rule, "output", "samples", value="factored")
+
+    @model_validator(mode="after")
+    def _check_factors(self) -> Self:
+        """A gradient is put back from its factors where it is a product: of a linear kernel, or one that says so."""
+        made = self.model.made(self._features, 2 if self.model.problem == "multiclass" else 1)
+        is_product = getattr(made, "is_linear", False) or hasattr(made, "factors")
+        if self.output.samples == "factored" and ":" not in self.model.kernel and not is_product:
+            rule = f'must be another one: kernel {self.model.kernel} has no factors; "full" has whole gradients'
+            raise broken(rule, "output", "samples", value="factored")
+        return self
 
     @property
     def defaults(self) -> Defaults:

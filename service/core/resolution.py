@@ -60,13 +60,25 @@ def spec(job: Job, features: int, classes: tuple[str | float, ...] | None) -> Sp
 def _class_weight(
     job: Job, classes: tuple[str | float, ...] | None
 ) -> Literal["balanced"] | tuple[float, ...] | None:
-    """The factors of the classes' steps in the order of the classes; 1 for those that aren't named."""
+    """The factors of the classes' steps in the order of the classes; 1 for those that aren't named.
+
+    Raises FileRefused where one is named that the job doesn't have: a slip of the pen would go unseen.
+    """
     given = job.training.class_weight
     if given == "none":
         return None
     if given == "balanced":
         return "balanced"
-    return tuple(given.get(str(spelt(label)), 1.0) for label in classes or ())
+    names = [str(spelt(label)) for label in classes or ()]
+    unknown = sorted(given.keys() - set(names))
+    if unknown:
+        raise FileRefused(
+            f"training.class_weight names classes that the job has: {', '.join(names)}",
+            place="the settings that the file was admitted with",
+            value=unknown[0],
+            remedy="mend its name in training.class_weight, and drop the file again",
+        )
+    return tuple(given.get(name, 1.0) for name in names)
 
 
 def _named(name: str, options: dict[str, Any]) -> dict[str, Any]:

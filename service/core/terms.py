@@ -54,27 +54,39 @@ def parse_body(body: str) -> Terms:
         raise ConfigurationError(complaint(error, "settings in the journal")) from None
 
 
-def incompatible(old_body: str, new_job: Job) -> str | None:
-    """Why a model trained on the old terms can't go on as `new_job`, with the remedy; None where it can."""
+def incompatible(old_body: str, new_job: Job, *, has_model: bool = True) -> str | None:
+    """Why a model trained on the old terms can't go on as `new_job`, with the remedy; None where it can.
+
+    Without a model the old terms are those of files that wait: what they left open may be said now.
+    """
     old, new = parse_body(old_body).job, resolve(new_job)
     for key, before, after in _meanings(old, new):
-        if before != after:
-            return (
-                f"jobs.{new.name}.{key}: must stay {shown(before)} while the job has a model, got {shown(after)};"
-                f" to start again: headrace reset --job {new.name}"
-            )
+        if before == after or (not has_model and before is None and key in _LABELS):
+            continue
+        because = "the job has a model" if has_model else "files wait that were admitted with it"
+        return (
+            f"jobs.{new.name}.{key}: must stay {_worded(before)} while {because}, got {_worded(after)};"
+            f" to start again: headrace reset --job {new.name}"
+        )
     return None
+
+
+_LABELS = ("model.classes", "model.positive")
 
 
 def _meanings(old: Job, new: Job) -> Iterator[tuple[str, Any, Any]]:
     """What gives the numbers of a model their meaning: (key, before, after)."""
-    for key in ("label", "features"):
+    for key in ("label", "features", "offset", "exposure"):
         yield key, getattr(old, key), getattr(new, key)
     if old.features is None:  # every other column: then these choose the features, too
-        for key in ("id", "weight", "time", "offset", "exposure"):
+        for key in ("id", "weight", "time"):
             yield key, getattr(old, key), getattr(new, key)
     yield "model.kernel", old.model.kernel, new.model.kernel
-    yield "model.classes", _classes(old), _classes(new)
+    if classes.known(old) is None or classes.known(old) != classes.known(
+        new
+    ):  # by index, however it is said
+        yield "model.classes", old.model.classes, new.model.classes
+        yield "model.positive", old.model.positive, new.model.positive
     for key in sorted((old.model.options.keys() | new.model.options.keys()) - _PENALTIES):
         yield f"model.{key}", old.model.options.get(key), new.model.options.get(key)
     yield "optimizer.name", old.optimizer.name, new.optimizer.name
@@ -83,5 +95,5 @@ def _meanings(old: Job, new: Job) -> Iterator[tuple[str, Any, Any]]:
         yield f"scaling.{key}", getattr(old.scaling, key), getattr(new.scaling, key)
 
 
-def _classes(job: Job) -> Any:
-    return classes.known(job) or (job.model.classes, job.model.positive)
+def _worded(value: Any) -> str:
+    return "left out" if value is None else shown(value)

@@ -64,7 +64,8 @@ def refuse_incompatible(settings: Settings, journal: Journal) -> None:
         commit = journal.commit(job.name, "public")
         files = [] if commit is None else [journal.file(job.name, commit.admission)]
         for digest in {file.settings for file in (*files, *journal.unfinished(job.name))}:
-            why = incompatible(journal.settings_body(digest), job)
+            body = journal.settings_body(digest)
+            why = incompatible(body, job, has_model=commit is not None)
             if why:
                 raise ConfigurationError(why)
 

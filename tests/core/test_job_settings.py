@@ -159,6 +159,18 @@ def test_an_option_that_does_not_fit_is_refused(parts: dict[str, str], expected:
             'training.class_weight: must be left out: kernel linear learns no classes, got "balanced"',
         ),
         (
+            {"tables": "[jobs.training]\nclass_weight = {yes = -1}"},
+            "training.class_weight.yes: must be a number above 0, got -1",
+        ),
+        (
+            {"tables": '[jobs.training]\nclass_weight = "even"'},
+            'training.class_weight: must be "none", "balanced", or a table of numbers above 0 by class, got "even"',
+        ),
+        (
+            {"kernel": "fm", "tables": '[jobs.output]\nsamples = "factored"'},
+            'output.samples: must be another one: kernel fm has no factors; "full" has whole gradients, got "factored"',
+        ),
+        (
             {"keys": 'exposure = "e"'},
             "exposure: must be left out: it belongs to losses with a logarithmic link (poisson, "
             'gamma, tweedie), got "e"',

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kernels.contract import Spec
+from service.core.errors import FileRefused
 from service.core.job_settings import Job
 from service.core.resolution import resolve, spec
 from service.core.settings import parse
@@ -83,6 +84,14 @@ def test_a_spec_holds_what_the_learner_needs() -> None:
         seed=5,
         dtype="float64",
     )
+
+
+def test_a_class_weight_of_no_class_refuses_the_file() -> None:
+    weighted = job("logistic", "[jobs.training]\nclass_weight = {maybe = 3}")
+    with pytest.raises(FileRefused) as refused:
+        spec(weighted, 3, ("no", "yes"))
+    assert "classes that the job has: no, yes" in refused.value.refusal.rule
+    assert refused.value.refusal.value == "maybe"
 
 
 def test_equal_specs_have_equal_text() -> None:

@@ -113,7 +113,7 @@ def test_terms_that_are_unknown_by_now_are_refused_in_one_line() -> None:
         (settings(keys='features = ["x"]'), "features"),
         (settings(keys='weight = "w"'), "weight"),
         (settings(model="classes = [0, 1]"), "model.classes"),
-        (settings(model="positive = 0"), "model.classes"),
+        (settings(model="positive = 0"), "model.positive"),
         (settings(model="intercept = false"), "model.intercept"),
         (settings(optimizer="name = 'adam'"), "optimizer.name"),
         (settings(training="dtype = 'float32'"), "training.dtype"),
@@ -151,6 +151,28 @@ def test_the_layers_of_an_mlp_must_stay() -> None:
 )
 def test_how_the_next_step_is_made_may_change_under_a_model(new: Settings) -> None:
     assert terms.incompatible(body(settings()), new.jobs[0]) is None
+
+
+def test_an_exposure_changes_what_is_learnt_whatever_the_features_are() -> None:
+    old, new = (
+        settings(kernel="linear", model='loss = "poisson"', keys=f'features = ["x"]\n{key}')
+        for key in ("", 'exposure = "t"')
+    )
+    answer = terms.incompatible(body(old), new.jobs[0])
+    assert answer is not None
+    assert answer.startswith(
+        'jobs.a.exposure: must stay left out while the job has a model, got "t"'
+    )
+
+
+def test_what_was_left_open_may_be_said_while_files_only_wait() -> None:
+    """A file was refused for want of `positive`: its own remedy must be open, whatever waits behind it."""
+    new = settings(model='positive = "yes"').jobs[0]
+    assert terms.incompatible(body(settings()), new, has_model=False) is None
+    told = settings(model='positive = "no"')
+    answer = terms.incompatible(body(told), new, has_model=False)
+    assert answer is not None
+    assert 'must stay "no" while files wait that were admitted with it, got "yes"' in answer
 
 
 def test_a_column_beside_chosen_features_may_change_under_a_model() -> None:

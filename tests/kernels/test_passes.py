@@ -181,6 +181,16 @@ def test_infinite_and_huge_features_are_told_with_their_row(bench, optimizer):
     assert made.run(state, rows, 1, results) == 4
 
 
+@pytest.mark.parametrize("optimizer", ["adagrad", "experts", "adam"])
+def test_a_feature_whose_square_alone_overflows_is_told_with_its_row(bench, optimizer):
+    made = learner.Learner(spec_of("logistic", optimizer, clip=5.0))
+    rows = rows_for(bench, "logistic", n=10)
+    rows.x[6, 1] = 1e200
+    for batch_rows in (1, 4):
+        state, results = bench.state(made), bench.results(made, rows)
+        assert made.run(state, rows, batch_rows, results) == 6
+
+
 @pytest.mark.parametrize("optimizer", ["adagrad", "experts", "newton", "normalised", "ftrl"])
 def test_a_row_of_weight_2_is_scaled_and_scored_as_two_equal_rows_and_one_of_0_leaves_no_trace(
     bench, optimizer
