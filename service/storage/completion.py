@@ -185,6 +185,7 @@ def _try_again(layout: Layout, file: FileRow, name: bytes) -> bytes | None:
     with storage_border("delete", remark):
         if remark.is_file() and remark.read_bytes() == note(file):
             remark.unlink()
+    fsync_directory(failed)  # else a power cut could bring the note back, beside no file
     return settled_as
 
 
