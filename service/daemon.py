@@ -352,6 +352,11 @@ class Daemon:
             "jobs": {name: life.status.shown(now) for name, life in self.lives.items()},
         }
 
+    @property
+    def full_disk(self) -> str:
+        """Which full disk holds up what is committed; empty when none does. Workers' troubles are another thing."""
+        return self._trouble
+
     def _progress(self) -> tuple[int, bool]:
         """How much has been done, and whether there is nothing to do."""
         done = self._machinery.dispatcher.completed if self._machinery else 0

@@ -72,7 +72,7 @@ class Watcher:
     def _leave_in_trouble(self, daemon: Daemon) -> None:
         """On a full disk a daemon waits for room; here somebody waits for an answer."""
         paused = [life.status for life in daemon.lives.values() if life.status.state == "paused"]
-        reason = next((status.reason for status in paused), None) or daemon.status()["trouble"]
+        reason = next((status.reason for status in paused), None) or daemon.full_disk
         if reason and not self.trouble:
             self.trouble = reason
             daemon.stop(reason)
