@@ -268,11 +268,6 @@ def survival(job: str, admission: int, deaths: int) -> Unit[None, None, None]:
     return Unit(_nothing, lambda journal, _: journal.set_deaths(job, admission, deaths), _done)
 
 
-def digest(job: str, admission: int, sha256: str) -> Unit[None, None, None]:
-    """The file's content is known before its end: later files of the same size can be compared with it."""
-    return Unit(_nothing, lambda journal, _: journal.note_sha256(job, admission, sha256), _done)
-
-
 def nothing() -> Unit[None, None, None]:
     """Decides nothing; what the units before it have finished is marked in the journal when it is done."""
     return Unit(_nothing, lambda journal, _: None, _done)

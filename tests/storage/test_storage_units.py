@@ -302,12 +302,11 @@ def test_a_reset_leaves_files_and_logs_and_no_model(hand) -> None:
     assert hand.log() == b"one\ntwo\n"
 
 
-def test_deaths_and_digests_are_noted(hand) -> None:
+def test_a_death_is_counted_and_a_survival_takes_it_back(hand) -> None:
     (file,) = hand.admit("a")
     assert [perform(hand.journal, units.death("j", 1)) for _ in range(2)] == [1, 2]
-    perform(hand.journal, units.digest("j", 1, "s"))
-    found = hand.journal.file("j", file.admission)
-    assert (found.deaths, found.sha256) == (2, "s")
+    perform(hand.journal, units.survival("j", 1, 1))
+    assert hand.journal.file("j", file.admission).deaths == 1
 
 
 def test_a_dropped_resume_point_starts_the_file_again(hand) -> None:
