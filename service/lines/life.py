@@ -75,6 +75,8 @@ class Life:
     status: JobStatus = field(default_factory=JobStatus)
     line: Line | None = None
     leaving: bool = False
+    opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a line's counts are read from the journal: who changes both holds it too."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _between: list[tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any]]] = field(
         default_factory=list
@@ -141,10 +143,11 @@ class Life:
         outcome = Outcome.ENDED if self.errand.ends else Outcome.AGAIN
         line: Line | None = None
         try:
-            line = self.line = await open_line(
-                self.job.name, self.machinery, self.settings, self.refused.append
-            )
-            self.status = line.status
+            async with self.opening:
+                line = self.line = await open_line(
+                    self.job.name, self.machinery, self.settings, self.refused.append
+                )
+                self.status = line.status
             if self.leaving or self._wake.is_set():
                 line.stop()
             await self._flow(line)

@@ -44,8 +44,9 @@ async def _retract(life: Life, request: Answer) -> Answer:
 
 async def _retry(life: Life, request: Answer) -> Answer:
     layout, job = life.machinery.layout, life.job.name
-    rows = await life.settle(retrial(layout, job, _named(request)))
-    life.status.failed -= sum(row.refusal != asdict(TAKEN_BACK) for row in rows)
+    async with life.opening:
+        rows = await life.settle(retrial(layout, job, _named(request)))
+        life.status.failed -= sum(row.refusal != asdict(TAKEN_BACK) for row in rows)
     answer = told(rows)
     life.machinery.log.write("tried again", job=job, **answer)
     return answer

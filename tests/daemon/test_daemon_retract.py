@@ -293,7 +293,7 @@ def test_refused_and_retracted_files_are_tried_again(root: Root, runs: bool) -> 
     assert done.stdout == "j: 1.csv is in the inbox again\nj: bad.csv is in the inbox again\n"
     if life:
         eventually(lambda: len(root.names("done")) == 3, "both learnt", life)
-        assert life.status()["jobs"]["j"]["failed"] == 0
+        eventually(lambda: life.status()["jobs"]["j"]["failed"] == 0, "status says so", life)
         life.stop()
     else:
         root.once()
