@@ -38,6 +38,7 @@ from service.runtime.control import Control
 from service.runtime.dispatch import Dispatcher
 from service.runtime.held import Slots
 from service.runtime.notify import Notifier, keep_fed
+from service.runtime.nursery import Nursery
 from service.runtime.pool import Pool
 from service.runtime.pulse import Pulse
 from service.runtime.service_log import ServiceLog
@@ -49,12 +50,11 @@ from service.storage.disk import temporary
 from service.storage.journal import Journal
 from service.storage.root import prepare_root
 from service.storage.writer import Writer
+from service.subtasks import WARM
 from service.subtasks.fingerprint import fingerprint
 
 SHARED_SLOTS_PER_WORKER = 2
 LONG_START_SECONDS = 3.0
-WARM = "service.subtasks.warming:warm"
-"""What each worker does first: the compiled kernels come from the cache, or go there."""
 
 
 class Daemon:
@@ -69,6 +69,7 @@ class Daemon:
         log: ServiceLog,
         *,
         reread: Callable[[], Settings] | None = None,
+        nursery: Nursery | None = None,
     ) -> None:
         self.settings = settings
         self.layout = layout
@@ -79,6 +80,7 @@ class Daemon:
         self._errand = errand
         self._log = log
         self._reread = reread
+        self._nursery = nursery
         self._state = "starting"
         self._started = time.time()
         self._signals = 0
@@ -123,7 +125,12 @@ class Daemon:
     async def _run(self, arena: Arena) -> None:
         loop, service = asyncio.get_running_loop(), self.settings.service
         workers = service.workers or os.cpu_count() or 1
-        pool = self._pool = Pool(workers, deadline_seconds=service.deadline_seconds, warm=WARM)
+        pool = self._pool = Pool(
+            workers,
+            deadline_seconds=service.deadline_seconds,
+            warm=WARM,
+            nursery=self._nursery,
+        )
 
         def failed(error: BaseException) -> None:
             loop.call_soon_threadsafe(self._storage_failed, error)

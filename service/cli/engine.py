@@ -14,6 +14,7 @@ from service.core.settings import Settings
 from service.daemon import Daemon
 from service.lines.life import Errand
 from service.lines.opening import keep, refuse_incompatible
+from service.runtime.nursery import Nursery
 from service.runtime.service_log import ServiceLog
 from service.storage.journal import Journal
 from service.storage.recovery import recover
@@ -32,28 +33,34 @@ def serve(
     reread: Callable[[], Settings] | None = None,
     quiet: bool = False,
     beside: Companion | None = None,
+    nursery: Nursery | None = None,
 ) -> int:
-    """Runs a daemon to its end and returns its exit status; `beside` runs beside it until then."""
+    """Runs a daemon to its end and returns its exit status; `beside` runs beside it until then.
+
+    `nursery`: one that was spawned before, to save time.
+    """
     layout = Layout(settings.service.root.absolute())
     prepare_root(layout, [job.name for job in settings.jobs])
     sys.setswitchinterval(SWITCH_SECONDS)
     with RootLock(layout.state):
         journal = Journal(layout.journal)
         try:
-            return uvloop.run(_serve(settings, layout, journal, errand, reread, quiet, beside))
+            daemon = _daemon(settings, layout, journal, errand, reread, quiet, nursery)
+            return uvloop.run(_run(daemon, beside))
         finally:
             journal.close()
 
 
-async def _serve(
+def _daemon(
     settings: Settings,
     layout: Layout,
     journal: Journal,
     errand: Errand,
     reread: Callable[[], Settings] | None,
     quiet: bool,
-    beside: Companion | None,
-) -> int:
+    nursery: Nursery | None,
+) -> Daemon:
+    """A daemon whose journal is recovered."""
     logs = settings.logs
     log = ServiceLog(
         layout.service_log,
@@ -65,7 +72,10 @@ async def _serve(
     jobs = [job.name for job in settings.jobs]
     for action in recover(layout, journal, jobs, keep=keep(settings)).actions:
         log.write("recovered", job=action.job, what=action.what, subject=action.subject)
-    daemon = Daemon(settings, layout, journal, errand, log, reread=reread)
+    return Daemon(settings, layout, journal, errand, log, reread=reread, nursery=nursery)
+
+
+async def _run(daemon: Daemon, beside: Companion | None) -> int:
     if beside is None:
         return await daemon.run()
     companion = asyncio.create_task(beside(daemon))

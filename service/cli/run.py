@@ -6,10 +6,9 @@ from pathlib import Path
 
 import click
 
-from service.cli.configuration import load
-from service.cli.engine import serve
 from service.cli.options import config_option, root_override
-from service.lines.life import Errand
+from service.runtime.nursery import Nursery
+from service.subtasks import WARM
 
 
 @click.command("run")
@@ -18,5 +17,12 @@ from service.lines.life import Errand
 @click.option("--once", is_flag=True, help="Take what lies in the inboxes, finish it, exit.")
 def command(config: Path, root: Path | None, once: bool) -> int:
     """Watch the inboxes and learn, until a signal."""
-    settings = load(config, root)
-    return serve(settings, Errand(once=once), reread=lambda: load(config, root))
+    with Nursery.spawn(WARM) as nursery:
+        # Here and not above: what they import takes as long as what the nursery imports meanwhile.
+        from service.cli.configuration import load
+        from service.cli.engine import serve
+        from service.lines.life import Errand
+
+        settings = load(config, root)
+        reread = lambda: load(config, root)  # noqa: E731
+        return serve(settings, Errand(once=once), reread=reread, nursery=nursery)

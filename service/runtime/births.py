@@ -1,4 +1,4 @@
-"""When the pool spawns a worker, and when it stops trying.
+"""When the pool asks for a worker, and when it stops trying.
 
 Rules: pure bookkeeping; the time, in seconds of a monotonic clock, is an argument. A worker is born
 when it says that it is ready, and not before. After a failed birth the next one waits, twice as
@@ -16,22 +16,15 @@ FIRST_BIRTH_SECONDS = 300.0  # and compiling, where no cache is filled
 
 
 class Births:
-    """Counts the births of a pool of `size` workers."""
+    """Counts the births of a pool's workers, and of the nursery that they come from."""
 
-    def __init__(self, size: int, *, one_first: bool) -> None:
-        self._size = size
-        self._one_first = one_first
+    def __init__(self) -> None:
         self._failed_in_a_row = 0
         self._overdue_in_a_row = 0
         self._despair = 0.0
         self.any_succeeded = False
         self.not_before = 0.0
         self._last_failure = ""
-
-    @property
-    def wanted(self) -> int:
-        """How many workers there should be now: one alone goes first to fill the caches."""
-        return 1 if self._one_first and not self.any_succeeded else self._size
 
     @property
     def seconds(self) -> float:
@@ -53,17 +46,21 @@ class Births:
         """So many failed in a row that whoever has no worker should hear of it."""
         return self._despair >= TRIES
 
+    def prepared(self) -> None:
+        """A nursery is ready: workers may come."""
+        self._failed_in_a_row = self._overdue_in_a_row = 0
+        self.not_before = 0.0
+
     def succeeded(self) -> None:
         """A worker is ready."""
+        self.prepared()
         self.any_succeeded = True
-        self._failed_in_a_row = self._overdue_in_a_row = 0
         self._despair = 0.0
-        self.not_before = 0.0
 
     def failed(
         self, now: float, reason: str, *, by_others: bool = False, overdue: bool = False
     ) -> None:
-        """A worker could not be spawned, or died before it was ready; `by_others`: it was killed; `overdue`: by us."""
+        """A nursery or a worker could not be had, or died before it was ready; `by_others`: it was killed; `overdue`: by us."""
         self._despair += 1 / KILLS_LIKE_ONE_FAILURE if by_others else 1
         wait = FIRST_WAIT_SECONDS * 2.0**self._failed_in_a_row
         self._failed_in_a_row = min(self._failed_in_a_row + 1, 64)

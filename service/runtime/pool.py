@@ -15,7 +15,6 @@ Rules:
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future
@@ -26,7 +25,8 @@ from service.runtime import message
 from service.runtime.births import Births
 from service.runtime.desk import Desk
 from service.runtime.keeper import Keeper
-from service.runtime.process import State, Subtask, clean
+from service.runtime.nursery import Nursery
+from service.runtime.process import State, Subtask
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,10 +45,10 @@ class Pool(Executor):
     """`workers` processes that run module-level functions; arguments and results are small pickles.
 
     deadline_seconds: a sub-task that takes longer is killed with its worker;
-    warm: "module:function", run in each worker before its first sub-task. The first worker finishes
-        it before the others are spawned, so that one process fills the caches of compiled code;
+    warm: "module:function", run once in the process that the workers are forks of, before the first of them;
     environment: what the workers' environment is made from, None for this process's;
-    recycle_after: a worker that has served so many sub-tasks is replaced, against slow leaks.
+    recycle_after: a worker that has served so many sub-tasks is replaced, against slow leaks;
+    nursery: one that was spawned before, with the same `warm` and `environment`, to save time; the pool ends it.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Pool(Executor):
         warm: str | None = None,
         environment: Mapping[str, str] | None = None,
         recycle_after: int | None = None,
+        nursery: Nursery | None = None,
     ) -> None:
         if workers < 1:
             raise ValueError(f"pool: it has at least 1 worker, got {workers}")
@@ -66,13 +67,15 @@ class Pool(Executor):
             raise ValueError(f"pool: a deadline is more than 0 s, got {deadline_seconds}")
         self._numbers = itertools.count(1)
         self._desk = Desk(deadline_seconds, recycle_after or sys.maxsize)
-        self._births = Births(workers, one_first=warm is not None)
+        self._births = Births()
         self._keeper = Keeper(
             self._desk,
             self._births,
+            size=workers,
             deadline_seconds=deadline_seconds,
             warm=warm,
-            environment=clean(os.environ if environment is None else environment),
+            environment=environment,
+            nursery=nursery,
         )
         self._keeper.start()
 

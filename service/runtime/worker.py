@@ -1,19 +1,22 @@
-"""A worker process: reads a request, runs the function, sends the answer, until its socket closes.
+"""The process that workers are forks of, and a worker's own life.
 
     python -m service.runtime.worker FD [module:function]
 
-FD is its end of a private socket pair. The function, if there is one, is run first; only then
-does the worker say that it is ready.
+    nursery:  imports, runs the function ─▶ says that it is ready ─▶ for each socket that comes: forks a worker, says its pid
+    worker:   says that it is ready ─▶ reads a request, runs the function, sends the answer ─▶ until its socket closes
 
-Rules: it dies with its parent, by a signal from the kernel, whatever it is doing. It ignores
-Ctrl-C, which is meant for the daemon. It imports neither asyncio nor uvloop. It keeps nothing
-between two sub-tasks but what the modules that it imported keep.
+FD is the nursery's end of a private socket pair; each worker has one of its own, and in its life it has the same number.
+
+Rules: both die with the daemon, by a signal from the kernel, whatever they are doing. They ignore Ctrl-C, which is meant for
+the daemon. They import neither asyncio nor uvloop. A worker keeps nothing between two sub-tasks but what the modules that
+it imported keep. The nursery has one thread, else a fork might inherit a lock that nobody opens.
 """
 
 from __future__ import annotations
 
 import ctypes
 import faulthandler
+import gc
 import importlib
 import os
 import pickle
@@ -22,23 +25,24 @@ import socket
 import struct
 import sys
 import traceback
+from typing import NoReturn
 
 from service.runtime import message
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PR_SET_NAME = 15
 _UCRED = struct.Struct("3i")  # pid, uid, gid
+_PID = struct.Struct("i")
 _NICENESS = 5  # the daemon's own threads go first: it answers at once, whatever its workers compute
 _FIRST_VICTIM = "500"  # of at most 1000: the machine's OOM killer takes a worker, not the daemon
 
 
 def main(arguments: list[str]) -> None:
-    """One worker's whole life."""
-    # Of a copy: the descriptor itself stays open to the very end, so that the pool hears the end of
-    # the file only when the exit status is settled.
+    """The nursery's whole life."""
     fd = int(arguments[0])
-    os.set_inheritable(fd, False)
-    link = socket.socket(fileno=os.dup(fd))
+    link = _socket(fd)
     _die_with_parent(link)
+    _call_it(b"headrace-nurse")
     _settle_in()
     try:
         for name in arguments[1:]:
@@ -46,11 +50,82 @@ def main(arguments: list[str]) -> None:
     except Exception:
         message.send(link, message.lost(0, traceback.format_exc()))
         raise
+    gc.collect()
+    gc.freeze()  # what is here now stays as it is, so that its pages are shared with every worker
     try:
         message.send(link, message.ready())
-        serve(link)
+        nurse(link, fd)
     except (BrokenPipeError, ConnectionResetError):
         pass  # the daemon is gone, and its kernel's signal is on its way
+
+
+def nurse(link: socket.socket, fd: int) -> None:
+    """Forks a worker for each socket that comes, until the other end is closed."""
+    while True:
+        word, ends, _, _ = socket.recv_fds(link, 1, 1)
+        if not word:
+            return
+        try:
+            answer = message.result(0, _bear(link, ends[0], fd))
+        except OSError as error:
+            answer = message.lost(0, f"fork: {error.strerror}")
+        os.close(ends[0])
+        message.send(link, answer)
+
+
+def _bear(link: socket.socket, end: int, fd: int) -> int:
+    """Forks a worker and returns its pid, when the daemon is its parent: who stood between has ended.
+
+    So the daemon itself hears of the worker's death, and a nursery's death is not the workers'. Raises OSError.
+    """
+    ours, theirs = socket.socketpair()
+    between = os.fork()
+    if between == 0:
+        status = 1
+        try:
+            ours.close()
+            link.close()
+            if os.fork() == 0:
+                _live(end, fd, theirs)
+            status = 0
+        finally:
+            os._exit(status)
+    theirs.close()
+    with ours:
+        told = ours.recv(_PID.size)
+        os.waitpid(between, 0)
+    if not told:
+        raise OSError(0, "the machine has no process left, or no memory")
+    pid: int = _PID.unpack(told)[0]
+    return pid
+
+
+def _live(end: int, fd: int, midwife: socket.socket) -> NoReturn:
+    """One worker's whole life."""
+    status = 1
+    try:
+        os.setsid()
+        _call_it(b"headrace-worker")
+        os.nice(_NICENESS)
+        os.dup2(end, fd)
+        os.close(end)
+        midwife.send(_PID.pack(os.getpid()))
+        midwife.recv(1)  # its end: now the daemon is the parent
+        midwife.close()
+        link = _socket(fd)
+        _die_with_parent(link)
+        message.send(link, message.ready())
+        serve(link)
+        status = 0
+    except (BrokenPipeError, ConnectionResetError):
+        status = 0  # the daemon is gone, and its kernel's signal is on its way
+    except SystemExit as leaving:
+        status = leaving.code if isinstance(leaving.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def serve(link: socket.socket) -> None:
@@ -88,6 +163,13 @@ def _told(error: BaseException) -> str:
     return f"in worker {os.getpid()}:\n{text}"
 
 
+def _socket(fd: int) -> socket.socket:
+    """Of a copy: the descriptor itself stays open to the very end, so that the pool hears the end of the file only when
+    the exit status is settled."""
+    os.set_inheritable(fd, False)
+    return socket.socket(fileno=os.dup(fd))
+
+
 def _die_with_parent(link: socket.socket) -> None:
     """Asks the kernel for SIGKILL when the pool's thread ends; leaves if that has happened."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -97,12 +179,16 @@ def _die_with_parent(link: socket.socket) -> None:
         sys.exit(0)
 
 
+def _call_it(name: bytes) -> None:
+    """What `ps` and `top` show; at most 15 bytes."""
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, name)
+
+
 def _settle_in() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the thread that spawned us may block some
     faulthandler.enable()
-    os.nice(_NICENESS)
     sys.stdout = sys.stderr  # the daemon's output is not ours to write to
     try:
         with open("/proc/self/oom_score_adj", "w") as score:

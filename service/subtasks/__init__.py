@@ -8,3 +8,6 @@ returns a small value. It holds nothing between calls but caches. Nothing here i
     report     what is recorded of rows  → metrics, and the text of the logs
     predict    a chunk and a model file  → the text of predictions
 """
+
+WARM = "service.subtasks.warming:warm"
+"""What the process runs first that the workers are forks of: the compiled kernels come from the cache, or go there."""

@@ -1,18 +1,18 @@
-"""What each worker does before its first sub-task: everything that is compiled or imported once."""
+"""What is done once, before there is any worker: everything that is compiled or imported by all of them.
+
+Rules: it leaves the process with one thread, since workers are forks of it. So nothing here imports polars, which starts
+threads of its own when it is imported; a worker imports it with its first sub-task that needs it.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 import kernels.warming
-from service.subtasks import blocks, learn, predict, report
-
-IMPORTED = (blocks, learn, predict, report)
-"""Sub-tasks whose modules a worker has at hand from the start."""
 
 
 def warm() -> None:
-    """Compiles the kernels, or reads them from the cache; the first worker does it before the others."""
+    """Compiles the kernels, or reads them from the cache."""
     np.seterr(
         all="ignore"
     )  # a step that overflows is found by the check of the round, not by a warning

@@ -112,7 +112,11 @@ class Life:
         eventually(settled, f"{files} accepted files of {job}", self)
 
     def workers(self) -> list[int]:
-        """The processes that this one has started and that still live."""
+        """The workers that live, without the process that they come from."""
+        return [worker for worker in self.children() if _called(worker) == "headrace-worker"]
+
+    def children(self) -> list[int]:
+        """The processes that this one is the parent of."""
         children: list[int] = []
         for task in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
             with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
@@ -127,9 +131,9 @@ class Life:
 
     def exit(self) -> int:
         """Waits for the end, and for that of its workers; says the exit status."""
-        workers = self.workers() if self.process.poll() is None else []
+        children = self.children() if self.process.poll() is None else []
         status = self.process.wait(PATIENCE_SECONDS)
-        _await_end(workers)
+        _await_end(children)
         return status
 
     def stop(self, expected: int = 0) -> None:
@@ -139,10 +143,10 @@ class Life:
 
     def kill(self) -> None:
         """kill -9; returns when all of it is gone, its workers too."""
-        workers = self.workers() if self.process.poll() is None else []
+        children = self.children() if self.process.poll() is None else []
         self.process.kill()
         self.process.wait()
-        _await_end(workers)
+        _await_end(children)
 
 
 class Root:
@@ -343,7 +347,15 @@ def _no_constant(text: str) -> None:
 
 
 def _await_end(pids: Sequence[int]) -> None:
-    eventually(lambda: not any(map(_alive, pids)), f"the end of the workers {pids}")
+    eventually(lambda: not any(map(_alive, pids)), f"the end of its children {pids}")
+
+
+def _called(pid: int) -> str:
+    """The name of a process; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def _alive(pid: int) -> bool:

@@ -68,11 +68,16 @@ def test_a_job_that_returns_while_it_leaves_goes_on_where_it_was(
     slow = job(
         "slow", model={"kernel": "kernel_of_a_stranger:Slow"}, training=rounds(5, local_steps=10)
     )
-    data = sample_tables.csv(sample_tables.rows(150, 4))
+    data = sample_tables.csv(sample_tables.rows(250, 4))
     root.configure(job(), slow)
     root.drop("0.csv", data, "slow")
     life = root.start(path=[HERE])
-    life.see("started", job="slow")
+
+    def learning() -> bool:
+        file = life.status()["jobs"]["slow"]["file"]
+        return file is not None and file["rows"] > 0
+
+    eventually(learning, "a round has ended, and the next runs", life)
     for number in range(2):
         root.configure(job(), *([slow] if number else []))
         life.signal(signal.SIGHUP)

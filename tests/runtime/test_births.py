@@ -15,21 +15,10 @@ from service.runtime.births import (
 )
 
 
-def test_one_worker_alone_comes_first_when_it_fills_the_caches() -> None:
-    births = Births(4, one_first=True)
-    assert births.wanted == 1
-    births.succeeded()
-    assert births.wanted == 4
-
-
-def test_all_come_at_once_when_there_is_nothing_to_fill() -> None:
-    assert Births(4, one_first=False).wanted == 4
-
-
 def test_a_birth_takes_longest_where_caches_are_to_be_filled_or_where_the_last_one_was_too_slow() -> (
     None
 ):
-    births = Births(1, one_first=True)
+    births = Births()
     assert births.seconds == FIRST_BIRTH_SECONDS
     births.succeeded()
     assert births.seconds == BIRTH_SECONDS
@@ -43,7 +32,7 @@ def test_a_birth_takes_longest_where_caches_are_to_be_filled_or_where_the_last_o
 
 
 def test_each_failed_birth_in_a_row_doubles_the_wait_up_to_a_limit() -> None:
-    births = Births(1, one_first=False)
+    births = Births()
     waits = []
     for _ in range(9):
         births.failed(1000.0, "exit status 1")
@@ -54,14 +43,14 @@ def test_each_failed_birth_in_a_row_doubles_the_wait_up_to_a_limit() -> None:
 
 
 def test_a_thousand_failures_are_still_counted() -> None:
-    births = Births(1, one_first=False)
+    births = Births()
     for _ in range(5000):
         births.failed(0.0, "")
     assert births.not_before == LONGEST_WAIT_SECONDS
 
 
 def test_hope_ends_after_some_failures_in_a_row_and_comes_back_with_a_success() -> None:
-    births = Births(1, one_first=False)
+    births = Births()
     for _ in range(TRIES):
         assert not births.hopeless
         births.failed(0.0, "exit status 1")
@@ -74,7 +63,7 @@ def test_hope_ends_after_some_failures_in_a_row_and_comes_back_with_a_success() 
 
 
 def test_workers_that_others_killed_cost_less_hope() -> None:
-    births = Births(1, one_first=False)
+    births = Births()
     for _ in range(TRIES * KILLS_LIKE_ONE_FAILURE):
         assert not births.hopeless
         births.failed(0.0, "killed by SIGKILL", by_others=True)

@@ -217,16 +217,29 @@ def test_a_stopped_worker_ends_at_its_deadline(make_pool: MakePool, meeting: Mee
     assert error.reason == "deadline of 1.5 s"
 
 
-def test_a_worker_that_is_stopped_while_it_is_born_is_replaced(
-    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+def test_a_nursery_that_is_stopped_is_replaced_when_a_worker_is_needed(
+    make_pool: MakePool, nursery_of: Callable[[Pool], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(births, "BIRTH_SECONDS", 1.0)
     pool = make_pool()
-    pool.ready.result(PATIENCE_SECONDS)
-    first = pool.workers[0].pid
-    os.kill(first, signal.SIGKILL)
-    _until(lambda: [worker.state for worker in pool.workers] == [State.STARTING])
-    _stop(pool.workers[0].pid)
+    nursery = nursery_of(pool)
+    _stop(nursery)
+    os.kill(pool.workers[0].pid, signal.SIGKILL)
+    assert pool.submit(subtasks.echo, 1).result(PATIENCE_SECONDS) == 1
+    assert nursery_of(pool) != nursery
+
+
+def test_a_nursery_that_is_killed_is_replaced_and_costs_no_worker(
+    make_pool: MakePool, nursery_of: Callable[[Pool], int]
+) -> None:
+    pool = make_pool()
+    worker = pool.submit(subtasks.pid).result(PATIENCE_SECONDS)
+    for _ in range(3):
+        nursery = nursery_of(pool)
+        os.kill(nursery, signal.SIGKILL)
+        assert pool.submit(subtasks.pid).result(PATIENCE_SECONDS) == worker
+        _until(lambda gone=nursery: nursery_of(pool) != gone)  # type: ignore[misc]
+    os.kill(worker, signal.SIGKILL)
     assert pool.submit(subtasks.echo, 1).result(PATIENCE_SECONDS) == 1
 
 
@@ -323,11 +336,12 @@ def test_what_is_too_large_even_for_a_parcel_is_told_so(
 
 def test_what_is_too_large_for_a_message_travels_as_a_parcel(make_pool: MakePool) -> None:
     pool = make_pool(1)
+    pool.ready.result(PATIENCE_SECONDS)
     before = len(os.listdir("/proc/self/fd"))
     for nbytes in (MESSAGE_BYTES, MESSAGE_BYTES + 1, 5 << 20):
         assert pool.submit(subtasks.echo, bytes(nbytes)).result(PATIENCE_SECONDS) == bytes(nbytes)
     assert pool.submit(subtasks.echo, 1).result(PATIENCE_SECONDS) == 1
-    assert len(os.listdir("/proc/self/fd")) <= before + 2  # the worker's own, and no parcel's
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_message_just_below_the_limit_passes_both_ways(make_pool: MakePool) -> None:

@@ -86,7 +86,7 @@ def test_the_status_names_each_worker(make_pool: MakePool, meeting: Meeting) -> 
     assert pool.workers == [(pid, State.IDLE)]
 
 
-def test_the_first_worker_warms_up_before_the_others_come(
+def test_the_warm_up_is_done_once_before_the_first_worker(
     make_pool: MakePool, tmp_path: Path, meeting: Meeting
 ) -> None:
     log = tmp_path / "warm"
@@ -97,14 +97,18 @@ def test_the_first_worker_warms_up_before_the_others_come(
     for future in held:
         future.result(PATIENCE_SECONDS)
     warmed = [int(pid) for pid in log.read_text().split()]
-    assert sorted(warmed) == sorted(pids)
-    assert pool.workers[0].pid == warmed[0] == pids[0]
+    assert len(warmed) == 1
+    assert warmed[0] not in pids
+    assert pool.submit(subtasks.warmed).result(PATIENCE_SECONDS) == warmed
 
 
-def test_the_warm_up_comes_before_the_first_sub_task(make_pool: MakePool, tmp_path: Path) -> None:
-    environment = {**os.environ, "WARM_LOG": str(tmp_path / "warm")}
-    pool = make_pool(warm="pool_subtasks:warm", environment=environment)
-    assert len(pool.submit(subtasks.warmed).result(PATIENCE_SECONDS)) == 1
+def test_workers_come_from_a_process_with_one_thread_and_are_our_own_children(
+    make_pool: MakePool, nursery_of: Callable[[Pool], int]
+) -> None:
+    pool = make_pool(warm="service.subtasks.warming:warm")
+    nursery = nursery_of(pool)
+    assert pool.submit(os.getppid).result(PATIENCE_SECONDS) == os.getpid()
+    assert len(os.listdir(f"/proc/{nursery}/task")) == 1
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,11 @@ import sys
 told = os.environ.get("HEADRACE_CHAOS")
 if told and "service.runtime.worker" in sys.orig_argv:
     seed, probability, log = told.split("|")
-    chance = random.Random(f"{seed} {os.getpid()}")
+    chances: dict[int, random.Random] = {}  # workers are forks: each has a stream of its own
     whole = socket.socket.send
 
     def send(link: socket.socket, data: bytes) -> int:
+        chance = chances.setdefault(os.getpid(), random.Random(f"{seed} {os.getpid()}"))
         if chance.random() >= float(probability):
             return whole(link, data)
         share = chance.choice([0.0, 0.0, 0.02, 0.5, 0.9, 1.0])
