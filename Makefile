@@ -11,6 +11,7 @@ ARGS ?=
 # Stamps: made when the installation is whole, made again when what it depends on changes.
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
+PEERS := .venv-peers/.stamp
 NEEDS := pyproject.toml service/__init__.py
 
 .DEFAULT_GOAL := help
@@ -30,7 +31,7 @@ harness: $(DEV) ## disturb it in every way and compare (ARGS="--seconds 3600 --s
 run: $(RUNTIME) ## run the daemon (ARGS="-c my.toml --root DIR")
 	$(BIN)/headrace run $(ARGS)
 
-bench: $(DEV) ## run the benchmarks
+bench: $(DEV) $(PEERS) ## how fast, beside others (ARGS="--growth rows columns files workers jobs" for how it grows)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 bench-quality: $(DEV) ## what one pass learns, beside others (ARGS="--data DIR" for the real sets)
@@ -51,6 +52,11 @@ $(BIN)/python:
 
 $(RUNTIME): $(NEEDS) | $(BIN)/python
 	$(PIP) --editable .
+	@touch $@
+
+$(PEERS): benchmarks/peers.txt | $(BIN)/python
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip --disable-pip-version-check install --quiet -r benchmarks/peers.txt
 	@touch $@
 
 $(DEV): $(NEEDS) | $(BIN)/python

@@ -1,7 +1,7 @@
 """A case: seeded rows in a CSV file, two classes that a logistic model tells apart fairly well.
 
 Rules: rows are a function of their numbers and the seed alone. The features have scales from 0.1 to 100, as tables have, and
-labels are drawn, so that no model can be perfect.
+labels are drawn, so that no model can be perfect. The same rows in other formats are written when they are first asked for.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 SEED = 20240501
+BLOCK_ROWS = 1 << 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +28,48 @@ class Case:
     def feature_names(self) -> list[str]:
         return [f"x{i}" for i in range(self.features)]
 
+    @property
+    def bytes(self) -> int:
+        return self.path.stat().st_size
+
+    def head(self, nbytes: int) -> bytes:
+        """Whole lines of about so many bytes."""
+        with self.path.open("rb") as file:
+            return file.read(nbytes).rpartition(b"\n")[0] + b"\n"
+
+    def in_format(self, suffix: str) -> Path:
+        """The same rows as `.csv`, `.parquet`, or `.vw`, which is Vowpal Wabbit's text."""
+        path = self.path.with_suffix(suffix)
+        if not path.exists():
+            frame = pl.scan_csv(self.path)
+            if suffix == ".parquet":
+                frame.sink_parquet(path)
+            else:
+                frame.select(self._vw_line()).sink_csv(
+                    path, include_header=False, quote_style="never"
+                )
+        return path
+
+    def _vw_line(self) -> pl.Expr:
+        label = pl.when(pl.col("y") == 1).then(pl.lit("1 |")).otherwise(pl.lit("-1 |"))
+        numbers = [
+            pl.concat_str(pl.lit(f" {name}:"), pl.col(name).cast(pl.String))
+            for name in self.feature_names
+        ]
+        return pl.concat_str(label, *numbers)
+
 
 def make(folder: Path, rows: int, features: int) -> Case:
-    """Writes the file."""
+    """Writes the file, block by block."""
     random = np.random.default_rng(SEED)
-    x = random.normal(size=(rows, features))
     weights = random.normal(size=features) / np.sqrt(features) * 2
-    y = random.random(rows) < 1 / (1 + np.exp(-(x @ weights)))
     scales = 10.0 ** np.linspace(-1, 2, features)
     case = Case(folder / f"rows-{rows}-{features}.csv", rows, features)
-    columns = {name: (x[:, i] * scales[i]).round(6) for i, name in enumerate(case.feature_names)}
-    pl.DataFrame(columns | {"y": y.astype(np.int8)}).write_csv(case.path)
+    with case.path.open("wb") as file:
+        for start in range(0, rows, BLOCK_ROWS):
+            x = random.normal(size=(min(BLOCK_ROWS, rows - start), features))
+            y = random.random(len(x)) < 1 / (1 + np.exp(-(x @ weights)))
+            table = pl.DataFrame((x * scales).round(6), case.feature_names)
+            table = table.with_columns(pl.Series("y", y.astype(np.int8)))
+            table.write_csv(file, include_header=start == 0)
     return case

@@ -49,3 +49,26 @@ def test_a_case_is_the_same_each_time(tmp_path: Path) -> None:
     frame = pl.read_csv(first.path)
     assert frame.shape == (500, 5)
     assert 0.3 < frame["y"].mean() < 0.7
+
+
+def test_how_the_cost_grows_is_measured_or_left_out_with_a_word(tmp_path: Path) -> None:
+    sys.path.append(str(CHECKOUT))
+    from benchmarks.growth import Point, measured
+
+    one, *others = measured("files", 0.0, tmp_path)
+    assert isinstance(one, Point)
+    assert (one.size, one.rows) == (1, 100)
+    assert one.resident_bytes > 1e7
+    assert others[0] == "100 files: left out, it would take longer than 0 s"
+
+
+def test_the_same_rows_are_written_in_other_formats(tmp_path: Path) -> None:
+    sys.path.append(str(CHECKOUT))
+    from benchmarks.case import make
+
+    case = make(tmp_path, 20, 2)
+    table = pl.read_csv(case.path)
+    assert pl.read_parquet(case.in_format(".parquet")).equals(table)
+    label, text = case.in_format(".vw").read_text().splitlines()[3].split(" | ")
+    assert label == ("1" if table["y"][3] else "-1")
+    assert text == f"x0:{table['x0'][3]} x1:{table['x1'][3]}"

@@ -1,0 +1,147 @@
+"""How the cost grows: the daemon alone, over sizes from the smallest to the largest that anybody has.
+
+Rules: each point has a root and a daemon of its own, with defaults and no sample records. A point that would take longer
+than a limit, going by the one before it, is left out with a word.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.case import make
+from benchmarks.daemon import Daemon, configuration
+
+FEATURES = 10
+CELLS = 5_000_000
+SMALL_ROWS = 100
+DROPS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One measurement: `size` of what grows, rows learnt in so many seconds, and what memory all processes took (PSS)."""
+
+    size: int
+    rows: int
+    seconds: float
+    resident_bytes: int
+
+    @property
+    def rows_per_second(self) -> float:
+        return self.rows / self.seconds
+
+
+def rows(folder: Path, count: int) -> Point:
+    """One file of so many rows."""
+    case = make(folder, count, FEATURES)
+    with Daemon(folder, configuration()) as daemon:
+        daemon.warm(make(folder, 500, FEATURES).path.read_bytes())
+        seconds = daemon.learn([daemon.hide(case.path, "rows.csv")])
+        return Point(count, count, seconds, daemon.resident_bytes())
+
+
+def columns(folder: Path, count: int) -> Point:
+    """One file of so many columns, and always as many cells."""
+    case = make(folder, CELLS // count, count)
+    with Daemon(folder, configuration()) as daemon:
+        daemon.warm(make(folder, 500, count).path.read_bytes())
+        seconds = daemon.learn([daemon.hide(case.path, "rows.csv")])
+        return Point(count, case.rows, seconds, daemon.resident_bytes())
+
+
+def files(folder: Path, count: int) -> Point:
+    """So many small files at once."""
+    lines = _lines(folder, count)
+    with Daemon(folder, configuration()) as daemon:
+        daemon.warm(next(lines))
+        hidden = [daemon.hide(next(lines), f"{n:06}.csv") for n in range(count)]
+        seconds = daemon.learn(hidden)
+        return Point(count, count * SMALL_ROWS, seconds, daemon.resident_bytes())
+
+
+def workers(folder: Path, count: int) -> Point:
+    """The same file with so many workers."""
+    case = make(folder, CELLS // FEATURES, FEATURES)
+    sections = f"[service]\nworkers = {count}\n"
+    with Daemon(folder, configuration(sections=sections)) as daemon:
+        daemon.warm(make(folder, 500, FEATURES).path.read_bytes())
+        seconds = daemon.learn([daemon.hide(case.path, "rows.csv")])
+        return Point(count, case.rows, seconds, daemon.resident_bytes())
+
+
+def jobs(folder: Path, count: int) -> Point:
+    """So many jobs, each with a file of its own, and always as many rows in all."""
+    case = make(folder, CELLS // FEATURES // count, FEATURES)
+    names = [f"job{n}" for n in range(count)]
+    with Daemon(folder, configuration(names), names) as daemon:
+        small = make(folder, 500, FEATURES).path.read_bytes()
+        for name in names:
+            daemon.warm(small, name)
+        hidden = [daemon.hide(case.path, "rows.csv", name) for name in names]
+        seconds = daemon.learn(hidden)
+        return Point(count, case.rows * count, seconds, daemon.resident_bytes())
+
+
+GROWTHS: dict[str, tuple[Callable[[Path, int], Point], tuple[int, ...]]] = {
+    "rows": (rows, (1, 1000, 100_000, 1_000_000, 10_000_000)),
+    "columns": (columns, (1, 10, 100, 1000)),
+    "files": (files, (1, 100, 1000, 10_000, 100_000)),
+    "workers": (workers, tuple(2**n for n in range((os.cpu_count() or 1).bit_length()))),
+    "jobs": (jobs, (1, 10, 100)),
+}
+
+
+def measured(what: str, limit_seconds: float, folder: Path) -> Iterator[Point | str]:
+    """The points of one growth; a text for each that is left out."""
+    measure, sizes = GROWTHS[what]
+    last: Point | None = None
+    for size in sizes:
+        if last is not None and last.seconds * _times(what, size / last.size) > limit_seconds:
+            yield f"{size:,} {what}: left out, it would take longer than {limit_seconds:g} s"
+            continue
+        with tempfile.TemporaryDirectory(prefix="headrace-bench-", dir=folder) as place:
+            last = measure(Path(place), size)
+        yield last
+
+
+def latencies(folder: Path) -> tuple[float, float]:
+    """Median and 99th percentile, in seconds, from the rename of a small file to done/; the daemon has nothing else to do."""
+    lines = _lines(folder, DROPS)
+    with Daemon(folder, configuration()) as daemon:
+        daemon.warm(next(lines))
+        taken = sorted(
+            daemon.learn([daemon.hide(next(lines), f"{n:06}.csv")]) for n in range(DROPS)
+        )
+    return statistics.median(taken), taken[int(0.99 * DROPS)]
+
+
+def start_seconds(folder: Path, times: int) -> Sequence[float]:
+    """From the command to the first status that says `running`."""
+    taken = []
+    for n in range(times):
+        (place := folder / f"start-{n}").mkdir()
+        with Daemon(place, configuration()) as daemon:
+            taken.append(daemon.start_seconds)
+    return taken
+
+
+def _times(what: str, ratio: float) -> float:
+    """How many times as long the next point takes: where the rows in all stay the same, about as long."""
+    return ratio if what in ("rows", "files") else 1.0
+
+
+def _lines(folder: Path, count: int) -> Iterator[bytes]:
+    """Small files, each with rows of its own."""
+    case = make(folder, min((count + 1) * SMALL_ROWS, 1_000_000), FEATURES)
+    head, *rest = case.path.read_bytes().splitlines(keepends=True)
+    number = 0
+    while True:
+        start = number * SMALL_ROWS % len(rest)
+        lap = b"\n" * (number * SMALL_ROWS // len(rest))  # blank lines: no file is another's copy
+        yield head + b"".join(rest[start : start + SMALL_ROWS]) + lap
+        number += 1

@@ -1,0 +1,162 @@
+"""`python benchmarks/peers.py NAME FILE`: one peer learns a file once, as its users have it do, and says how long it took.
+
+Rules: it runs in a process and an environment of its own (`make bench` makes it), and imports nothing of ours. Timed is
+from the file to the last row learnt, after the imports; nothing is recorded or durable. Each row is scored before it is
+learnt, as peers do it themselves or by batches, so that nobody is fast by learning less. The answer is one line of JSON:
+seconds, mean log loss (null: not scored), versions. Exit status 3: something is not installed; the line says what.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+BATCH_ROWS = 1000
+Batches = Iterator[tuple[np.ndarray, np.ndarray]]
+Learnt = tuple[float, float | None, str]
+"""Seconds, mean log loss, versions."""
+
+
+def vowpal_wabbit(path: str) -> Learnt:
+    """Its defaults with logistic loss, on a file in its own text format."""
+    from vowpalwabbit import pyvw
+
+    begun = time.perf_counter()
+    workspace = pyvw.Workspace(arg_list=["-d", path, "--loss_function", "logistic", "--quiet"])
+    loss = workspace.get_sum_loss() / workspace.get_weighted_examples()
+    workspace.finish()
+    return time.perf_counter() - begun, loss, _versions("vowpalwabbit")
+
+
+def scikit_learn_pyarrow(path: str) -> Learnt:
+    """`partial_fit` by batches behind a StandardScaler that goes along; the file streamed by pyarrow."""
+    from pyarrow import csv
+
+    def batches() -> Batches:
+        with csv.open_csv(path) as reader:
+            for block in reader:
+                table = np.column_stack([column.to_numpy() for column in block.columns])
+                yield from _slices(table)
+
+    return _scikit_learn(batches, "pyarrow")
+
+
+def scikit_learn_pandas(path: str) -> Learnt:
+    """The same; the file read by pandas in chunks."""
+    import pandas
+
+    def batches() -> Batches:
+        for chunk in pandas.read_csv(path, chunksize=BATCH_ROWS):
+            yield from _slices(chunk.to_numpy())
+
+    return _scikit_learn(batches, "pandas")
+
+
+def river(path: str) -> Learnt:
+    """LogisticRegression behind a StandardScaler, row by row, as its pages have it."""
+    from river import linear_model, preprocessing, stream
+
+    model = preprocessing.StandardScaler() | linear_model.LogisticRegression()
+    with open(path) as file:
+        names = file.readline().strip().split(",")
+    converters: dict[str, Callable[[str], Any]] = dict.fromkeys(names, float)
+    begun, loss, rows = time.perf_counter(), 0.0, 0
+    for row, label in stream.iter_csv(path, target="y", converters=converters):
+        share = model.predict_proba_one(row).get(True, 0.5)
+        loss -= np.log(max(share if label else 1 - share, 1e-15))
+        model.learn_one(row, bool(label))
+        rows += 1
+    return time.perf_counter() - begun, float(loss) / rows, _versions("river")
+
+
+def torch(path: str) -> Learnt:
+    """A linear layer and Adam with its defaults, by batches, behind scaling that goes along; the file read by polars."""
+    import polars
+    import torch
+
+    begun, loss, rows = time.perf_counter(), 0.0, 0
+    frame = polars.read_csv(path)
+    width = frame.width - 1
+    layer = torch.nn.Linear(width, 1)
+    optimizer = torch.optim.Adam(layer.parameters())
+    mean, spread = torch.zeros(width), torch.zeros(width)
+    for x, y in _slices(frame.to_numpy(order="c")):
+        table, target = torch.from_numpy(x).float(), torch.from_numpy(y).float()
+        rows += len(x)
+        off = table - mean
+        mean += off.sum(0) / rows
+        spread += (off * (table - mean)).sum(0)
+        z = (table - mean) / (spread / rows).sqrt().clamp_min(1e-12)
+        error = torch.nn.functional.binary_cross_entropy_with_logits(layer(z)[:, 0], target)
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+        loss += error.item() * len(x)
+    return time.perf_counter() - begun, loss / rows, _versions("torch", "polars")
+
+
+def polars_alone(path: str) -> Learnt:
+    """What nobody who reads the file through polars can beat: it decodes to arrays on all cores, and nothing is learnt."""
+    import polars
+
+    begun = time.perf_counter()
+    frame = polars.read_csv(path)
+    frame.drop("y").to_numpy(order="c")
+    frame["y"].to_numpy()
+    return time.perf_counter() - begun, None, _versions("polars")
+
+
+PEERS: dict[str, Callable[[str], Learnt]] = {
+    "vowpal-wabbit": vowpal_wabbit,
+    "scikit-learn-pyarrow": scikit_learn_pyarrow,
+    "scikit-learn-pandas": scikit_learn_pandas,
+    "river": river,
+    "torch": torch,
+    "polars-alone": polars_alone,
+}
+
+
+def _versions(*packages: str) -> str:
+    return ", ".join(f"{package} {version(package)}" for package in packages)
+
+
+def _scikit_learn(batches: Callable[[], Batches], reader: str) -> Learnt:
+    from sklearn.linear_model import SGDClassifier
+    from sklearn.preprocessing import StandardScaler
+
+    scaler, model = StandardScaler(), SGDClassifier(loss="log_loss", random_state=0)
+    begun, loss, rows, learnt = time.perf_counter(), 0.0, 0, False
+    for x, y in batches():
+        z = scaler.partial_fit(x).transform(x)
+        output = model.decision_function(z) if learnt else np.zeros(len(y))
+        loss += float((np.logaddexp(0.0, output) - y * output).sum())
+        model.partial_fit(z, y, classes=[0, 1])
+        rows, learnt = rows + len(y), True
+    return time.perf_counter() - begun, loss / rows, _versions("scikit-learn", reader)
+
+
+def _slices(table: np.ndarray) -> Batches:
+    """The label is the last column."""
+    for start in range(0, len(table), BATCH_ROWS):
+        yield table[start : start + BATCH_ROWS, :-1], table[start : start + BATCH_ROWS, -1]
+
+
+def main(arguments: list[str]) -> None:
+    """Runs the peer and prints its line."""
+    name, path = arguments
+    try:
+        seconds, loss, found = PEERS[name](path)
+    except ModuleNotFoundError as error:
+        print(json.dumps({"missing": error.name}))
+        sys.exit(3)
+    print(json.dumps({"seconds": seconds, "loss": loss, "version": found}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
