@@ -21,14 +21,14 @@ from typing import Any
 from service import __version__
 from service.core.errors import (
     ConfigurationError,
-    DiskFull,
     HeadraceError,
     Refusal,
+    Scarcity,
     StorageError,
 )
 from service.core.job_settings import Job
 from service.core.layout import Layout, shown
-from service.core.settings import Settings
+from service.core.settings import Service, Settings
 from service.formats.contract import Limits
 from service.lines import orders
 from service.lines.life import Errand, Life, first
@@ -84,7 +84,7 @@ class Daemon:
         self._state = "starting"
         self._started = time.time()
         self._signals = 0
-        self._trouble = ""
+        self._held_up = ""
         self._failure: BaseException | None = None
         self._pulse = Pulse()
         self._watch = Watch()
@@ -124,9 +124,9 @@ class Daemon:
 
     async def _run(self, arena: Arena) -> None:
         loop, service = asyncio.get_running_loop(), self.settings.service
-        workers = service.workers or os.cpu_count() or 1
+        size = workers(service)
         pool = self._pool = Pool(
-            workers,
+            size,
             deadline_seconds=service.deadline_seconds,
             warm=WARM,
             nursery=self._nursery,
@@ -135,17 +135,17 @@ class Daemon:
         def failed(error: BaseException) -> None:
             loop.call_soon_threadsafe(self._storage_failed, error)
 
-        def full(error: DiskFull | None) -> None:
-            loop.call_soon_threadsafe(self._disk_full, error)
+        def scarce(error: Scarcity | None) -> None:
+            loop.call_soon_threadsafe(self._scarce, error)
 
-        writer = Writer(self._journal, on_fatal=failed, on_full=full)
+        writer = Writer(self._journal, on_fatal=failed, on_scarce=scarce)
         try:
             await self._pool_ready(pool)
-            dispatcher = Dispatcher(pool, workers)
+            dispatcher = Dispatcher(pool, size)
             self._machinery = Machinery(
                 layout=self.layout,
                 arena=arena,
-                slots=Slots(arena, SHARED_SLOTS_PER_WORKER * workers + 1),
+                slots=Slots(arena, SHARED_SLOTS_PER_WORKER * size + 1),
                 dispatcher=dispatcher,
                 writer=writer,
                 journal=self._journal,
@@ -259,13 +259,13 @@ class Daemon:
         self._failure = self._failure or error
         self.stop(f"storage failed: {error}")
 
-    def _disk_full(self, error: DiskFull | None) -> None:
-        """A commit's effects wait for room; the writer tries again by itself."""
-        self._trouble = "" if error is None else str(error)
+    def _scarce(self, error: Scarcity | None) -> None:
+        """A commit's effects wait for what is scarce; the writer tries again by itself."""
+        self._held_up = "" if error is None else f"{error}; {error.remedy}"
         if error is None:
-            self._log.write("resumed: the disk has room again")
+            self._log.write("resumed: what was committed has its effects")
         else:
-            self._log.write("paused: the disk is full", error=str(error))
+            self._log.write(f"paused: {error.lack}", error=str(error), remedy=error.remedy)
 
     def _hung_up(self) -> None:
         if self._reread is not None and self._group is not None:
@@ -355,19 +355,26 @@ class Daemon:
             "subtasks": dispatcher.completed if dispatcher else 0,
             "subtasks_repeated": dispatcher.repeated if dispatcher else 0,
             "workers": [{"pid": worker.pid, "state": str(worker.state)} for worker in workers],
-            "trouble": self._trouble or (self._pool.trouble if self._pool else ""),
-            "jobs": {name: life.status.shown(now) for name, life in self.lives.items()},
+            "trouble": self._held_up or (self._pool.trouble if self._pool else ""),
+            "jobs": {
+                name: life.status.shown(now, self._held_up) for name, life in self.lives.items()
+            },
         }
 
     @property
-    def full_disk(self) -> str:
-        """Which full disk holds up what is committed; empty when none does. Workers' troubles are another thing."""
-        return self._trouble
+    def held_up(self) -> str:
+        """What is scarce and holds up what is committed; empty when nothing is. Workers' troubles are another thing."""
+        return self._held_up
 
     def _progress(self) -> tuple[int, bool]:
         """How much has been done, and whether there is nothing to do."""
         done = self._machinery.dispatcher.completed if self._machinery else 0
         return done, all(life.status.file is None for life in self.lives.values())
+
+
+def workers(service: Service) -> int:
+    """How many processes the pool has."""
+    return service.workers or os.cpu_count() or 1
 
 
 def _wrong(error: str) -> dict[str, Any]:

@@ -11,10 +11,11 @@ import uvloop
 
 from service.core.layout import Layout
 from service.core.settings import Settings
-from service.daemon import Daemon
+from service.daemon import Daemon, workers
 from service.lines.life import Errand
 from service.lines.opening import keep, refuse_incompatible
 from service.runtime.nursery import Nursery
+from service.runtime.provision import see_to_descriptors, threads
 from service.runtime.service_log import ServiceLog
 from service.storage.journal import Journal
 from service.storage.recovery import recover
@@ -39,6 +40,7 @@ def serve(
 
     `nursery`: one that was spawned before, to save time.
     """
+    see_to_descriptors(workers(settings.service), len(settings.jobs))
     layout = Layout(settings.service.root.absolute())
     prepare_root(layout, [job.name for job in settings.jobs])
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -76,6 +78,7 @@ def _daemon(
 
 
 async def _run(daemon: Daemon, beside: Companion | None) -> int:
+    asyncio.get_running_loop().set_default_executor(threads())
     if beside is None:
         return await daemon.run()
     companion = asyncio.create_task(beside(daemon))

@@ -70,9 +70,9 @@ class Watcher:
                 await asyncio.sleep(REFRESH_SECONDS)
 
     def _leave_in_trouble(self, daemon: Daemon) -> None:
-        """On a full disk a daemon waits for room; here somebody waits for an answer."""
-        paused = [life.status for life in daemon.lives.values() if life.status.state == "paused"]
-        reason = next((status.reason for status in paused), None) or daemon.full_disk
+        """Where something is scarce a daemon waits for it; here somebody waits for an answer."""
+        paused = [life.status for life in daemon.lives.values() if life.status.pauses]
+        reason = next((status.reason for status in paused), None) or daemon.held_up
         if reason and not self.trouble:
             self.trouble = reason
             daemon.stop(reason)

@@ -21,7 +21,7 @@ from service.cli.engine import serve
 from service.cli.options import root_option
 from service.cli.rehearsing import Watcher, scratch_settings
 from service.cli.terminal import terminal
-from service.core.errors import ConfigurationError, DiskFull, HeadraceError
+from service.core.errors import ConfigurationError, HeadraceError, Scarcity
 from service.core.layout import Layout, shown
 from service.lines.life import Errand
 from service.runtime.control import ask
@@ -145,8 +145,8 @@ def _learn_again(
                 rehearse(journal, original, kept)
         settings = scratch_settings(again.root, able.values())
         serve(settings, Errand(named=()), quiet=True, beside=watcher.follow)
-    except DiskFull as full:
-        watcher.trouble = watcher.trouble or str(full)
+    except Scarcity as scarce:
+        watcher.trouble = watcher.trouble or str(scarce)
     if watcher.trouble:
         raise HeadraceError(
             f"--scratch: must be a folder on a disk with room, got {watcher.trouble}"

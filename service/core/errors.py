@@ -9,7 +9,9 @@
     │   ├── SubtaskFailed     a bug: the file is refused, the trace is in the service log
     │   └── ArenaFull         the machine has no memory
     └── StorageError          what must last does not
-        ├── DiskFull          no room: roll back, pause, go on when there is
+        ├── Scarcity          something is used up that comes back: roll back, pause, try again
+        │   ├── DiskFull      no room on a disk
+        │   └── TooManyFiles  no descriptor to be had
         └── StorageDamaged    a digest or a length is wrong: stop, with a clear message
 
 Anything else is a bug of ours and crashes. Texts are lower case: `what: the rule, got value`.
@@ -18,7 +20,7 @@ Anything else is a bug of ours and crashes. Texts are lower case: `what: the rul
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 
 class HeadraceError(Exception):
@@ -107,8 +109,31 @@ class StorageError(HeadraceError):
     """What must last could not be written or read; the daemon stops."""
 
 
-class DiskFull(StorageError):
-    """There is no room (ENOSPC, EDQUOT, EFBIG): the unit is rolled back, and tried again later."""
+class Scarcity(StorageError):
+    """Something is used up that comes back: the unit is rolled back, and tried again until it is there.
+
+    `lack` and `relief` say so to people; `remedy` is what they can do.
+    """
+
+    lack: ClassVar[str]
+    relief: ClassVar[str]
+    remedy: ClassVar[str]
+
+
+class DiskFull(Scarcity):
+    """There is no room (ENOSPC, EDQUOT, EFBIG)."""
+
+    lack = "the disk is full"
+    relief = "the disk has room again"
+    remedy = "free some space"
+
+
+class TooManyFiles(Scarcity):
+    """The process, or the machine, has no descriptor left (EMFILE, ENFILE)."""
+
+    lack = "no more files can be opened"
+    relief = "files can be opened again"
+    remedy = "raise the limit of open files (ulimit -n, LimitNOFILE=, fs.file-max)"
 
 
 class StorageDamaged(StorageError):

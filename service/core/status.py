@@ -36,10 +36,14 @@ class ModelStatus:
 
 @dataclass(slots=True)
 class JobStatus:
-    """One job. `state`: starting, waiting, training, paused (with `reason`), failed (with `reason`), stopped."""
+    """One job. `state`: starting, waiting, training, failed (with `reason`), stopped.
+
+    While `pauses` stages wait for something scarce (`reason`), it is shown as paused, whatever it is at.
+    """
 
     state: str = "starting"
     reason: str | None = None
+    pauses: int = 0
     waiting: int = 0
     done: int = 0
     failed: int = 0
@@ -48,9 +52,14 @@ class JobStatus:
     model: ModelStatus | None = None
     oldest_waiting: float | None = None
 
-    def shown(self, now: float) -> dict[str, Any]:
-        """As status.json has it; `lag_seconds` is how long the oldest unfinished file has been here."""
+    def shown(self, now: float, held_up: str = "") -> dict[str, Any]:
+        """As status.json has it; `lag_seconds` is how long the oldest unfinished file has been here.
+
+        `held_up`: what all commits wait for, and so every job that is at something.
+        """
         table = asdict(self)
+        if table.pop("pauses") or (held_up and self.state == "training"):
+            table["state"], table["reason"] = "paused", self.reason or held_up
         oldest = table.pop("oldest_waiting")
         table["lag_seconds"] = None if oldest is None else max(0.0, now - oldest)
         if self.file is not None:

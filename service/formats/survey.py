@@ -30,27 +30,32 @@ class Survey:
     dropped (hex).
 
     The file is opened at the first step and closed at the end (or by `close`, or with the object).
-    Raises FileRefused from a step; the survey is over then.
+    Raises FileRefused from a step; the survey is over then. An opening that failed may be tried again.
     """
 
     def __init__(self, source: Source, chunk_bytes: int) -> None:
         self.sha256: str | None = None
         self._source = source
         self._chunk_bytes = max(1, chunk_bytes)
+        self._was_opened = False
         self._chunks = self._run()
 
     def __iter__(self) -> Iterator[Chunk]:
         return self
 
     def __next__(self) -> Chunk:
+        if not self._was_opened:
+            self._chunks = self._run()  # one that could not open its file has ended
         return next(self._chunks)
 
     def close(self) -> None:
         """Ends the survey early and closes the file; the digest stays unknown."""
+        self._was_opened = True  # it is over, and no other begins
         self._chunks.close()
 
     def _run(self) -> Generator[Chunk]:
         with open(self._source.path, "rb", buffering=0) as file:
+            self._was_opened = True
             reader = _Reader(self._source, file)
             if self._source.format in ("csv", "jsonl"):
                 yield from _text_chunks(self._source, reader, self._chunk_bytes)

@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from service.core.errors import DiskFull, Refusal, StorageError
+from service.core.errors import Refusal, Scarcity, StorageError
 from service.core.job_settings import Job
 from service.core.settings import Settings
 from service.core.status import JobStatus
@@ -26,10 +27,11 @@ from service.runtime.channel import Ends, channel
 from service.runtime.inbox import Inbox
 from service.runtime.watch import Watch
 from service.stages import decode, intake, predict, record, train
-from service.stages.line import Line, Machinery
+from service.stages.line import SCARCITY_SECONDS, Line, Machinery
 from service.stages.messages import Decoded, Learning, Sample
 from service.stages.watched import Watched
 from service.storage import units
+from service.storage.disk import scarcity
 from service.storage.tables import Entry
 from service.storage.writer import Unit
 
@@ -131,8 +133,8 @@ class Life:
             except Exception as error:
                 if not answer.done():
                     answer.set_exception(error)
-                if isinstance(error, StorageError) and not isinstance(error, DiskFull):
-                    raise  # on a full disk, whoever asked may ask again
+                if isinstance(error, StorageError) and not isinstance(error, Scarcity):
+                    raise  # what is scarce comes back: whoever asked may ask again
             else:
                 if not answer.done():
                     answer.set_result(result)
@@ -151,14 +153,21 @@ class Life:
             if self.leaving or self._wake.is_set():
                 line.stop()
             await self._flow(line)
+        except* Scarcity as errors:
+            await self._pause(first(errors))
+            outcome = Outcome.AGAIN
         except* StorageError:
             raise
         except* record.Poisoned as errors:
             await self._refuse_poisoned(first(errors))
             outcome = Outcome.AGAIN
         except* Exception as errors:
-            self._failed(errors)
-            outcome = Outcome.FAILED
+            if _is_scarcity(first(errors)):
+                await self._pause(first(errors))
+                outcome = Outcome.AGAIN
+            else:
+                self._failed(errors)
+                outcome = Outcome.FAILED
         finally:
             self.line = None
             if line is not None:
@@ -217,6 +226,16 @@ class Life:
             "refused", job=name, admission=poisoned.admission, rule=refusal.rule
         )
 
+    async def _pause(self, error: BaseException) -> None:
+        """What is scarce may be met where no stage waits for it: the next line begins when some time has passed."""
+        self.machinery.log.write(
+            "paused: begun anew when it has passed", job=self.job.name, error=str(error)
+        )
+        self.status.pauses, self.status.reason = 1, str(error)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SCARCITY_SECONDS):
+                await self._wake.wait()
+
     def _failed(self, errors: BaseExceptionGroup[Exception]) -> None:
         error = first(errors)
         sentence = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -238,3 +257,8 @@ def first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+def _is_scarcity(error: BaseException) -> bool:
+    """Whether the system says that something is used up that comes back."""
+    return isinstance(error, OSError) and scarcity(error) is not None

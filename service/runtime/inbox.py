@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.core.ledger import Listing
+from service.storage.disk import scarcity_border
 
 MOST_AT_ONCE = 256
 
@@ -68,9 +69,13 @@ class Inbox:
     def look(self, hints: Mapping[bytes, bool], relist: bool) -> Look:
         """Looks at the names that events told of (True: renamed in), at what was not whole yet, and
         on through the listing; a new listing is made when the last is worked off and `relist` asks.
+
+        Raises TooManyFiles when no descriptor is to be had: it is to be tried again, with a new listing.
         """
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            with scarcity_border("open", self.path):
+                folder = os.open(self.path, flags)
         except OSError:
             return Look((), 0, None, missing=True)
         try:
@@ -88,7 +93,7 @@ class Inbox:
         return Look(ready, len(self._listing) + len(self._sightings), self._again())
 
     def _list(self, folder: int) -> None:
-        with os.scandir(folder) as entries:
+        with scarcity_border("list", self.path), os.scandir(folder) as entries:
             names = [os.fsencode(entry.name) for entry in entries]
         self._listing.refill([name for name in names if self._wanted(name)])
 
@@ -148,10 +153,10 @@ def _held_open(folder: int, name: bytes) -> bool:
     network file system) nobody is *known* to. The lease is let go at once; SIGIO, should somebody
     open the file in that instant, is ignored by the daemon.
     """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        file = os.open(
-            name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder
-        )
+        with scarcity_border("open", os.fsdecode(name)):
+            file = os.open(name, flags, dir_fd=folder)
     except OSError:
         return False  # unreadable, or gone: taking it will say so
     try:

@@ -30,6 +30,7 @@ from service.stages.identity import same_as
 from service.stages.line import Line, Stopped
 from service.stages.messages import Block, Broken, Cause, Complete, Decoded, Opened, Sample, Schema
 from service.stages.suspects import counted
+from service.storage.disk import scarcity_border
 from service.subtasks import blocks
 from service.subtasks.blocks import StoredBlock
 
@@ -135,7 +136,13 @@ class _File:
     async def run(
         self, function: Callable[..., R], *args: Any, urgency: Urgency = Urgency.NOW
     ) -> R:
-        return await self.dispatcher.run(function, *args, job=self.line.job, urgency=urgency)
+        async def attempt() -> R:
+            with scarcity_border("read", self.sample.path):
+                return await self.dispatcher.run(
+                    function, *args, job=self.line.job, urgency=urgency
+                )
+
+        return await self.line.patiently(attempt)
 
     @property
     def bad_rows_refuse(self) -> bool:
@@ -166,7 +173,12 @@ class _File:
     async def _next(self, survey: formats.Survey) -> Chunk | None:
         if self.line.stopping.is_set():
             raise Stopped
-        return cast("Chunk | None", await asyncio.to_thread(next, survey, None))
+
+        async def attempt() -> Chunk | None:
+            with scarcity_border("read", self.sample.path):
+                return cast("Chunk | None", await asyncio.to_thread(next, survey, None))
+
+        return await self.line.patiently(attempt)
 
     async def _blocks(self, source: Source, fields: Fields) -> Complete:
         """Sends the file's blocks in order, several being decoded at a time."""

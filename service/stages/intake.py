@@ -9,18 +9,16 @@ is not yet admitted stays in the inbox, where people can see it and take it back
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.core.errors import DiskFull
 from service.core.layout import shown
 from service.core.terms import Terms, parse_body
 from service.runtime.channel import BrokenChannel, Sender
-from service.stages.line import DISK_FULL_SECONDS, Line
+from service.stages.line import Line, Stopped
 from service.stages.messages import Sample
 from service.stages.watched import Watched
 from service.storage import units
@@ -47,7 +45,7 @@ async def intake(
         try:
             await _resume(line, outbox)
             while not line.stopping.is_set():
-                look = await watched.look()
+                look = await line.patiently(watched.look)
                 line.status.waiting = look.waiting
                 found = [Entry(f.name, f.size, f.mtime_ns, f.inode) for f in look.ready]
                 await _admit(line, admission, found, outbox)
@@ -55,7 +53,7 @@ async def intake(
                     return
                 if not look.ready:
                     await watched.wait(look)
-        except BrokenChannel:
+        except (BrokenChannel, Stopped):
             return
 
 
@@ -68,7 +66,7 @@ async def named(
             await _resume(line, outbox)
             # All at once: a training that is interrupted finds either all its passes admitted or none.
             await _admit(line, admission, entries, outbox, at_once=max(1, len(entries)))
-        except BrokenChannel:
+        except (BrokenChannel, Stopped):
             return
 
 
@@ -100,7 +98,7 @@ async def _admit(
 async def _admitted(
     line: Line, admission: Admission, entries: Sequence[Entry]
 ) -> Sequence[FileRow | None]:
-    """The journal's rows of some files; None for those that vanished. A full disk is waited for."""
+    """The journal's rows of some files; None for those that vanished."""
     unit = units.admission(
         line.machinery.layout,
         line.job,
@@ -109,24 +107,7 @@ async def _admitted(
         after=admission.after,
         at=time.time(),
     )
-    while not line.stopping.is_set():
-        try:
-            rows = await line.settle(unit)
-            line.status.reason = None
-            return rows
-        except DiskFull as full:
-            line.note("paused: the disk is full", error=str(full))
-            line.status.reason = str(full)
-            await _until_stopping(line)
-    return ()
-
-
-async def _until_stopping(line: Line) -> None:
-    try:
-        async with asyncio.timeout(DISK_FULL_SECONDS):
-            await line.stopping.wait()
-    except TimeoutError:
-        return
+    return await line.patiently(lambda: line.settle(unit))
 
 
 async def _send(

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from service.core.errors import Refusal, WorkerError
+from service.core.errors import Refusal, Scarcity, WorkerError
 from service.core.layout import Layout
 from service.core.ledger import Undecided
 from service.core.status import JobStatus
@@ -31,8 +31,8 @@ from service.subtasks.learn import Shape, shape
 
 R = TypeVar("R")
 
-DISK_FULL_SECONDS = 1.0
-"""How long to wait before a full disk is tried again."""
+SCARCITY_SECONDS = 1.0
+"""How long to wait before what is scarce is tried again."""
 
 
 class Quarantine:
@@ -164,6 +164,29 @@ class Line:
         answer: Future[R] = self.machinery.writer.run(lambda: question(journal))
         return await asyncio.wrap_future(answer)
 
+    async def patiently(self, act: Callable[[], Awaitable[R]]) -> R:
+        """Does it again until nothing that it needs is scarce; raises Stopped when the line stops first.
+
+        Meanwhile the job is paused, and says why.
+        """
+        scarce: Scarcity | None = None
+        try:
+            while True:
+                try:
+                    result = await act()
+                except Scarcity as error:
+                    self._paused(error, is_news=scarce is None)
+                    scarce = error
+                    await self._beat()
+                else:
+                    if scarce is not None and self.status.pauses == 1:
+                        self.note(f"resumed: {scarce.relief}")
+                    return result
+        finally:
+            if scarce is not None:
+                self.status.pauses -= 1
+                self.status.reason = self.status.reason if self.status.pauses else None
+
     async def shape_of(self, spec: str) -> Shape:
         """The sizes of a learner, asked of a worker once."""
         if spec not in self._shapes:
@@ -172,6 +195,21 @@ class Line:
 
     def reserve(self, nbytes: int) -> Held:
         return reserve(self.machinery.arena, nbytes)
+
+    def _paused(self, error: Scarcity, *, is_news: bool) -> None:
+        if is_news and not self.status.pauses:
+            self.note(f"paused: {error.lack}", error=str(error), remedy=error.remedy)
+        self.status.pauses += is_news
+        self.status.reason = f"{error}; {error.remedy}"
+
+    async def _beat(self) -> None:
+        """Lets some time pass; raises Stopped when the line stops."""
+        try:
+            async with asyncio.timeout(SCARCITY_SECONDS):
+                await self.stopping.wait()
+        except TimeoutError:
+            return
+        raise Stopped
 
     def lost(self, error: WorkerError) -> None:
         """Writes to the service log what is known of a sub-task that could not be done."""

@@ -17,7 +17,6 @@ import aiofiles
 
 from service import formats
 from service.core.errors import (
-    DiskFull,
     FileRefused,
     Refusal,
     StorageDamaged,
@@ -49,7 +48,7 @@ async def predict(line: Line, watched: Watched, *, delete: bool) -> None:
             continue
         for found in look.ready:
             if not line.stopping.is_set():
-                await _File(line, found, delete).predict()
+                await line.patiently(_File(line, found, delete).predict)
         if watched.is_done(look):
             return
         if not look.ready:
@@ -70,7 +69,8 @@ class _File:
 
     async def predict(self) -> None:
         try:
-            await self._predict()
+            with disk.scarcity_border("predict", self.path):
+                await self._predict()
         except FileRefused as refused:
             await asyncio.to_thread(self._refuse, refused.refusal)
             self.line.note(
@@ -81,7 +81,7 @@ class _File:
             await asyncio.to_thread(self._refuse, poisoned(error, "predicts").refusal)
         except (FileNotFoundError, Stopped):
             return  # taken back, or pruned, or we stop: it is looked at again
-        except (DiskFull, StorageDamaged) as error:
+        except StorageDamaged as error:
             self.line.note(
                 "prediction failed: tried again", file=shown(self.found.name), error=str(error)
             )
@@ -108,7 +108,10 @@ class _File:
             rows = await self._write(str(model), need, source)
         finally:
             os.close(opened)
-        await asyncio.to_thread(self._publish)
+        # Each step alone, so that what is scarce in the second does not repeat the first.
+        inode = await line.patiently(lambda: asyncio.to_thread(self._flush))
+        await line.patiently(lambda: asyncio.to_thread(self._publish, inode))
+        await line.patiently(lambda: asyncio.to_thread(self._put_away))
         line.note("predicted", file=shown(self.found.name), rows=rows, model_sha256=need.sha256)
 
     def _open(self) -> int:
@@ -119,6 +122,8 @@ class _File:
         except FileNotFoundError:
             raise
         except OSError as error:
+            if disk.scarcity(error):
+                raise  # nothing is wrong with the file
             raise FileRefused(
                 "a file to predict is a plain, readable file",
                 place="the file itself",
@@ -168,17 +173,27 @@ class _File:
                     rows += done.rows_seen
         return rows
 
-    def _publish(self) -> None:
+    def _flush(self) -> int:
+        with disk.storage_border("open", self.result):
+            result = os.open(self.result, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            disk.fsync(result, self.result)
+            return os.fstat(result).st_ino
+        finally:
+            os.close(result)
+
+    def _publish(self, inode: int) -> None:
+        folder = self.line.machinery.layout.predictions(self.line.job)
+        moves.settle(self.result, folder, self.found.name + b".csv", inode=inode)
+
+    def _put_away(self) -> None:
         layout, job = self.line.machinery.layout, self.line.job
-        with disk.storage_border("flush", self.result), self.result.open("rb") as result:
-            os.fsync(result.fileno())
-        inode = self.result.stat().st_ino
-        moves.settle(self.result, layout.predictions(job), self.found.name + b".csv", inode=inode)
         if self.delete:
             moves.discard(self.path)
             return
         inputs = layout.predictions(job) / "inputs"
-        inputs.mkdir(exist_ok=True)
+        with disk.storage_border("make the folder", inputs):
+            inputs.mkdir(exist_ok=True)
         moves.settle(self.path, inputs, self.found.name, inode=self.found.inode)
 
     def _refuse(self, refusal: Refusal) -> None:

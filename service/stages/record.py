@@ -4,19 +4,18 @@
     Finished ─▶ close  (worker) ─▶ text ─▶ spools ─▶ acceptance         Abandoned ─▶ refusal, ...
 
 Rules: reports of a job run one after the other, since each goes on from the metric states that the
-one before left. A spool is invisible until its file is whole. When the disk is full the stage waits
-here, and everything before it waits with it.
+one before left. A spool is invisible until its file is whole. When something is scarce (a full disk, say)
+the stage waits here, and everything before it waits with it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import Any
 
-from service.core.errors import DiskFull, WorkerError, poisoned
+from service.core.errors import WorkerError, poisoned
 from service.core.records import chained
 from service.core.status import FileStatus, ModelStatus
 from service.runtime.arena import view
@@ -24,7 +23,7 @@ from service.runtime.channel import Receiver
 from service.runtime.held import Held
 from service.runtime.spool import Spool
 from service.stages.commits import OpenRecords, progress
-from service.stages.line import DISK_FULL_SECONDS, Line, Stopped
+from service.stages.line import Line, Stopped
 from service.stages.messages import (
     Abandoned,
     Begun,
@@ -38,8 +37,6 @@ from service.storage import units
 from service.storage.tables import Digests
 from service.subtasks import fingerprint, report
 from service.subtasks.report import Books, Reported, Segment
-
-R = TypeVar("R")
 
 MODEL_FORMAT = 1
 
@@ -60,7 +57,7 @@ async def record(line: Line, inbox: Receiver[Learning]) -> None:
         async for message in inbox:
             await recorder.take(message)
     except Stopped:
-        pass  # on a full disk: the file resumes from its last commit
+        pass  # while it was paused: the file resumes from its last commit
     finally:
         for left in inbox.close():
             _drop(left)
@@ -116,7 +113,7 @@ class _Recorder:
             digest=begun.resumption.digest if begun.resumption else "",
         )
         for spool in self.open.spools.values():
-            await self._patiently(spool.open)
+            await self.line.patiently(spool.open)
         resumed = begun.resumption.row if begun.resumption else 0
         line.status.state = "training"
         line.status.file = FileStatus(
@@ -163,9 +160,9 @@ class _Recorder:
             end = reported.samples_bytes + reported.metrics_bytes
             if file.samples is not None and reported.samples_bytes:
                 samples = file.samples
-                await self._patiently(lambda: samples.append(lines[: reported.samples_bytes]))
+                await self.line.patiently(lambda: samples.append(lines[: reported.samples_bytes]))
             if reported.metrics_bytes:
-                await self._patiently(
+                await self.line.patiently(
                     lambda: file.metrics.append(lines[reported.samples_bytes : end])
                 )
         except BaseException:
@@ -194,7 +191,7 @@ class _Recorder:
             extra = {"segment": asdict(file.segment), "records": file.digest}
             point = progress(self.line, file, mark.row, mark.version, mark.state, extra)
             layout = self.line.machinery.layout
-            await self._patiently(lambda: self.line.settle(units.private_commit(layout, point)))
+            await self.line.patiently(lambda: self.line.settle(units.private_commit(layout, point)))
         finally:
             mark.state.drop()
         self.line.note(
@@ -220,7 +217,7 @@ class _Recorder:
                 ending.sha256, file.digest, fingerprint.digest(line.machinery.fingerprint)
             )
             unit = units.acceptance(layout, whole, digests, keep=keep)
-            accepted = await self._patiently(lambda: line.settle(unit))
+            accepted = await self.line.patiently(lambda: line.settle(unit))
         finally:
             text.drop()
             finished.state.drop()
@@ -254,17 +251,17 @@ class _Recorder:
             await self._forget_file()
         where = (layout, line.job, row.admission)
         if broken.cause is Cause.CHANGED:
-            await self._patiently(lambda: line.settle(units.withdrawal(*where)))
+            await self.line.patiently(lambda: line.settle(units.withdrawal(*where)))
             line.note("changed while it was read: back to the inbox", file=broken.sample.shown)
         elif broken.cause is Cause.DUPLICATE:
             sha256 = broken.sha256
-            await self._patiently(lambda: line.settle(units.duplicate(*where, sha256=sha256)))
+            await self.line.patiently(lambda: line.settle(units.duplicate(*where, sha256=sha256)))
             line.status.duplicates += 1
             line.note("duplicate", file=broken.sample.shown, same_as_admission=broken.same)
         else:
             refusal = broken.refusal
             assert refusal is not None
-            await self._patiently(lambda: line.settle(units.refusal(*where, refusal)))
+            await self.line.patiently(lambda: line.settle(units.refusal(*where, refusal)))
             line.status.failed += 1
             line.refused(refusal)
             line.note("refused", file=broken.sample.shown, **asdict(refusal))
@@ -293,30 +290,6 @@ class _Recorder:
         file.scores.drop()
         file.begun.before.drop()
         self.open = None
-
-    async def _patiently(self, act: Callable[[], Awaitable[R]]) -> R:
-        """Does it again until the disk has room; raises Stopped when the line stops first."""
-        while True:
-            try:
-                result = await act()
-            except DiskFull as full:
-                await self._pause(full)
-                continue
-            if self.line.status.state == "paused":
-                self.line.status.state, self.line.status.reason = "training", None
-                self.line.note("resumed: the disk has room again")
-            return result
-
-    async def _pause(self, full: DiskFull) -> None:
-        if self.line.status.state != "paused":
-            self.line.note("paused: the disk is full", error=str(full))
-        self.line.status.state, self.line.status.reason = "paused", str(full)
-        try:
-            async with asyncio.timeout(DISK_FULL_SECONDS):
-                await self.line.stopping.wait()
-        except TimeoutError:
-            return
-        raise Stopped
 
 
 def _drop(message: Learning) -> None:

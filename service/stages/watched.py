@@ -6,6 +6,7 @@ import asyncio
 import time
 from types import TracebackType
 
+from service.core.errors import Scarcity
 from service.core.layout import shown
 from service.runtime.inbox import Inbox, Look
 from service.runtime.watch import Hints, Watch
@@ -48,7 +49,11 @@ class Watched:
         if due:
             self._listed = time.monotonic()
             self._watch.arm(self._inbox.path)
-        look = await asyncio.to_thread(self._inbox.look, names, due or lost)
+        try:
+            look = await asyncio.to_thread(self._inbox.look, names, due or lost)
+        except Scarcity:
+            self._hints.hear(None, False)  # what was heard is found by a new listing
+            raise
         if look.missing != self._missing:
             self._missing = look.missing
             what = "directory is gone" if look.missing else "directory is back"

@@ -5,6 +5,7 @@ when the WAL is flushed (`synchronous = FULL`). The WAL is moved into the file b
 the automatic way hides its errors, and a failed fsync must be seen.
 
     SQLITE_FULL, a write refused by quota or file-size limit     DiskFull        the transaction is rolled back
+    SQLITE_CANTOPEN, while no descriptor is to be had            TooManyFiles    the same
     SQLITE_CORRUPT, SQLITE_NOTADB, another program's file        StorageDamaged
     every other error of the disk                                StorageError    fatal
 """
@@ -20,9 +21,15 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from service.core.errors import DiskFull, HeadraceError, StorageDamaged, StorageError
+from service.core.errors import (
+    DiskFull,
+    HeadraceError,
+    StorageDamaged,
+    StorageError,
+    TooManyFiles,
+)
 from service.core.layout import shown
-from service.storage.disk import fsync_directory, storage_border, temporary
+from service.storage.disk import fsync_directory, scarcity, storage_border, temporary
 from service.storage.tables import APPLICATION_ID, FORMAT_VERSION, SCHEMA
 
 WAL_BYTES = 4 * 1024 * 1024  # folded into the file above this: about SQLite's own 1000 pages
@@ -149,6 +156,8 @@ class Database:
                 return StorageDamaged(f"{where} must be a whole journal, got {error}; {_REMEDY}")
             case sqlite3.SQLITE_IOERR if code == sqlite3.SQLITE_IOERR_WRITE and self._refused():
                 return DiskFull(f"{where} cannot write, got a quota or a file-size limit")
+            case sqlite3.SQLITE_CANTOPEN if _no_descriptor():
+                return TooManyFiles(f"{where} cannot open, got no descriptor")
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 return StorageError(
                     f"{where} must be open once, got another process that has it open"
@@ -175,6 +184,15 @@ class Database:
         finally:
             probe.unlink(missing_ok=True)
         return False
+
+
+def _no_descriptor() -> bool:
+    """Is a descriptor what lacks? SQLite does not tell."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        return scarcity(error) is TooManyFiles
+    return False
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -5,6 +5,7 @@ shows the old bytes or the new ones, never a part. A sample file is moved withou
 operating system reports is translated here and nowhere else:
 
     ENOSPC, EDQUOT, EFBIG of a write     DiskFull      roll back, pause, go on when there is room
+    EMFILE, ENFILE of an open            TooManyFiles  the same, when there are descriptors again
     any error of an fsync                StorageError  fatal, never retried, ENOSPC too: the kernel has already dropped the
                                                        page and marked it clean, so a second fsync would say yes to a loss
     every other OSError                  StorageError  fatal
@@ -20,22 +21,51 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from service.core.errors import DiskFull, StorageError
+from service.core.errors import DiskFull, Scarcity, StorageError, TooManyFiles
 from service.core.layout import shown
 
 TEMPORARY_PREFIX = ".headrace-"
 TEMPORARY_SUFFIX = ".tmp"
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_SCARCITIES: dict[int, type[Scarcity]] = {
+    errno.ENOSPC: DiskFull,
+    errno.EDQUOT: DiskFull,
+    errno.EFBIG: DiskFull,
+    errno.EMFILE: TooManyFiles,
+    errno.ENFILE: TooManyFiles,
+}
+
+
+def scarcity(error: OSError) -> type[Scarcity] | None:
+    """Which thing is used up that comes back, if that is what the error says."""
+    return None if error.errno is None else _SCARCITIES.get(error.errno)
 
 
 @contextmanager
 def storage_border(what: str, path: Path | str) -> Iterator[None]:
-    """Translates an OSError inside into DiskFull or StorageError: `path: what failed, got the system's text`."""
+    """Translates an OSError inside into a Scarcity or StorageError: `path: what failed, got the system's text`."""
     try:
         yield
     except OSError as error:
-        kind = DiskFull if error.errno in _FULL else StorageError
-        raise kind(f"{shown(path)}: cannot {what}, got {error.strerror or error}") from error
+        kind = scarcity(error) or StorageError
+        raise _translated(kind, what, path, error) from error
+
+
+@contextmanager
+def scarcity_border(what: str, path: Path | str) -> Iterator[None]:
+    """Translates an OSError inside that is a Scarcity; every other is the caller's to judge."""
+    try:
+        yield
+    except OSError as error:
+        kind = scarcity(error)
+        if kind is None:
+            raise
+        raise _translated(kind, what, path, error) from error
+
+
+def _translated(
+    kind: type[StorageError], what: str, path: Path | str, error: OSError
+) -> StorageError:
+    return kind(f"{shown(path)}: cannot {what}, got {error.strerror or error}")
 
 
 def temporary(directory: Path) -> Path:

@@ -8,11 +8,11 @@ one transaction; a plain function runs alone, between groups.
              write the model  in ONE transaction     move, delete        next transaction
     group    each             all                    each                all
 
-    an error in         DiskFull                           other StorageError   anything else
+    an error in         Scarcity                           other StorageError   anything else
     a function          fails the function                 fatal                fails the function
     prepare             fails the unit                     fatal                fails the unit
     apply, the commit   rolls back, fails the whole group  fatal                takes the unit's part back, fails the unit
-    finish              tried again until there is room    fatal                fatal (the commit stands, its effects do not)
+    finish              tried again until it has passed    fatal                fatal (the commit stands, its effects do not)
     mark                kept for the next transaction      fatal                fatal
 
 A unit whose finish is long (`aside`: megabytes of records on their way to a log) finishes in a thread of its own, so that
@@ -31,7 +31,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from service.core.errors import DiskFull, StorageError
+from service.core.errors import Scarcity, StorageError
 from service.storage.journal import Journal
 
 P = TypeVar("P")
@@ -39,7 +39,7 @@ A = TypeVar("A")
 R = TypeVar("R")
 
 GROUP_UNITS = 64  # bounds how long the first unit of a group waits for the last one's flushes
-RETRY_SECONDS = 1.0  # how often a full disk is asked again
+RETRY_SECONDS = 1.0  # how often a full disk, say, is asked again
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,8 @@ _Mark = tuple[Callable[[Journal, Any, Any], None], Any, Any]
 class Writer:
     """Owns the journal's thread from the constructor to `close`. Safe to use from any thread.
 
-    `on_fatal(error)` is called once, `on_full(error)` when a full disk holds up what is committed and `on_full(None)`
-    when it goes on; both in the writer's thread.
+    `on_fatal(error)` is called once, `on_scarce(error)` when a scarcity (a full disk, say) holds up what is committed,
+    and `on_scarce(None)` when it goes on; both in the writer's thread.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class Writer:
         journal: Journal,
         *,
         on_fatal: Callable[[BaseException], None] = lambda error: None,
-        on_full: Callable[[DiskFull | None], None] = lambda error: None,
+        on_scarce: Callable[[Scarcity | None], None] = lambda error: None,
     ) -> None:
         self._journal = journal
         self._on_fatal = on_fatal
-        self._on_full = on_full
+        self._on_scarce = on_scarce
         self._queue: deque[_Waiting | _Function] = deque()
         self._changed = threading.Condition()
         self._closing = False
@@ -114,7 +114,7 @@ class Writer:
     def close(self) -> None:
         """Does what is queued, writes what is marked, ends the thread; idempotent. The journal stays open.
 
-        A unit that a full disk holds up fails with DiskFull: recovery will finish it.
+        A unit that a scarcity holds up fails with it: recovery will finish it.
         """
         with self._changed:
             self._closing = True
@@ -204,7 +204,7 @@ class Writer:
                 self._apply_marks(marks)
                 for waiting, value in prepared:
                     self._apply_part(waiting, value, applied)
-        except DiskFull as error:
+        except Scarcity as error:
             self._put_marks_back(marks)
             for waiting, _ in prepared:
                 if not waiting.future.done():
@@ -237,7 +237,11 @@ class Writer:
 
         thread = threading.Thread(target=finish, name="headrace-aside", daemon=True)
         self._aside.add(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # no thread to be had: the others' commits wait after all
+            self._aside.discard(thread)
+            self._finish(waiting, value)
 
     def _finish(self, waiting: _Waiting, value: Any) -> None:
         result = self._finished(waiting.unit, value)
@@ -248,29 +252,29 @@ class Writer:
         waiting.future.set_result(result)
 
     def _finished(self, unit: Unit[Any, Any, Any], value: Any) -> Any:
-        """The committed unit's effects, tried again while the disk is full: there is no way back."""
+        """The committed unit's effects, tried again while something is scarce: there is no way back."""
         held_up = False
         while True:
             try:
                 result = unit.finish(value)
-            except DiskFull as error:
+            except Scarcity as error:
                 if not held_up:
-                    self._on_full(error)
+                    self._on_scarce(error)
                 held_up = True
                 if self._closed_within(RETRY_SECONDS):
                     raise
                 continue
             if held_up:
-                self._on_full(None)
+                self._on_scarce(None)
             return result
 
     def _write_marks(self) -> None:
-        """Marks in a transaction of their own, since nothing waits; on a full disk they wait for room or for company."""
+        """Marks in a transaction of their own, since nothing waits; what is scarce they wait for, or for company."""
         marks = self._take_marks()
         try:
             with self._journal.transaction():
                 self._apply_marks(marks)
-        except DiskFull:
+        except Scarcity:
             if not self._closed_within(RETRY_SECONDS):  # else recovery finds what they say
                 self._put_marks_back(marks)
 
@@ -292,7 +296,7 @@ class Writer:
             return self._changed.wait_for(lambda: self._closing, seconds)
 
     def _stop(self, error: BaseException) -> None:
-        """The end after an error: nothing more is done. Only a full disk during `close` is not fatal."""
+        """The end after an error: nothing more is done. Only a scarcity during `close` is not fatal."""
         with self._changed:
             self._failed = error
             left = [*self._group, *self._queue]
@@ -302,13 +306,13 @@ class Writer:
                 item.future.running() or item.future.set_running_or_notify_cancel()
             ):
                 item.future.set_exception(error)
-        if not isinstance(error, DiskFull):
+        if not isinstance(error, Scarcity):
             self._journal.abandon()
             self._on_fatal(error)
 
 
 def _fail(item: _Waiting | _Function, error: Exception) -> None:
-    """Gives the error to its future; one of the disk, but a full one, is everybody's."""
-    if isinstance(error, StorageError) and not isinstance(error, DiskFull):
+    """Gives the error to its future; one of the disk, but a scarcity, is everybody's."""
+    if isinstance(error, StorageError) and not isinstance(error, Scarcity):
         raise error
     item.future.set_exception(error)

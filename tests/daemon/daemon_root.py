@@ -158,6 +158,7 @@ class Root:
         self.config = home / "headrace.toml"
         self.staging = home / "staging"
         self.environment: dict[str, str] = {}  # of its daemons, beside this process's own
+        self.starter: list[str] = []  # a command that its daemons are started by
         self._lives: list[Life] = []
         home.mkdir(parents=True, exist_ok=True)
         self.staging.mkdir(exist_ok=True)
@@ -186,7 +187,8 @@ class Root:
         self, command: str, *arguments: str, ready: bool = True, path: Sequence[Path] = ()
     ) -> Life:
         output = self.home / f"output-{len(self._lives)}.txt"
-        whole = self.command(command, "-c", str(self.config), "--root", str(self.path), *arguments)
+        own = self.command(command, "-c", str(self.config), "--root", str(self.path), *arguments)
+        whole = [*self.starter, *own]
         searched = os.pathsep.join(map(str, (CHECKOUT, *path)))
         environment = {**os.environ, **self.environment, "PYTHONPATH": searched}
         with output.open("wb") as out:

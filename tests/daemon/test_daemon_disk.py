@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sample_tables
@@ -59,6 +61,13 @@ def _fill(folder: Path) -> Path:
     return filler
 
 
+def _asked(root: Root) -> dict[str, Any]:
+    """What the daemon says of the job: a full disk keeps status.json as it was."""
+    said = root.ask("status", "--root", str(root.path), "--json")
+    found: dict[str, Any] = json.loads(said.stdout)["jobs"]["j"]
+    return found
+
+
 @pytest.mark.parametrize("when", ["before", "inside"])
 def test_a_full_disk_pauses_the_work_until_there_is_room(
     small: Root, undisturbed: Outcome, when: str
@@ -76,9 +85,14 @@ def test_a_full_disk_pauses_the_work_until_there_is_room(
         life.see("progress")
         filler = _fill(small.path)
     eventually(lambda: "paused" in life.said, "a pause", life)
+    paused = _asked(small)
+    assert paused["state"] == "paused"
+    assert paused["reason"].endswith("; free some space")
     assert not small.accepted()
     filler.unlink()
     life.done()
+    eventually(lambda: _asked(small)["state"] == "waiting", "rest", life)
+    assert _asked(small)["reason"] is None
     life.stop()
     assert small.outcome() == undisturbed
     assert small.names("failed") == []

@@ -63,7 +63,7 @@ def life(layout: Layout) -> Iterator[Life]:
     journal = Journal(layout.journal)
     fatal: list[BaseException] = []
     full: list[DiskFull | None] = []
-    writer = Writer(journal, on_fatal=fatal.append, on_full=full.append)
+    writer = Writer(journal, on_fatal=fatal.append, on_scarce=full.append)
     commits: list[str] = []
     connection = journal._database._connection
     connection.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
@@ -201,7 +201,7 @@ def test_a_full_disk_after_the_commit_is_waited_for(
 
 def test_closing_while_the_disk_is_full_ends_and_leaves_the_rest_to_recovery(life: Life) -> None:
     full = threading.Event()
-    life.writer._on_full = lambda error: full.set()
+    life.writer._on_scarce = lambda error: full.set()
     stuck = life.writer.submit(unit("a", finish=failing(DiskFull("full"))))
     assert full.wait(SECONDS)
     later = life.writer.submit(unit("b"))

@@ -1,0 +1,153 @@
+"""Descriptors run out: the daemon pauses, says why, and goes on by itself to the same bytes."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import sample_tables
+from daemon_root import Life, Outcome, Root, eventually, job, root_in, rounds
+
+JOB = job(training=rounds(16))
+FILES = {f"{n}.csv": sample_tables.csv(sample_tables.rows(1500, n)) for n in range(3)}
+REMEDY = "raise the limit of open files"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    with root_in(tmp_path_factory.mktemp("undisturbed")) as root:
+        root.configure(JOB)
+        for name, data in FILES.items():
+            root.drop(name, data)
+        root.once()
+        return root.outcome()
+
+
+@contextmanager
+def _none_left(life: Life, spare: int = 0) -> Iterator[None]:
+    """No more than `spare` descriptors can be had; one that is closed can be had again."""
+    pid = life.process.pid
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    taken = {int(number) for number in os.listdir(f"/proc/{pid}/fd")}
+    first_free = next(number for number in range(len(taken) + 1) if number not in taken)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (first_free + spare, before[1]))
+    try:
+        yield
+    finally:
+        if life.process.poll() is None:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("when", ["before", "inside"])
+def test_without_descriptors_the_job_pauses_until_there_are_some(
+    root: Root, undisturbed: Outcome, when: str
+) -> None:
+    root.configure(JOB)
+    life = root.start()
+    first, *others = FILES
+    if when == "inside":
+        root.drop(first, FILES[first])
+        life.see("progress")
+    with _none_left(life):
+        if when == "before":
+            root.drop(first, FILES[first])
+        for name in others:
+            root.drop(name, FILES[name])
+        eventually(lambda: "paused: no more files can be opened" in life.said, "a pause", life)
+        assert REMEDY in life.said
+    life.done(files=len(FILES))
+    life.stop()
+    assert root.outcome() == undisturbed
+    assert root.names("failed") == []
+    assert root.events("failed") == []
+
+
+def test_a_daemon_without_descriptors_stops_well_when_it_is_asked_to(
+    root: Root, undisturbed: Outcome
+) -> None:
+    root.configure(JOB)
+    life = root.start()
+    with _none_left(life):
+        for name, data in FILES.items():
+            root.drop(name, data)
+        eventually(lambda: "paused" in life.said, "a pause", life)
+        life.stop()
+    root.once()
+    assert root.outcome() == undisturbed
+
+
+def test_a_worker_that_dies_while_there_are_no_descriptors_is_replaced_when_there_are(
+    root: Root, undisturbed: Outcome
+) -> None:
+    root.configure(JOB)
+    life = root.start()
+    with _none_left(life):
+        for pid in life.workers():
+            os.kill(pid, signal.SIGKILL)
+        for name, data in FILES.items():
+            root.drop(name, data)
+        # What the workers had is enough for a look at the inbox, but not for a birth.
+        eventually(lambda: "Too many open files" in life.status()["trouble"], "trouble", life)
+    life.done(files=len(FILES))
+    life.stop()
+    assert root.outcome() == undisturbed
+
+
+@pytest.mark.parametrize("spare", [1, 2, 3, 4])
+def test_a_few_descriptors_are_too_few_or_enough_but_never_change_a_bit(
+    root: Root, undisturbed: Outcome, spare: int
+) -> None:
+    """Each number has another step be the first that finds none."""
+    root.configure(JOB)
+    life = root.start()
+    first, *others = FILES
+    with _none_left(life, spare):
+        root.drop(first, FILES[first])
+        eventually(lambda: "paused" in life.said or root.accepted(), "a pause, or a file", life)
+    for name in others:
+        root.drop(name, FILES[name])
+    life.done(files=len(FILES))
+    life.stop()
+    assert root.outcome() == undisturbed
+    assert root.names("failed") == []
+    assert root.events("failed") == []
+
+
+def test_a_start_raises_the_soft_limit_to_the_hard_one(root: Root) -> None:
+    root.configure(JOB)
+    _limit(root, "ulimit -n 4096; ulimit -Sn 24")
+    life = root.start()
+    assert resource.prlimit(life.process.pid, resource.RLIMIT_NOFILE) == (4096, 4096)
+    life.stop()
+
+
+def test_the_least_limit_that_a_start_asks_for_is_enough(root: Root, undisturbed: Outcome) -> None:
+    root.configure(JOB)
+    for name, data in FILES.items():
+        root.drop(name, data)
+    _limit(root, "ulimit -n 32")
+    root.once()
+    assert root.outcome() == undisturbed
+
+
+@pytest.mark.parametrize("limit", [12, 24])
+def test_a_limit_with_which_no_start_is_possible_is_told_in_one_line(
+    root: Root, limit: int
+) -> None:
+    root.configure(JOB)
+    _limit(root, f"ulimit -n {limit}")
+    life = root.once(expected=1)
+    (line,) = life.said.splitlines()
+    assert line == (
+        f"headrace: open files: their limit must be at least 32 for 2 workers and 1 job, got {limit};"
+        " raise it (ulimit -n, LimitNOFILE=), or have fewer"
+    )
+
+
+def _limit(root: Root, limits: str) -> None:
+    """The shell's words for the limits that the root's daemons are born with."""
+    root.starter = ["sh", "-c", f'{limits}; exec "$@"', "sh"]
