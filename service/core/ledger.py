@@ -7,6 +7,7 @@ is in the journal; here is only what is not.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
@@ -43,17 +44,28 @@ class Listing:
     """The names that an inbox showed and that are not taken yet, in the order of their bytes.
 
     A listing is worked off before the next is asked for, so that a hundred thousand names are
-    sorted once and not once per file.
+    sorted once and not once per file. Names are distinct, as in any directory.
     """
 
     def __init__(self) -> None:
-        self._names: deque[bytes] = deque()
+        self._order: deque[bytes] = deque()
+        self._names: set[bytes] = set()
 
     def refill(self, names: list[bytes]) -> None:
-        self._names = deque(sorted(names))
+        self._order, self._names = deque(sorted(names)), set(names)
 
     def take(self, most: int) -> list[bytes]:
-        return [self._names.popleft() for _ in range(min(most, len(self._names)))]
+        taken: list[bytes] = []
+        while len(taken) < most and self._names:
+            name = self._order.popleft()
+            if name in self._names:
+                self._names.remove(name)
+                taken.append(name)
+        return taken
+
+    def strike(self, names: Iterable[bytes]) -> None:
+        """Takes out names that were looked at out of turn."""
+        self._names.difference_update(names)
 
     def __len__(self) -> int:
         return len(self._names)

@@ -38,7 +38,7 @@ class ModelStatus:
 class JobStatus:
     """One job. `state`: starting, waiting, training, failed (with `reason`), stopped.
 
-    While `pauses` stages wait for something scarce (`reason`), it is shown as paused, whatever it is at.
+    `waiting`: the files in the inbox that will be taken, and are not admitted yet. While `pauses` stages wait for something scarce (`reason`), it is shown as paused, whatever it is at.
     """
 
     state: str = "starting"

@@ -36,8 +36,8 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a look found: the whole files in the order of their names, how many more there are, and
-    in how many seconds the next of them may be whole (None: none that we wait for)."""
+    """What a look found: the whole files in the order of their names, how many wait (with them), and
+    in how many seconds the next of the others may be whole (None: none that we wait for)."""
 
     ready: tuple[Found, ...]
     waiting: int
@@ -84,18 +84,28 @@ class Inbox:
             names = {name for name in hints if self._wanted(name)}
             names.update(self._sightings)
             names.update(self._listing.take(MOST_AT_ONCE))
+            self._listing.strike(names)
             found = [self._look_at(folder, name, hints.get(name, False)) for name in sorted(names)]
         finally:
             os.close(folder)
         ready = tuple(file for file in found if file is not None)
         for file in ready:
             self._sightings.pop(file.name, None)
-        return Look(ready, len(self._listing) + len(self._sightings), self._again())
+        waiting = len(ready) + len(self._sightings) + len(self._listing)
+        return Look(ready, waiting, self._again())
+
+    def count(self) -> int:
+        """How many files lie there that will be taken: for a time in which nobody looks. Raises OSError."""
+        return len(self._names(self.path))
 
     def _list(self, folder: int) -> None:
-        with scarcity_border("list", self.path), os.scandir(folder) as entries:
-            names = [os.fsencode(entry.name) for entry in entries]
-        self._listing.refill([name for name in names if self._wanted(name)])
+        with scarcity_border("list", self.path):
+            self._listing.refill(self._names(folder))
+
+    def _names(self, folder: int | Path) -> list[bytes]:
+        with os.scandir(folder) as entries:
+            names = [os.fsencode(e.name) for e in entries if not e.is_dir(follow_symlinks=False)]
+        return [name for name in names if self._wanted(name)]
 
     def _wanted(self, name: bytes) -> bool:
         def matches(patterns: list[bytes]) -> bool:

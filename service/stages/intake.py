@@ -9,6 +9,7 @@ is not yet admitted stays in the inbox, where people can see it and take it back
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Sequence
@@ -41,14 +42,16 @@ async def intake(
     line: Line, admission: Admission, watched: Watched, outbox: Sender[Sample]
 ) -> None:
     """Takes files until the line stops, or there is nothing left to wait for."""
+    door = _Door(line, outbox, watched)
     async with outbox:
         try:
-            await _resume(line, outbox)
+            await door.recount()
+            await _resume(door)
             while not line.stopping.is_set():
                 look = await line.patiently(watched.look)
                 line.status.waiting = look.waiting
                 found = [Entry(f.name, f.size, f.mtime_ns, f.inode) for f in look.ready]
-                await _admit(line, admission, found, outbox)
+                await _admit(door, admission, found)
                 if watched.is_done(look):
                     return
                 if not look.ready:
@@ -61,38 +64,72 @@ async def named(
     line: Line, admission: Admission, entries: Sequence[Entry], outbox: Sender[Sample]
 ) -> None:
     """Takes the files that the command line named, instead of watching a directory."""
+    door = _Door(line, outbox)
     async with outbox:
         try:
-            await _resume(line, outbox)
+            line.status.waiting = len(entries)
+            await _resume(door)
             # All at once: a training that is interrupted finds either all its passes admitted or none.
-            await _admit(line, admission, entries, outbox, at_once=max(1, len(entries)))
+            await _admit(door, admission, entries, at_once=max(1, len(entries)))
         except (BrokenChannel, Stopped):
             return
 
 
-async def _resume(line: Line, outbox: Sender[Sample]) -> None:
+@dataclass(frozen=True, slots=True)
+class _Door:
+    """Where admitted files leave; while it is blocked, what waits before it is counted again."""
+
+    line: Line
+    outbox: Sender[Sample]
+    watched: Watched | None = None
+
+    async def send(self, row: FileRow, terms: Terms, *, is_inherited: bool = False) -> None:
+        line = self.line
+        line.undecided.opened(row.admission)
+        if line.status.oldest_waiting is None:
+            line.status.oldest_waiting = row.admitted_at
+        work = line.machinery.layout.work_file(line.job, row.admission)
+        path = work if row.path is None else Path(os.fsdecode(row.path))
+        sample = Sample(row, path, terms, shown(row.name), is_inherited)
+        while True:
+            patience = None if self.watched is None else self.watched.rescan_seconds
+            try:
+                async with asyncio.timeout(patience):
+                    return await self.outbox.send(sample)  # cancelled, it has sent nothing
+            except TimeoutError:
+                await self.recount()
+
+    async def recount(self) -> None:
+        """Counts the files that wait, as nobody looks at them now."""
+        count = None if self.watched is None else await self.watched.recount()
+        if count is not None:
+            self.line.status.waiting = count
+
+
+async def _resume(door: _Door) -> None:
     """Sends on what was admitted before the start, on the terms of then."""
+    line = door.line
     terms: dict[str, Terms] = {}
     for row in line.unfinished:
         if row.settings not in terms:
             digest = row.settings
             body = await line.ask(lambda journal, digest=digest: journal.settings_body(digest))  # type: ignore[misc]
             terms[digest] = parse_body(body)
-        await _send(line, row, terms[row.settings], outbox, is_inherited=True)
+        await door.send(row, terms[row.settings], is_inherited=True)
 
 
 async def _admit(
-    line: Line,
+    door: _Door,
     admission: Admission,
     entries: Sequence[Entry],
-    outbox: Sender[Sample],
     at_once: int = ADMITTED_AT_ONCE,
 ) -> None:
     for start in range(0, len(entries), at_once):
-        some = entries[start : start + at_once]
-        for row in await _admitted(line, admission, some):
+        rows = await _admitted(door.line, admission, entries[start : start + at_once])
+        door.line.status.waiting -= len(rows)
+        for row in rows:
             if row is not None:
-                await _send(line, row, admission.terms, outbox)
+                await door.send(row, admission.terms)
 
 
 async def _admitted(
@@ -108,14 +145,3 @@ async def _admitted(
         at=time.time(),
     )
     return await line.patiently(lambda: line.settle(unit))
-
-
-async def _send(
-    line: Line, row: FileRow, terms: Terms, outbox: Sender[Sample], *, is_inherited: bool = False
-) -> None:
-    line.undecided.opened(row.admission)
-    if line.status.oldest_waiting is None:
-        line.status.oldest_waiting = row.admitted_at
-    work = line.machinery.layout.work_file(line.job, row.admission)
-    path = work if row.path is None else Path(os.fsdecode(row.path))
-    await outbox.send(Sample(row, path, terms, shown(row.name), is_inherited))

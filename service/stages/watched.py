@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from types import TracebackType
 
 from service.core.errors import Scarcity
@@ -20,10 +21,10 @@ class Watched:
         self, watch: Watch, line: Line, inbox: Inbox, rescan_seconds: float, once: bool
     ) -> None:
         self.once = once
+        self.rescan_seconds = rescan_seconds
         self._watch = watch
         self._line = line
         self._inbox = inbox
-        self._rescan_seconds = rescan_seconds
         self._hints = Hints()
         self._listed = -rescan_seconds
         self._missing = False
@@ -45,7 +46,7 @@ class Watched:
     async def look(self) -> Look:
         """What is whole now; the directory is listed again when its time has come or events were lost."""
         names, lost = self._hints.heard()
-        due = time.monotonic() - self._listed >= self._rescan_seconds
+        due = time.monotonic() - self._listed >= self.rescan_seconds
         if due:
             self._listed = time.monotonic()
             self._watch.arm(self._inbox.path)
@@ -60,13 +61,19 @@ class Watched:
             self._line.note(what, path=shown(self._inbox.path))
         return look
 
+    async def recount(self) -> int | None:
+        """How many files wait while nobody looks; None where the directory can't be listed."""
+        with suppress(OSError):
+            return await asyncio.to_thread(self._inbox.count)
+        return None
+
     def is_done(self, look: Look) -> bool:
         """Whether, looking only once, there is nothing left to wait for."""
         return self.once and not look.ready and look.again_seconds is None
 
     async def wait(self, look: Look, at_most: float | None = None) -> None:
         """Until a hint, the next listing, or the time at which a file may be whole."""
-        waits = [self._listed + self._rescan_seconds - time.monotonic()]
+        waits = [self._listed + self.rescan_seconds - time.monotonic()]
         waits += [seconds for seconds in (look.again_seconds, at_most) if seconds is not None]
         try:
             async with asyncio.timeout(max(min(waits), 0.0)):

@@ -32,7 +32,7 @@ def test_an_earlier_file_may_be_the_same_until_its_digest_says_otherwise() -> No
     assert undecided.same_before(3, "a") == []
 
 
-@given(names=st.lists(st.binary(max_size=6), max_size=50), most=st.integers(1, 7))
+@given(names=st.lists(st.binary(max_size=6), max_size=50, unique=True), most=st.integers(1, 7))
 def test_a_listing_gives_each_name_once_in_the_order_of_bytes(
     names: list[bytes], most: int
 ) -> None:
@@ -45,3 +45,12 @@ def test_a_listing_gives_each_name_once_in_the_order_of_bytes(
         taken += part
     assert taken == sorted(names)
     assert listing.take(most) == []
+
+
+def test_what_is_struck_from_a_listing_is_not_given() -> None:
+    listing = Listing()
+    listing.refill([b"c", b"a", b"b"])
+    listing.strike([b"a", b"never there"])
+    assert len(listing) == 2
+    assert listing.take(2) == [b"b", b"c"]
+    assert not listing

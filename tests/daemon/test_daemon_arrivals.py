@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 
@@ -228,3 +229,30 @@ def _settled(root: Root, life: Life, name: str) -> None:
     eventually(
         lambda: name in root.names("done") and not root.names("work"), f"{name} in done/", life
     )
+
+
+def test_status_counts_what_waits_in_the_inbox_also_while_the_line_is_full(root: Root) -> None:
+    life = root.start()
+    workers = life.workers()
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+
+    def waiting() -> int:
+        count: int = life.status()["jobs"]["j"]["waiting"]
+        return count
+
+    for number in range(150):
+        root.drop(f"{number:03}.csv", _other(100 + number, 1))
+    eventually(lambda: len(root.names("work")) >= 32, "a full channel", life)
+    eventually(lambda: waiting() == 150 - len(root.names("work")) > 0, "all that wait, once", life)
+    (root.folder("inbox") / "folder").mkdir()
+    for number in range(150, 160):
+        root.drop(f"{number:03}.csv", _other(100 + number, 1))
+    eventually(
+        lambda: waiting() == 160 - len(root.names("work")) > 0, "those that came since", life
+    )
+    for pid in workers:
+        os.kill(pid, signal.SIGCONT)
+    life.done(files=160)
+    eventually(lambda: waiting() == 0, "nobody that waits", life)
+    life.stop()

@@ -175,8 +175,8 @@ def test_ten_thousand_names_come_in_order_and_in_parts(folder: Path) -> None:
     look = inbox.look({}, relist=True)
     while look.ready:
         assert len(look.ready) <= MOST_AT_ONCE
-        assert look.waiting == count - len(found) - len(look.ready)
-        assert (look.again_seconds is None) == (look.waiting == 0)
+        assert look.waiting == count - len(found)
+        assert (look.again_seconds is None) == (look.waiting == len(look.ready))
         found += _names(look)
         look = inbox.look({}, relist=False)
     assert found == [b"%05d" % number for number in range(count)]
@@ -213,3 +213,26 @@ def test_any_name_that_linux_takes_is_found_in_the_order_of_its_bytes(
     assert _names(inbox.look({}, relist=True)) == sorted(names)
     for name in names:
         os.unlink(os.path.join(folder, name))
+
+
+def test_a_file_that_is_both_sighted_and_listed_or_hinted_at_waits_once(
+    inbox: Inbox, folder: Path
+) -> None:
+    for name in ("a", "b", "c"):
+        (folder / name).write_bytes(b"1")
+    for relist in (True, True, False):
+        look = inbox.look({b"a": False}, relist=relist)
+        assert (_names(look), look.waiting, inbox.count()) == ([], 3, 3)
+
+
+def test_what_is_given_out_waits_until_it_is_taken_and_what_is_never_taken_does_not(
+    inbox: Inbox, folder: Path
+) -> None:
+    for number in range(2 * MOST_AT_ONCE):
+        (folder / f"{number:04}").write_bytes(b"1")
+    (folder / "folder").mkdir()
+    (folder / ".hidden").touch()
+    last = b"%04d" % (2 * MOST_AT_ONCE - 1)
+    look = inbox.look({last: True}, relist=True)  # out of turn: not listed any more
+    assert last not in _names(look)[:-1]
+    assert look.waiting == inbox.count() == 2 * MOST_AT_ONCE
