@@ -12,7 +12,7 @@ import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -158,8 +158,8 @@ class Life:
             outcome = Outcome.AGAIN
         except* StorageError:
             raise
-        except* record.Poisoned as errors:
-            await self._refuse_poisoned(first(errors))
+        except* record.Undone as errors:
+            await self._undo(first(errors))
             outcome = Outcome.AGAIN
         except* Exception as errors:
             if _is_scarcity(first(errors)):
@@ -215,16 +215,25 @@ class Life:
         inbox = Inbox(folder, settings.include, settings.ignore, settings.settle_seconds)
         return Watched(self.watch, line, inbox, settings.rescan_seconds, self.errand.once)
 
-    async def _refuse_poisoned(self, poisoned: BaseException) -> None:
-        """A file that kills every worker that reports it is refused; the next line begins before it."""
-        assert isinstance(poisoned, record.Poisoned)
-        name, refusal = self.job.name, poisoned.refusal
-        unit = units.refusal(self.machinery.layout, name, poisoned.admission, refusal)
-        await asyncio.wrap_future(self.machinery.writer.submit(unit))
+    async def _undo(self, undone: BaseException) -> None:
+        """A file that can't become final leaves the line as if it had never come; the next line begins before it."""
+        assert isinstance(undone, record.Undone)
+        if self.errand.named is not None:
+            self.errand = replace(self.errand, named=())  # all were admitted, and are only once
+        name, sample, refusal = self.job.name, undone.sample, undone.refusal
+        where = (self.machinery.layout, name, sample.row.admission)
+        unit = units.withdrawal(*where) if refusal is None else units.refusal(*where, refusal)
+        try:
+            await self.settle(unit)
+        except Scarcity as scarcity:
+            await self._pause(scarcity)
+            return  # the next line comes to the same end
+        log = self.machinery.log
+        if refusal is None:
+            log.write("changed after it was read: back to the inbox", job=name, file=sample.shown)
+            return
         self.refused.append(refusal)
-        self.machinery.log.write(
-            "refused", job=name, admission=poisoned.admission, rule=refusal.rule
-        )
+        log.write("refused", job=name, file=sample.shown, rule=refusal.rule)
 
     async def _pause(self, error: BaseException) -> None:
         """What is scarce may be met where no stage waits for it: the next line begins when some time has passed."""

@@ -14,6 +14,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Literal, TypeVar, cast
 
 from kernels.contract import ANY
@@ -85,13 +86,14 @@ class _File:
         await self.outbox.send(Broken(self.sample, cause, refused.refusal))
 
     async def _decode(self) -> None:
-        sample, row = self.sample, self.sample.row
+        path, row = self.sample.path, self.sample.row
         most_bytes = self.line.conduct.max_file_bytes
-        await asyncio.to_thread(gate.must_be_admissible, sample.path, row, most_bytes)
+        ctime_ns = await asyncio.to_thread(gate.must_be_admissible, path, row, most_bytes)
+        sample = self.sample = replace(self.sample, ctime_ns=ctime_ns)
         fields = self._fields(self.line.schema)
         source = await self.run(
             formats.prepare,
-            str(sample.path),
+            str(path),
             os.fsdecode(row.name),
             str(self.scratch),
             fields,
@@ -107,7 +109,7 @@ class _File:
         formats.features_of(source, fields)
         await self.outbox.send(Opened(sample, schema))
         complete = await self._blocks(source, fields)
-        await asyncio.to_thread(gate.must_be_unchanged, sample.path, row)
+        await asyncio.to_thread(gate.must_be_unchanged, path, row, ctime_ns)
         gate.must_be_what_was_learnt(row, source.name, complete.sha256)
         self.line.undecided.known(row.admission, complete.sha256)
         await self.outbox.send(complete)

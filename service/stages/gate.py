@@ -16,8 +16,10 @@ class Changed(Exception):
     """The file is not what it was when it was admitted."""
 
 
-def must_be_admissible(path: Path, row: FileRow, most_bytes: int) -> None:
+def must_be_admissible(path: Path, row: FileRow, most_bytes: int) -> int:
     """Raises FileRefused for what is no plain file of ours alone, or too large; FileNotFoundError.
+
+    Returns its ctime (ns) for `must_be_unchanged`.
 
     A file that the command line named may be a link, and have other names: it stays where it is.
     """
@@ -44,12 +46,19 @@ def must_be_admissible(path: Path, row: FileRow, most_bytes: int) -> None:
             value=f"{seen.st_size} bytes",
             remedy="split it, or raise intake.max_file_bytes",
         )
+    return seen.st_ctime_ns
 
 
-def must_be_unchanged(path: Path, row: FileRow) -> None:
-    """Raises Changed when somebody wrote to the file after it was admitted; FileNotFoundError."""
-    seen = path.stat()
-    if (seen.st_size, seen.st_mtime_ns) != (row.size, row.mtime_ns):
+def must_be_unchanged(path: Path, row: FileRow, ctime_ns: int) -> None:
+    """Raises Changed when somebody wrote to the file after it was admitted, or took it away.
+
+    An mtime can be set back by whoever writes; a ctime can't, but taking the file gave it a new one.
+    """
+    try:
+        seen = path.stat()
+    except FileNotFoundError:
+        raise Changed from None
+    if (seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns) != (row.size, row.mtime_ns, ctime_ns):
         raise Changed
 
 

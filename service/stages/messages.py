@@ -30,6 +30,7 @@ class Sample:
     """A sample file that was taken: its row in the journal, where it lies, and its terms.
 
     `is_inherited`: it was taken in an earlier life of the daemon, or before the line began anew.
+    `ctime_ns`: when its inode last changed before it was read; decode finds out.
     """
 
     row: FileRow
@@ -37,6 +38,7 @@ class Sample:
     terms: Terms
     shown: str
     is_inherited: bool = False
+    ctime_ns: int = 0
 
     @property
     def is_suspect(self) -> bool:

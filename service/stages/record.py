@@ -15,13 +15,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from service.core.errors import WorkerError, poisoned
+from service.core.errors import Refusal, WorkerError, poisoned
 from service.core.records import chained
 from service.core.status import FileStatus, ModelStatus
 from service.runtime.arena import view
 from service.runtime.channel import Receiver
 from service.runtime.held import Held
 from service.runtime.spool import Spool
+from service.stages import gate
 from service.stages.commits import OpenRecords, progress
 from service.stages.line import Line, Stopped
 from service.stages.messages import (
@@ -32,6 +33,7 @@ from service.stages.messages import (
     Learning,
     Learnt,
     Mark,
+    Sample,
 )
 from service.storage import units
 from service.storage.tables import Digests
@@ -41,13 +43,16 @@ from service.subtasks.report import Books, Reported, Segment
 MODEL_FORMAT = 1
 
 
-class Poisoned(Exception):
-    """Reporting a file ended its worker again and again: the line must go back before the file."""
+class Undone(Exception):
+    """A file can't become final, and the stages before have gone on from it: the line must go back before the file.
 
-    def __init__(self, admission: int, error: WorkerError) -> None:
-        super().__init__(str(error))
-        self.admission = admission
-        self.refusal = poisoned(error, "reports").refusal
+    With a refusal it is refused; without one it has changed, and goes back to the inbox.
+    """
+
+    def __init__(self, sample: Sample, refusal: Refusal | None = None) -> None:
+        super().__init__(sample.shown)
+        self.sample = sample
+        self.refusal = refusal
 
 
 async def record(line: Line, inbox: Receiver[Learning]) -> None:
@@ -182,7 +187,8 @@ class _Recorder:
             )
         except WorkerError as error:
             self.line.lost(error)
-            raise Poisoned(file.begun.sample.row.admission, error) from error
+            refusal = poisoned(error, "reports").refusal
+            raise Undone(file.begun.sample, refusal) from error
 
     async def _mark(self, mark: Mark) -> None:
         file = self._file()
@@ -216,8 +222,17 @@ class _Recorder:
             digests = Digests(
                 ending.sha256, file.digest, fingerprint.digest(line.machinery.fingerprint)
             )
-            unit = units.acceptance(layout, whole, digests, keep=keep)
+            sample = file.begun.sample
+            unit = units.acceptance(
+                layout,
+                whole,
+                digests,
+                keep=keep,
+                must_be_unchanged=lambda: gate.must_be_unchanged(sample.path, row, sample.ctime_ns),
+            )
             accepted = await self.line.patiently(lambda: line.settle(unit))
+        except gate.Changed:
+            raise Undone(file.begun.sample) from None
         finally:
             text.drop()
             finished.state.drop()

@@ -149,17 +149,28 @@ def private_commit(layout: Layout, progress: Progress) -> Unit[Written, Commit, 
 
 
 def acceptance(
-    layout: Layout, progress: Progress, digests: Digests, *, keep: Keep
+    layout: Layout,
+    progress: Progress,
+    digests: Digests,
+    *,
+    keep: Keep,
+    must_be_unchanged: Callable[[], None] = lambda: None,
 ) -> Unit[Written, _Planned, Accepted]:
-    """A whole file is in the model: its model becomes `current`, its spools the end of the logs, and it is settled."""
+    """A whole file is in the model: its model becomes `current`, its spools the end of the logs, and it is settled.
+
+    `must_be_unchanged` raises, and so fails the unit, where the file is no longer the one that was learnt. It is asked
+    before anything is written, and in the last moment: what goes to done/ is what was learnt.
+    """
     job, number = progress.job, progress.admission
 
     def prepare() -> Written:
+        must_be_unchanged()
         _flush_spools(layout, progress)
         stem = checkpoints.public_stem(progress.sequence, progress.version)
         return checkpoints.write(layout.models(job), stem, progress.tensors, progress.header)
 
     def apply(journal: Journal, model: Written) -> _Planned:
+        must_be_unchanged()
         publications, ends, renewed = places(
             layout, journal, job, number, progress.spools, keep.rotate_bytes
         )

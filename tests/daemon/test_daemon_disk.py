@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ from daemon_root import Outcome, Root, eventually, job, root_in, rounds
 
 JOB = job(training=rounds(16))
 LONG = sample_tables.csv(sample_tables.rows(4000, 1))
+OTHER = sample_tables.csv(sample_tables.rows(30, 4))
 MORE = sample_tables.csv(sample_tables.rows(50, 2)).partition(b"\n")[2]
 
 
@@ -130,6 +132,45 @@ def test_a_file_that_changes_while_it_is_learnt_goes_back_and_is_learnt_as_it_is
     assert [sample["row"] for sample in root.samples()] == list(range(4050))
     assert root.names("done") == ["0.csv"]
     assert root.leftovers() == []
+
+
+@pytest.mark.parametrize("how", ["appended to", "overwritten in secret"])
+def test_a_file_that_changes_after_it_was_read_goes_back_and_is_learnt_as_it_is_then(
+    root: Root, how: str
+) -> None:
+    root.configure(JOB)
+    root.drop("0.csv", LONG)
+    root.drop("1.csv", OTHER)
+    life = root.start()
+    life.see("progress", file="0.csv")  # one chunk: it has been read to its end
+    work = root.folder("work") / f"{1:010}"
+    if how == "appended to":
+        _append(work)
+    else:  # with its old size and mtime
+        _overwrite(work)
+    now = work.read_bytes()
+    life.see("changed after it was read: back to the inbox", file="0.csv")
+    life.done(files=2)
+    life.stop()
+    records = {record["file"]: record for record in root.accepted()}
+    assert records["0.csv"]["sha256"] == hashlib.sha256(now).hexdigest()
+    assert (root.folder("done") / "0.csv").read_bytes() == now
+    assert [record["sequence"] for record in root.accepted()] == [1, 2]
+    assert len(root.samples()) == now.count(b"\n") - 1 + OTHER.count(b"\n") - 1
+    assert root.leftovers() == []
+
+
+def _append(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(MORE)
+
+
+def _overwrite(path: Path) -> None:
+    seen = path.stat()
+    with path.open("r+b") as file:
+        file.write(LONG[:-2].replace(b"1\n", b"0\n", 1))
+    os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    assert path.stat().st_size == seen.st_size
 
 
 def test_a_file_that_is_taken_away_while_it_is_learnt_leaves_no_trace(root: Root) -> None:
