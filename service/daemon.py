@@ -312,6 +312,8 @@ class Daemon:
         try:
             if command == "status":
                 return {"ok": True, "status": self.status()}
+            if self._held_up and command in ("snapshot", *orders.ORDERS):
+                return _failed(f"nothing was changed: {self._held_up}, then ask again")
             if command == "snapshot":
                 return {"ok": True, "snapshot": await self._snapshot()}
             if command not in orders.ORDERS:
@@ -323,8 +325,10 @@ class Daemon:
             return {"ok": True} | await orders.ORDERS[command](life, request)
         except ConfigurationError as error:
             return _wrong(str(error))
+        except Scarcity as scarcity:
+            return _failed(f"{scarcity}; {scarcity.remedy}, then ask again")
         except HeadraceError as error:
-            return {"ok": False, "error": str(error)}
+            return _failed(str(error))
 
     async def _snapshot(self) -> str:
         """A copy of the journal below state/, for a command to read and delete; recovery deletes one that is left."""
@@ -380,6 +384,11 @@ def workers(service: Service) -> int:
 def _wrong(error: str) -> dict[str, Any]:
     """The answer to a request that can't be meant: the command's exit status is 2."""
     return {"ok": False, "wrong": True, "error": error}
+
+
+def _failed(error: str) -> dict[str, Any]:
+    """The answer where something failed: the command's exit status is 1."""
+    return {"ok": False, "error": error}
 
 
 async def _after(before: asyncio.Task[None] | None, life: Life) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ T = TypeVar("T")
 KEEP_ALL = Keep(rotate_bytes=0, segments=0, models=2**62)
 """Without a configuration nothing is too old."""
 
+ANSWER_SECONDS = 2.0
 PATIENCE_SECONDS = 24 * 3600.0
 """How long a daemon may take: it reads what is to be learnt again before it says yes."""
 
@@ -30,7 +32,7 @@ def order(
     layout: Layout, request: dict[str, Any], alone: Callable[[Journal], dict[str, Any]]
 ) -> tuple[dict[str, Any], bool]:
     """The answer of the daemon, or of `alone` where none runs; and whether one does."""
-    answer = ask(layout.socket, request, PATIENCE_SECONDS)
+    answer = ask(layout.socket, request, PATIENCE_SECONDS, Waiting(layout, request["job"]).say)
     if answer is None:
         with held(layout) as journal:
             _refuse_unknown(journal, request["job"])
@@ -38,6 +40,30 @@ def order(
     if not answer["ok"]:
         raise (ConfigurationError if answer.get("wrong") else HeadraceError)(answer["error"])
     return answer, True
+
+
+class Waiting:
+    """Says on stderr why a daemon lets a command wait, where it knows: once, and again when that changes."""
+
+    def __init__(self, layout: Layout, job: str | None = None) -> None:
+        self._layout = layout
+        self._job = job
+        self._said = ""
+
+    def say(self) -> None:
+        why = self._why()
+        if why and why != self._said:
+            print(f"headrace: the daemon waits, and this command with it: {why}", file=sys.stderr)
+            self._said = why
+
+    def _why(self) -> str:
+        try:
+            answer = ask(self._layout.socket, {"command": "status"}, ANSWER_SECONDS)
+        except OSError:
+            return ""
+        status = answer["status"] if answer is not None and answer["ok"] else {}
+        job = status.get("jobs", {}).get(self._job, {})
+        return str(status.get("trouble") or job.get("reason") or "")
 
 
 @contextmanager

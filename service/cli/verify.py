@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from service.cli.alone import held
+from service.cli.alone import Waiting, held
 from service.cli.engine import serve
 from service.cli.options import root_option
 from service.cli.rehearsing import Watcher, scratch_settings
@@ -92,7 +92,7 @@ def _read(layout: Layout, copy: Path) -> dict[str, Original]:
 
 
 def _snapshot(layout: Layout, copy: Path) -> dict[str, Original]:
-    answer = ask(layout.socket, {"command": "snapshot"})
+    answer = ask(layout.socket, {"command": "snapshot"}, meanwhile=Waiting(layout).say)
     if answer is None:
         with held(layout) as journal:
             return originals(journal)

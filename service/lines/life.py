@@ -114,7 +114,10 @@ class Life:
         return await asyncio.wrap_future(self.machinery.writer.submit(unit))
 
     async def between(self, work: Callable[[], Awaitable[R]]) -> R:
-        """Has something done while no line of the job runs; returns its result."""
+        """Has something done while no line of the job runs; returns its result.
+
+        Cancelled before it is begun, it is not done; once begun, it is done to its end.
+        """
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._between.append((work, answer))
         self._interrupt()
@@ -128,6 +131,8 @@ class Life:
     async def _do_between(self) -> None:
         while self._between:
             work, answer = self._between.pop(0)
+            if answer.cancelled():
+                continue
             try:
                 result = await work()
             except Exception as error:

@@ -4,14 +4,17 @@
     {"command": "retract", "files": [[typed, absolute path], ...]}   files are taken back out of it
     {"command": "retry",   "files": [...]}           files go back from failed/ to the inbox
 
-Rules: an answer is JSON, for the command to print. What is wrong with the request is a ConfigurationError.
+Rules: an answer is JSON, for the command to print. What is wrong with the request is a ConfigurationError. An order that
+is cancelled, since whoever gave it has gone, is not begun any more; one that has begun is carried out to its end.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 from service.core.errors import ConfigurationError, HeadraceError
 from service.lines.life import Life
@@ -20,6 +23,8 @@ from service.storage import units
 from service.storage.naming import Named
 from service.storage.retraction import TAKEN_BACK
 from service.storage.retrial import retrial, told
+
+R = TypeVar("R")
 
 Answer = dict[str, Any]
 
@@ -33,23 +38,28 @@ async def _reset(life: Life, _: Answer) -> Answer:
 async def _retract(life: Life, request: Answer) -> Answer:
     if life.errand.named is not None:
         raise HeadraceError("`headrace train` runs in this root: ask again when it has ended")
-    done = await retract(life, _named(request))
-    log, job = life.machinery.log, life.job.name
-    for name in done.renewed:
-        log.write("a result log was gone: begun anew", job=job, log=name)
-    answer = done.told()
-    log.write("retracted", job=job, **answer)
-    return answer
+    return dict((await retract(life, _named(request))).told())
 
 
 async def _retry(life: Life, request: Answer) -> Answer:
     layout, job = life.machinery.layout, life.job.name
     async with life.opening:
-        rows = await life.settle(retrial(layout, job, _named(request)))
+        asked = life.machinery.writer.submit(retrial(layout, job, _named(request)))
+        rows = await _to_its_end(asked)
         life.status.failed -= sum(row.refusal != asdict(TAKEN_BACK) for row in rows)
     answer = told(rows)
     life.machinery.log.write("tried again", job=job, **answer)
     return answer
+
+
+async def _to_its_end(asked: Future[R]) -> R:
+    """Waits for a unit: who is cancelled before it is begun takes it back, and waits for it all the same after that."""
+    try:
+        return await asyncio.shield(asyncio.wrap_future(asked))
+    except asyncio.CancelledError:
+        if asked.cancelled() or asked.cancel():
+            raise
+        return await asyncio.wrap_future(asked)
 
 
 def _named(request: Answer) -> list[Named]:

@@ -46,7 +46,12 @@ async def retract(life: Life, named: Collection[Named]) -> Retracted:
         await asyncio.to_thread(refuse_lost, layout, plan, found)
         await life.settle(units.drop_private(layout, job))
         rotate_bytes = keep(life.settings).rotate_bytes
-        return await life.settle(retraction(layout, plan, found, rotate_bytes=rotate_bytes))
+        done = await life.settle(retraction(layout, plan, found, rotate_bytes=rotate_bytes))
+        log = life.machinery.log  # here: whoever asked may have gone meanwhile
+        for name in done.renewed:
+            log.write("a result log was gone: begun anew", job=job, log=name)
+        log.write("retracted", job=job, **done.told())
+        return done
 
     while not life.leaving:
         await look_ahead(await life.settle(planning(layout, job, named)))

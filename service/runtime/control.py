@@ -3,7 +3,8 @@
     {"command": "reset", "job": "churn"}  ─▶  {"ok": true, ...}  |  {"ok": false, "error": "..."}
 
 Rules: the socket is for this user only. It is reached through its directory's descriptor, since a
-socket's path may have 108 bytes and a root's may have more.
+socket's path may have 108 bytes and a root's may have more. Who closes his end takes the request back: its
+handler is cancelled, and does not begin what it has not begun.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import socket
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,7 @@ Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 MOST_BYTES = 1 << 24  # a request may name many files
 ASK_SECONDS = 600.0
+MEANWHILE_SECONDS = 1.0
 
 
 class Control:
@@ -49,13 +54,26 @@ class Control:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            answer = await self._answer(await reader.readline())
+            answer = await self._unless_gone(await reader.readline(), reader, writer)
             writer.write(json.dumps(answer).encode() + b"\n")
             await writer.drain()
         except (ConnectionError, ValueError):
             pass  # whoever asked has gone, or sent a line without an end
         finally:
             writer.close()
+
+    async def _unless_gone(
+        self, line: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> dict[str, Any]:
+        """The answer; the handler is cancelled, and ConnectionAbortedError raised, when whoever asked goes first."""
+        async with asyncio.TaskGroup() as group:
+            answering = group.create_task(self._answer(line))
+            watching = group.create_task(_departure(reader, writer))
+            watching.add_done_callback(lambda _: answering.cancel())
+            answering.add_done_callback(lambda _: watching.cancel())
+        if answering.cancelled():
+            raise ConnectionAbortedError("control: whoever asked has gone")
+        return answering.result()
 
     async def _answer(self, line: bytes) -> dict[str, Any]:
         try:
@@ -67,8 +85,26 @@ class Control:
         return await self._handler(request)
 
 
-def ask(path: Path, request: dict[str, Any], seconds: float = ASK_SECONDS) -> dict[str, Any] | None:
+async def _departure(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Returns when the other end is closed; of one that only says no more (a half-close), never."""
+    with suppress(ConnectionError):
+        while await reader.read(1 << 16):
+            pass
+        closed = select.poll()
+        closed.register(writer.get_extra_info("socket").fileno(), 0)  # POLLHUP is always told
+        if not closed.poll(0):
+            await asyncio.get_running_loop().create_future()
+
+
+def ask(
+    path: Path,
+    request: dict[str, Any],
+    seconds: float = ASK_SECONDS,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> dict[str, Any] | None:
     """Sends a request to the daemon and waits for its answer; None when no daemon listens.
+
+    `meanwhile` is called now and then until the answer comes.
 
     Raises OSError, TimeoutError among them, when one listens and does not answer.
     """
@@ -85,6 +121,11 @@ def ask(path: Path, request: dict[str, Any], seconds: float = ASK_SECONDS) -> di
         finally:
             os.close(folder)
         channel.sendall(json.dumps(request).encode() + b"\n")
+        until = time.monotonic() + seconds
+        while not select.select([channel], [], [], MEANWHILE_SECONDS)[0]:
+            if time.monotonic() > until:
+                raise TimeoutError("the daemon does not answer")
+            meanwhile()
         with channel.makefile("rb") as answers:
             answer = answers.readline(MOST_BYTES)
     if not answer:

@@ -101,8 +101,10 @@ class Database:
                 self._connection.backup(copy)
         except sqlite3.Error as error:
             path.unlink(missing_ok=True)
+            is_full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+            remedy = f"; {DiskFull.remedy}, then ask again" if is_full else ""
             raise HeadraceError(
-                f"{shown(path)}: must be a copy of the journal, got {error}"
+                f"{shown(path)}: must be a copy of the journal, got {error}{remedy}"
             ) from error
 
     def fold(self, above_bytes: int = 0) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -113,6 +115,58 @@ def test_a_daemon_stops_well_on_a_full_disk_and_resumes_when_there_is_room(
     filler.unlink()
     small.once()
     assert small.outcome() == undisturbed
+
+
+@pytest.mark.parametrize("command", ["retract", "verify"])
+def test_on_a_full_disk_a_command_says_so_and_changes_nothing(small: Root, command: str) -> None:
+    small.configure(JOB)
+    small.drop("0.csv", OTHER)
+    life = small.start()
+    life.done()
+    before = small.outcome()
+    staged = small.staging / "1.csv"
+    staged.write_bytes(LONG)
+    filler = _fill(small.path)
+    os.rename(staged, small.folder("inbox") / "1.csv")
+    eventually(lambda: _asked(small)["state"] == "paused", "a pause", life)
+    files = ["0.csv"] if command == "retract" else []
+    said = small.ask(command, "--root", str(small.path), "--job", "j", *files)
+    (line,) = said.stderr.splitlines()
+    assert (said.returncode, said.stdout) == (1, "")
+    assert line.startswith("headrace: ")
+    assert line.endswith("free some space, then ask again")
+    assert small.outcome() == before
+    filler.unlink()
+    life.done(files=2)
+    life.stop()
+    assert [file["name"] for file in small.files(state="accepted")] == [b"0.csv", b"1.csv"]
+
+
+def test_an_order_whose_client_has_gone_before_it_began_is_not_carried_out(root: Root) -> None:
+    root.configure(JOB)
+    root.drop("0.csv", OTHER)
+    life = root.start()
+    life.done()
+    root.drop("1.csv", LONG)
+    life.see("progress", file="1.csv")
+    workers = life.workers()
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)  # the line can't leave its round, so no order begins
+    order = {"command": "retract", "job": "j", "files": [["0.csv", "/0.csv"]]}
+    with socket.socket(socket.AF_UNIX) as client:
+        state = os.open(root.path / "state", os.O_RDONLY)
+        client.connect(f"/proc/self/fd/{state}/socket")
+        os.close(state)
+        client.sendall(json.dumps(order).encode() + b"\n")
+        assert _asked(root)["state"] == "training"
+    for _ in range(3):
+        assert _asked(root)["state"] == "training"
+    for pid in workers:
+        os.kill(pid, signal.SIGCONT)
+    life.done(files=2)
+    life.stop()
+    assert root.events("retracted") == []
+    assert [file["name"] for file in root.files(state="accepted")] == [b"0.csv", b"1.csv"]
 
 
 def test_a_file_that_changes_while_it_is_learnt_goes_back_and_is_learnt_as_it_is_then(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from service.runtime import control
 from service.runtime.control import MOST_BYTES, Control, ask
 
 PATIENCE_SECONDS = 20.0
@@ -33,13 +34,13 @@ def state(tmp_path: Path) -> Path:
 
 def _lived(path: Path, scene: Callable[[], Awaitable[None]]) -> None:
     async def life() -> None:
-        control = Control(path, _echo)
-        await control.start()
+        end = Control(path, _echo)
+        await end.start()
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await scene()
         finally:
-            await control.close()
+            await end.close()
 
     uvloop.run(life())
 
@@ -129,3 +130,56 @@ def test_nobody_answers_where_no_daemon_listens(state: Path) -> None:
         left.bind(f"/proc/self/fd/{folder}/socket")
         os.close(folder)
     assert ask(path, {}) is None
+
+
+def test_who_closes_his_end_takes_his_request_back(state: Path) -> None:
+    async def life() -> None:
+        begun, taken_back = asyncio.Event(), asyncio.Event()
+
+        async def handler(_: dict[str, Any]) -> dict[str, Any]:
+            begun.set()
+            try:
+                await asyncio.get_running_loop().create_future()
+            except asyncio.CancelledError:
+                taken_back.set()
+                raise
+            raise AssertionError("it is never answered")
+
+        end = Control(state / "socket", handler)
+        await end.start()
+        folder = os.open(state, os.O_RDONLY)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            _, writer = await asyncio.open_unix_connection(f"/proc/self/fd/{folder}/socket")
+            writer.write(b"{}\n")
+            await begun.wait()
+            assert not taken_back.is_set()
+            writer.close()
+            await taken_back.wait()
+        os.close(folder)
+        await end.close()
+
+    uvloop.run(life())
+
+
+def test_while_an_answer_is_waited_for_the_asker_may_do_something(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "MEANWHILE_SECONDS", 0.01)
+    told = asyncio.Event()
+
+    async def life() -> None:
+        loop = asyncio.get_running_loop()
+
+        async def handler(_: dict[str, Any]) -> dict[str, Any]:
+            await told.wait()
+            return {"ok": True}
+
+        end = Control(state / "socket", handler)
+        await end.start()
+        answer = await asyncio.to_thread(
+            ask, state / "socket", {}, meanwhile=lambda: loop.call_soon_threadsafe(told.set)
+        )
+        assert answer == {"ok": True}
+        await end.close()
+
+    uvloop.run(life())
