@@ -52,7 +52,7 @@ def _retract(layout: Layout, journal: Journal, job: str, asked: Sequence[Named])
 def _what_remains(files: int, runs: bool) -> str:
     if not files:
         return "the model is the one from before, and nothing is to be learnt again"
-    some = "1 file that came" if files == 1 else f"{files} files that came"
+    some, are = ("1 file that came", "is") if files == 1 else (f"{files} files that came", "are")
     if runs:
-        return f"{some} after it are learnt again now; see `headrace status`"
+        return f"{some} after it {are} learnt again now; see `headrace status`"
     return f"{some} after it will be learnt again at the next `headrace run`; the model lacks them until then"

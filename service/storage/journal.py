@@ -281,6 +281,14 @@ class Journal:
             raise KeyError((job, admission))
         return rows[0]
 
+    def files(self, job: str) -> list[FileRow]:
+        """All files of the job's present generation, in order, whatever became of them."""
+        return self._files(
+            "job = ? AND generation = (SELECT generation FROM jobs WHERE name = job)"
+            " ORDER BY admission",
+            job,
+        )
+
     def unfinished(self, job: str) -> list[FileRow]:
         """Files that are to be trained, in order."""
         return self._files("job = ? AND state = 'admitted' ORDER BY admission", job)

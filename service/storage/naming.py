@@ -14,9 +14,19 @@ from pathlib import Path
 
 from service.core.errors import ConfigurationError
 from service.core.layout import shown
-from service.storage.tables import FileRow
+from service.storage.tables import FileRow, FileState
 
 MOST_SHOWN = 5
+
+_INSTEAD = {
+    FileState.ADMITTED: "it is not learnt yet",
+    FileState.ACCEPTED: "it is in the model",
+    FileState.REFUSED: "it was refused, and is in no model",
+    FileState.DUPLICATE: "a duplicate: the model has its rows from another file",
+    FileState.WITHDRAWN: "it went back to the inbox, and is not learnt",
+    FileState.RETRACTED: "it was taken back already",
+}
+"""What a file is that a command can't do anything with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +38,15 @@ class Named:
 
 
 def chosen(
-    rows: Sequence[FileRow], named: Iterable[Named], folder: Path, what: str
+    rows: Sequence[FileRow],
+    named: Iterable[Named],
+    folder: Path,
+    what: str,
+    others: Callable[[], Sequence[FileRow]] = tuple,
 ) -> list[FileRow]:
     """The rows that are named, in their order; `folder` is where they lie now, and `what` they are, for people.
+
+    A name that fits only one of `others` is told what that file is instead.
 
     Of rows with one name in the folder the last one is there: the others were taken away before it came.
     """
@@ -42,7 +58,7 @@ def chosen(
         if len(files) == 1:
             found |= {row.admission: row for group in files for row in group}
         else:
-            wrong.append(_complaint(one, files, folder))
+            wrong.append(_complaint(one, files, folder, others))
     if wrong:
         raise ConfigurationError(f"FILE: must name one {what} each, got {'; '.join(wrong)}")
     return [found[number] for number in sorted(found)]
@@ -73,9 +89,16 @@ def _fitting(
     return []
 
 
-def _complaint(one: Named, files: Sequence[Sequence[FileRow]], folder: Path) -> str:
+def _complaint(
+    one: Named,
+    files: Sequence[Sequence[FileRow]],
+    folder: Path,
+    others: Callable[[], Sequence[FileRow]],
+) -> str:
     if not files:
-        return f"{shown(one.typed)} (no such file)"
+        typed = os.path.basename(os.fsencode(one.typed))
+        instead = [row for row in others() if typed in (row.settled_as, row.name)]
+        return f"{shown(one.typed)} ({_INSTEAD[instead[-1].state] if instead else 'no such file'})"
     places = [shown(group[0].path or group[0].settled_as or group[0].name) for group in files]
     more = ", ..." if len(places) > MOST_SHOWN else ""
     return f"{shown(one.typed)} (one of {', '.join(places[:MOST_SHOWN])}{more} in {folder.parent.name}/)"

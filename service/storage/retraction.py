@@ -89,7 +89,13 @@ def planning(layout: Layout, job: str, named: Collection[Named]) -> Unit[None, P
         standing = journal.standing(job)
         passes = {f.path for f in standing if f.path is not None and _was_learnt(f)}
         known = [f for f in standing if _was_learnt(f) or f.path in passes]
-        taken = chosen(known, named, layout.done(job), f"file that {job} has learnt")
+        taken = chosen(
+            known,
+            named,
+            layout.done(job),
+            f"file that {job} has learnt",
+            lambda: journal.files(job),
+        )
         return _plan(layout, journal, job, taken, standing)
 
     return Unit(_nothing, apply, lambda plan: plan)
