@@ -5,7 +5,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
+import tempfile
+import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,10 @@ from service.cli.options import root_option
 from service.cli.terminal import figure, say, terminal
 from service.core.errors import HeadraceError
 from service.core.layout import Layout, shown
+from service.core.status import JobStatus, ModelStatus
 from service.runtime.control import ask
+from service.storage.journal import Journal
+from service.storage.tables import FileState
 
 ANSWER_SECONDS = 2.0
 
@@ -38,9 +45,10 @@ def command(root: Path, as_json: bool) -> int:
 
 
 def read(layout: Layout) -> dict[str, Any]:
-    """What the daemon says of itself now; else status.json, with the files that wait counted anew.
+    """What the daemon says of itself now; else status.json, with what the journal says of the jobs put right.
 
-    `running` is told by the lock. A daemon on a full disk can't replace status.json, but answers.
+    A daemon that was killed, or a command that ran without one, has left status.json behind the journal. `running` is
+    told by the lock. A daemon on a full disk can't replace status.json, but answers.
     """
     try:
         live = ask(layout.socket, {"command": "status"}, ANSWER_SECONDS)
@@ -59,10 +67,48 @@ def read(layout: Layout) -> dict[str, Any]:
     status["running"] = is_held(layout)
     if not status["running"]:
         status["state"] = "stopped" if status["state"] == "stopped" else "killed"
+        for name, stand in _stands(layout).items():
+            status["jobs"].setdefault(name, JobStatus().shown(status["time"])).update(stand)
         for name, job in status["jobs"].items():
             job["waiting"] = _count(layout.inbox(name)) + _count(layout.work(name))
-            job["state"] = job["state"] if job["state"] == "failed" else "stopped"
+            if job["state"] != "failed":
+                job["state"], job["reason"] = "stopped", None
     return status
+
+
+def _stands(layout: Layout) -> dict[str, dict[str, Any]]:
+    """Where the jobs stand, from a copy of the journal: to look at it changes nothing, also where a daemon was killed."""
+    with tempfile.TemporaryDirectory(prefix="headrace-status-") as place:
+        copy = Path(place) / layout.journal.name
+        for suffix in ("", "-wal"):
+            theirs = Path(f"{layout.journal}{suffix}")
+            if theirs.exists():
+                shutil.copyfile(theirs, f"{copy}{suffix}")
+        journal = Journal(copy)
+        try:
+            return {job: _stand(journal, job) for job in journal.jobs()}
+        finally:
+            journal.close()
+
+
+def _stand(journal: Journal, job: str) -> dict[str, Any]:
+    counts, commit = journal.counts(job), journal.commit(job, "public")
+    model = commit and ModelStatus(
+        commit.version,
+        commit.model_sha256,
+        commit.model,
+        rows=commit.extra.get("rows"),
+        loss=commit.extra.get("loss"),
+    )
+    unfinished = journal.unfinished(job)
+    return {
+        "done": counts.get(FileState.ACCEPTED, 0),
+        "failed": counts.get(FileState.REFUSED, 0),
+        "duplicates": counts.get(FileState.DUPLICATE, 0),
+        "model": model and asdict(model),
+        "file": None,
+        "lag_seconds": max(0.0, time.time() - unfinished[0].admitted_at) if unfinished else None,
+    }
 
 
 def is_held(layout: Layout) -> bool:

@@ -207,6 +207,30 @@ def test_status_of_a_killed_daemon_says_so(trained: Path, tmp_path: Path) -> Non
     assert read(Layout(root))["state"] == "killed"
 
 
+def test_status_without_a_daemon_tells_what_the_journal_says(trained: Path, tmp_path: Path) -> None:
+    """status.json is what the last daemon saw; the commands that came after it are in the journal."""
+    root = tmp_path / "root"
+    shutil.copytree(trained, root, symlinks=True)
+    before = read(Layout(root))["jobs"]["plane"]
+    assert (before["done"], before["failed"], before["model"]["version"]) == (1, 1, 1)
+    (failed,) = (path.name for path in (root / "failed" / "plane").glob("*.csv"))
+    assert headrace("retry", "--root", root, "--job", "plane", failed).returncode == 0
+    retried = read(Layout(root))["jobs"]["plane"]
+    assert (retried["failed"], retried["waiting"]) == (0, 1)
+    assert headrace("reset", "--root", root, "--job", "plane").returncode == 0
+    assert read(Layout(root))["jobs"]["plane"]["model"] is None
+    state = {path.name: path.read_bytes() for path in (root / "state").glob("journal*")}
+    headrace("status", "--root", root)
+    assert state == {path.name: path.read_bytes() for path in (root / "state").glob("journal*")}
+
+
+def test_a_file_that_was_never_learnt_is_told_what_it_is_instead(trained: Path) -> None:
+    (failed,) = (path.name for path in (trained / "failed" / "plane").glob("*.csv"))
+    run = headrace("retract", "--root", trained, "--job", "plane", failed)
+    assert run.returncode == 2
+    assert f"{failed} (it was refused, and is in no model)" in one_line(run.stderr)
+
+
 def test_status_where_no_daemon_has_run_is_status_1(tmp_path: Path) -> None:
     run = headrace("status", "--root", tmp_path)
     assert run.returncode == 1
