@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
 from dataclasses import asdict
 
 import aiofiles
@@ -40,7 +41,10 @@ async def predict(line: Line, watched: Watched, *, delete: bool) -> None:
     """Predicts files until the line stops, or there is nothing left to wait for."""
     current = line.machinery.layout.current(line.job)
     while not line.stopping.is_set():
-        look = await watched.look()
+        try:
+            look = await line.patiently(watched.look)
+        except Stopped:
+            return
         if look.ready and not await asyncio.to_thread(current.exists):
             if watched.once:
                 return  # no model came: the files wait for one
@@ -48,7 +52,8 @@ async def predict(line: Line, watched: Watched, *, delete: bool) -> None:
             continue
         for found in look.ready:
             if not line.stopping.is_set():
-                await line.patiently(_File(line, found, delete).predict)
+                with suppress(Stopped):
+                    await line.patiently(_File(line, found, delete).predict)
         if watched.is_done(look):
             return
         if not look.ready:
