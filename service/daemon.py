@@ -121,6 +121,12 @@ class Daemon:
         self._stopping.set()
         for life in self.lives.values():
             life.stop()
+        self._leave_what_is_held_up()
+
+    def _leave_what_is_held_up(self) -> None:
+        """Who stops doesn't wait for room: a commit stands, and the next start gives it its effects."""
+        if self._held_up and self._stopping.is_set() and self._machinery is not None:
+            self._machinery.writer.give_up()
 
     async def _run(self, arena: Arena) -> None:
         loop, service = asyncio.get_running_loop(), self.settings.service
@@ -266,6 +272,7 @@ class Daemon:
             self._log.write("resumed: what was committed has its effects")
         else:
             self._log.write(f"paused: {error.lack}", error=str(error), remedy=error.remedy)
+            self._leave_what_is_held_up()
 
     def _hung_up(self) -> None:
         if self._reread is not None and self._group is not None:

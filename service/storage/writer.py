@@ -91,6 +91,7 @@ class Writer:
         self._queue: deque[_Waiting | _Function] = deque()
         self._changed = threading.Condition()
         self._closing = False
+        self._giving_up = False
         self._failed: BaseException | None = None
         self._group: list[_Waiting | _Function] = []
         self._marks: list[_Mark] = []
@@ -124,6 +125,13 @@ class Writer:
             thread.join()
         if self._failed is None and self._marks:
             self._write_marks()
+
+    def give_up(self) -> None:
+        """Holds nothing up any more: a unit that waits for what is scarce fails with it, now and from here on, and all after
+        it. Recovery will finish it."""
+        with self._changed:
+            self._giving_up = True
+            self._changed.notify_all()
 
     def _put(self, item: _Waiting | _Function) -> None:
         with self._changed:
@@ -293,10 +301,10 @@ class Writer:
 
     def _closed_within(self, seconds: float) -> bool:
         with self._changed:
-            return self._changed.wait_for(lambda: self._closing, seconds)
+            return self._changed.wait_for(lambda: self._closing or self._giving_up, seconds)
 
     def _stop(self, error: BaseException) -> None:
-        """The end after an error: nothing more is done. Only a scarcity during `close` is not fatal."""
+        """The end after an error: nothing more is done. Only a scarcity at the end is not fatal."""
         with self._changed:
             self._failed = error
             left = [*self._group, *self._queue]

@@ -212,6 +212,19 @@ def test_closing_while_the_disk_is_full_ends_and_leaves_the_rest_to_recovery(lif
     assert (life.names(), life.fatal) == ([b"a"], [])
 
 
+def test_who_gives_up_waits_for_no_room_and_leaves_the_rest_to_recovery(life: Life) -> None:
+    full = threading.Event()
+    life.writer._on_scarce = lambda error: full.set()
+    stuck = life.writer.submit(unit("a", finish=failing(DiskFull("full"))))
+    assert full.wait(SECONDS)
+    life.writer.give_up()
+    with pytest.raises(DiskFull):
+        stuck.result(SECONDS)
+    with pytest.raises(DiskFull):
+        life.writer.submit(unit("b")).result(SECONDS)
+    assert (life.names(), life.fatal) == ([b"a"], [])
+
+
 @pytest.mark.parametrize("step", ["prepare", "apply", "finish", "mark"])
 def test_a_storage_error_stops_everything_once(life: Life, step: str) -> None:
     error = StorageError("broken")
