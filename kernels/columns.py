@@ -121,6 +121,8 @@ class ByColumns:
         output, residual = self._learner.scored(raw, rows, before)
         delta, _ = self._kernel.pull(parameters, tape, residual)
         if is_first:
+            if self._learner.in_spreads:
+                results["unit"][...] = scaling.scoring(before).unit
             results["output"][...] = output
             results["residual"][...] = residual
             results["norm"][...] = self._kernel.norms_by(parameters, tape, residual, squares)

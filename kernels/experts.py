@@ -12,6 +12,11 @@ never vanish follow a stream whose best rate changes (fixed share: Herbster & Wa
 32, 1998). T is 1 where the loss is a logarithm of a likelihood, and for numbers twice the running mean
 loss, as if errors were normal with the spread that they have.
 
+One label that is far off must not carry a fast learner away for the next hundred rows. So where a loss's
+residual grows with the error, a step takes a learner's residual r at no more than c = 3 times the root mean
+square σ of its last ones; G takes it whole. What is cut off is r - c <= r²/4c, a twelfth of σ on average,
+so that a constant that is learnt costs no more than 1/144 of the squared error, whatever the labels are.
+
 What is best at the next row isn't best for the next file: a fast learner follows labels that resemble
 their neighbours, and is wrong an hour later. So the model that serves (parameters, predictions, `before`)
 is another mixture of the same learners and of Σ π_e θ_e: its shares are moved by the losses that frozen
@@ -34,6 +39,11 @@ from kernels.scaling import kept
 
 LOSS_MEMORY = 0.999
 """What the running mean loss keeps of itself over a row."""
+FAR_OFF = 3.0
+"""A residual beyond so many root mean squares is held there."""
+SQUARES_MEMORY = 0.99
+"""What the running mean of squared residuals keeps of itself over a row. After a jump of what is learnt
+all residuals are large: a hundred rows later they are no longer held."""
 LEAST_LOSS = 1e-12
 """A mean loss below this counts as this, in squared spreads of the labels."""
 EPSILON = 1e-8
@@ -73,6 +83,7 @@ class Experts(Rule):
     experts/<name>, squares/<name>   (E, ...) their parameters, and G
     shares                           (E,) π
     mean_loss                        (2,) the running mean loss, and the weight that it has
+    mean_squares                     (E + 1,) those of the residuals, and their weight; where they are held
     frozen/<name>                    (E + 1, ...) the copies; the last is that of the mixture
     frozen/losses, frozen/rows       (E + 1,), (1,) what they cost since they were taken
     serving                          (E + 1,) the shares that serve; zeros before the first copies
@@ -83,6 +94,7 @@ class Experts(Rule):
         self.rates = np.array(options.rates)
         scale = getattr(kernel.loss, "scale", "none")
         self.is_spread, self.is_bounded = scale == "spread", scale == "mean"
+        self.is_held = self.is_spread and bool(getattr(kernel.loss, "is_bent", False))
 
     def layout(self) -> Layout:
         count = len(self.rates)
@@ -93,6 +105,8 @@ class Experts(Rule):
             "optimizer/serving": ((count + 1,), "float64"),
             "optimizer/shares": ((count,), "float64"),
         }
+        if self.is_held:
+            found["optimizer/mean_squares"] = ((count + 1,), "float64")
         for name, shape in self.shapes.items():
             found[f"optimizer/experts/{name}"] = ((count, *shape), self.dtype)
             found[f"optimizer/frozen/{name}"] = ((count + 1, *shape), self.dtype)
@@ -116,6 +130,8 @@ class Experts(Rule):
             "losses": ((count + 1,), "float64"),
             "rows": ((1,), "float64"),
         }
+        if self.is_held:
+            found["squares"] = ((count + 1,), "float64")
         for name, shape in self.shapes.items():
             found[f"damped/{name}"] = ((count, *shape), self.dtype)
             found[f"plain/{name}"] = ((count, *shape), self.dtype)
@@ -129,6 +145,8 @@ class Experts(Rule):
             "rows": np.array([float((aim.w > 0).sum())]),
         }
         found["losses"][count] = aim.values(batch.raw).sum()
+        if self.is_held:
+            found["squares"] = np.append(np.zeros(count), aim.w.sum())
         for copy in range(count + 1):
             raw = self._forward(state, "frozen", copy, batch.z)
             found["frozen_losses"][copy] = aim.values(raw).sum()
@@ -138,7 +156,11 @@ class Experts(Rule):
             found["losses"][expert] = aim.values(raw).sum()
             push = aim.residual(raw)
             answer = rate * self.rates[expert] * self._answer(state, batch, expert, push)
-            damped = push / (1.0 + aim.curvature(raw) * answer)
+            held = push
+            if self.is_held:
+                found["squares"][expert] = aim.squares(raw).sum()
+                held = aim.residual(raw, most=bound(state["optimizer/mean_squares"], expert))
+            damped = held / (1.0 + aim.curvature(raw) * answer)
             if self.is_bounded:
                 far = np.abs(damped * answer)
                 damped = damped * np.minimum(1.0, FARTHEST / np.maximum(far, FARTHEST))
@@ -185,6 +207,10 @@ class Experts(Rule):
         mean_loss, keep = state["optimizer/mean_loss"], LOSS_MEMORY**rows
         mean_loss *= keep
         mean_loss += (1 - keep) * np.array([losses[-1] / rows, 1.0])
+        if self.is_held:
+            squares, keep = state["optimizer/mean_squares"], SQUARES_MEMORY**rows
+            squares *= keep
+            squares += (1 - keep) * sums["squares"] / sums["squares"][-1]
         heat = self._heat(mean_loss[0], mean_loss[1])
         shares[...] = moved(shares, losses[:-1], heat, self.options.share)
 
@@ -241,6 +267,13 @@ class Experts(Rule):
 def inverse_root(squares: Array) -> Array:
     """1/(√G + ε): a gradient that is only rounding makes no step."""
     return np.asarray(1.0 / (np.sqrt(squares) + EPSILON))
+
+
+def bound(mean_squares: Array, expert: int) -> float:
+    """The largest residual that a learner's step takes as it is; none before one that isn't 0."""
+    if mean_squares[expert] == 0:
+        return float("inf")
+    return FAR_OFF * float(np.sqrt(mean_squares[expert] / mean_squares[-1]))
 
 
 def moved(shares: Array, losses: Array, heat: float, share: float) -> Array:

@@ -78,6 +78,7 @@ class Learner:
         self._scale: Scale = "none"
         if spec.scale_target:
             self._scale = getattr(self.kernel.loss, "scale", "none")
+        self.in_spreads = self._scale == "spread" and getattr(kernel.loss, "in_spreads", False)
         self._shapes = {name: value.shape for name, value in sorted(self._fresh().items())}
         self.rule = registry.rule(spec, self.kernel, self._shapes)
         self._schedule, self._schedule_options = schedules.configured(spec.schedule)
@@ -103,10 +104,13 @@ class Learner:
         """Shapes and dtypes of the results of `rows` rows, float64.
 
         `norm` (n,), `output` and `residual` (n, k); `gradient` (n, P) or `factor/<name>` (n, m) if asked
-        for. A kernel whose residual is all that a gradient needs beside the row has no factors.
+        for; `unit` (n,), that of the labels before the row's batch, if the loss depends on it. A kernel
+        whose residual is all that a gradient needs beside the row has no factors.
         """
         outputs = ((rows, self.outputs), "float64")
         found: Layout = {"norm": ((rows,), "float64"), "output": outputs, "residual": outputs}
+        if self.in_spreads:
+            found["unit"] = ((rows,), "float64")
         if extra == "gradient":
             found["gradient"] = ((rows, self.parameter_count), "float64")
         if extra == "factors" and hasattr(self.kernel, "factors_layout"):
@@ -247,9 +251,13 @@ class Learner:
             outputs = outputs * unit + base
         return outputs if offset is None else outputs + offset[:, None]
 
-    def loss(self, output: Array, y: Array) -> Array:
-        """The loss (n,) of recorded or predicted outputs (n, k)."""
-        return np.asarray(self.kernel.loss.value(output, y))
+    def loss(self, output: Array, y: Array, unit: Array | float = 1.0) -> Array:
+        """The loss (n,) of recorded or predicted outputs (n, k), where the labels' unit was `unit`."""
+        return np.asarray(self.loss_of_labels(unit).value(output, y))
+
+    def loss_of_labels(self, unit: Array | float) -> Any:
+        """The loss of labels in their own units, where the unit that scales them is `unit`."""
+        return self.kernel.loss.of_labels(unit) if self.in_spreads else self.kernel.loss
 
     def floor(self, y: Array) -> Array:
         """The least loss (n,) that rows with these labels can have."""
@@ -283,6 +291,12 @@ class Learner:
             intercept = intercept - weights @ features.mean
         base, unit = scaling.scoring(self.unit(state))
         return intercept * unit + base, weights * unit
+
+    def unscaled(self, state: State, z: Array) -> Array:
+        """Scaled rows z (n, f) in the features' own units, float64."""
+        features = self._features(state)
+        z = z.astype(np.float64)
+        return z if features is None else z * features.deviation() + features.mean
 
     def place(self, name: str) -> slice:
         """Where a parameter stands in a whole gradient (n, P)."""
@@ -325,6 +339,8 @@ class Learner:
         raw, tape = kernel.forward(parameters, z)
         raw = raw.astype(np.float64, copy=False)
         output, residual = self.scored(raw, rows, scoring.unit)
+        if self.in_spreads:
+            results["unit"][...] = scaling.scoring(scoring.unit).unit
         results["output"][...] = output
         results["residual"][...] = residual
         results["norm"][...] = kernel.norms(parameters, tape, residual)
@@ -345,7 +361,7 @@ class Learner:
         base, width = scaling.scoring(unit)
         output = raw * width + base if self._scale != "none" else raw
         output = output + rows.offset[:, None]
-        return output, self.kernel.loss.residual(output, rows.y) * width
+        return output, self.loss_of_labels(width).residual(output, rows.y) * width
 
     def aim(self, state: State, rows: Rows) -> Aim:
         """What the step drives the rows' raw outputs to, in the labels' unit that includes them."""
@@ -353,7 +369,7 @@ class Learner:
         loss, weights = self.kernel.loss, rows.w if factors is None else rows.w * factors
         unit = self.unit(state)
         if self._scale == "spread":
-            scaled = loss.in_units(unit.unit) if unit.unit > 0 else loss
+            scaled = loss.of_aims(unit.unit) if unit.unit > 0 else loss
             y = unit.aims("spread", rows.y - rows.offset)
             return Aim(scaled, y, np.zeros(len(y)), weights)
         if self._scale == "mean":

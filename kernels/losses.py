@@ -13,7 +13,7 @@ run in the order of the classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -244,7 +244,10 @@ def clipped_link(o: Any) -> Any:
 class Number(NamedTuple):
     """The number that a loss brings: its key, its default, and the open interval it lies in.
 
-    A number that is a length (in the label's units) shrinks with the unit of scaled labels.
+    A number that is a length is in the label's units where it is given, and shrinks with the unit of
+    scaled labels. Its default is in that unit itself, the standard deviation of the labels so far: what
+    is a large error depends on the labels, and with a bound of 1 dollar for houses Huber's loss is all
+    but the absolute one, and its gradients are too small to learn by.
     """
 
     key: str
@@ -275,7 +278,9 @@ class Formula(NamedTuple):
 
 _INF = float("inf")
 _NOT_NEGATIVE, _POSITIVE = Domain(0.0, is_open=False), Domain(0.0)
-_DELTA = Number("delta", 1.0, 0.0, _INF, is_length=True)
+_DELTA = Number("delta", 1.345, 0.0, _INF, is_length=True)
+"""95 % efficient for normal errors of that spread (Huber, Robust Statistics, 1981, 4.2). Not 1: of two labels
+both lie exactly there, and rounding would decide."""
 _TAU = Number("tau", 0.5, 0.0, 1.0)
 _EPSILON = Number("epsilon", 0.1, 0.0, _INF, is_length=True)
 _POWER = Number("power", 1.5, 1.0, 2.0)
@@ -307,16 +312,22 @@ LOSSES: dict[str, Formula] = {
 
 
 class SingleOutput:
-    """A loss of one output, by its name in `LOSSES`; `number` is the loss's own, if it has one."""
+    """A loss of one output, by its name in `LOSSES`; `number` is the loss's own, if it has one.
 
-    def __init__(self, name: str, number: float = 0.0) -> None:
+    `in_spreads` says that the number is a length in units of scaled labels: a loss of them as it is, and
+    of labels in their own units once these are known (`of_labels`).
+    """
+
+    def __init__(self, name: str, number: float = 0.0, in_spreads: bool = False) -> None:
         self.name = name
         self.number = number
+        self.in_spreads = in_spreads
         self.formula = LOSSES[name]
         self.problem: Problem = self.formula.problem
         self.domain = self.formula.domain
         self.scale: Scale = self.formula.scale
         self.is_likelihood = name == "logistic"
+        self.is_bent = self.formula.curvature is not None
 
     def value(self, output: Array, y: Array) -> Array:
         """(n,) float64."""
@@ -343,11 +354,20 @@ class SingleOutput:
         floor = self.formula.floor
         return np.zeros(len(y)) if floor is None else np.asarray(floor(y, self.number))
 
-    def in_units(self, unit: float) -> SingleOutput:
+    def of_labels(self, unit: Any) -> SingleOutput:
+        """The loss of labels in their own units, where `unit` (a number, or one a row) is that of scaled ones."""
+        return SingleOutput(self.name, self.number * unit) if self.in_spreads else self
+
+    def of_aims(self, unit: float) -> SingleOutput:
         """The loss of labels divided by `unit`: lengths shrink with it."""
+        is_own = self.in_spreads or not self.is_length
+        return self if is_own else SingleOutput(self.name, self.number / unit)
+
+    @property
+    def is_length(self) -> bool:
+        """Whether its number is an error's size."""
         number = self.formula.number
-        is_length = number is not None and number.is_length
-        return SingleOutput(self.name, self.number / unit) if is_length else self
+        return number is not None and number.is_length
 
 
 class SoftmaxLoss:
@@ -393,7 +413,8 @@ class LossOptions:
     """The settings of a loss, for kernels that let the user choose one: its name and its number.
 
     delta: Huber's bound, in the label's units; tau: the quantile; epsilon: the width that is not
-    minded, in the label's units; power: Tweedie's. A number that the loss has no use for is refused.
+    minded, in the label's units; power: Tweedie's. Without it: the loss's default, of `delta` and
+    `epsilon` in spreads of the labels so far. A number that the loss has no use for is refused.
     """
 
     loss: str = "squared"
@@ -407,7 +428,7 @@ class LossOptions:
             formula_number = None
         else:
             formula_number = lookup("loss", LOSSES, self.loss, also=", softmax").number
-        for key in ("delta", "tau", "epsilon", "power"):
+        for key in _NUMBERS:
             value = getattr(self, key)
             if formula_number is None or formula_number.key != key:
                 if value is not None:
@@ -416,14 +437,28 @@ class LossOptions:
                 above, below = formula_number.above, formula_number.below
                 raise ValueError(f"{key}: must be between {above:g} and {below:g}, got {value}")
 
+    @classmethod
+    def idle(cls, given: Mapping[str, Any]) -> list[str]:
+        """The numbers that the loss which is given (or is the default) has no use for."""
+        formula = LOSSES.get(str(given.get("loss", cls().loss)))
+        own = formula.number.key if formula and formula.number else None
+        return [key for key in _NUMBERS if key != own]
+
+
+_NUMBERS = ("delta", "tau", "epsilon", "power")
+
 
 def chosen(options: LossOptions) -> SingleOutput | SoftmaxLoss:
     """The loss that options name."""
     if options.loss == "softmax":
         return SoftmaxLoss()
     number = LOSSES[options.loss].number
-    given = 0.0 if number is None else getattr(options, number.key)
-    return SingleOutput(options.loss, number.default if number and given is None else given)
+    if number is None:
+        return SingleOutput(options.loss)
+    given = getattr(options, number.key)
+    if given is None:
+        return SingleOutput(options.loss, number.default, in_spreads=number.is_length)
+    return SingleOutput(options.loss, given)
 
 
 def problem_of(options: LossOptions) -> Problem:

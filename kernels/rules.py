@@ -37,9 +37,16 @@ class Aim(NamedTuple):
         """The rows' losses (n,), weighted."""
         return np.asarray(self.loss.value(raw + self.offset[:, None], self.y) * self.w)
 
-    def residual(self, raw: Array) -> Array:
-        """Their derivatives by the raw outputs (n, k), weighted."""
-        return np.asarray(self.loss.residual(raw + self.offset[:, None], self.y) * self.w[:, None])
+    def residual(self, raw: Array, most: float = math.inf) -> Array:
+        """Their derivatives by the raw outputs (n, k), none beyond ±`most`, weighted."""
+        residual = self.loss.residual(raw + self.offset[:, None], self.y)
+        return np.asarray(np.clip(residual, -most, most) * self.w[:, None])
+
+    def squares(self, raw: Array) -> Array:
+        """The squares of those of a single output (n,), weighted once."""
+        return np.asarray(
+            np.square(self.loss.residual(raw + self.offset[:, None], self.y)[:, 0]) * self.w
+        )
 
     def curvature(self, raw: Array) -> Array:
         """Their second derivatives, each output's own (n, k), weighted."""

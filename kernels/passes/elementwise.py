@@ -76,7 +76,7 @@ def _learn(
     """
     x, y, plain, w, offset, push_w = lane
     seen, mean, m2, target_seen, target_mean, target_m2 = watched
-    output, residual, norm, gradient = record
+    output, residual, norm, gradient, units = record
     weights, slots, intercept, intercept_slots = model
     s0, s1, s2, s3, s4 = slots
     i0, i1, i2, i3, i4 = intercept_slots
@@ -104,7 +104,7 @@ def _learn(
             push_of(plan, outputs, aim, number, shift, push)
             write_row(
                 plan, i, y[i, 0], offset[i], base, unit, outputs, z, push, own,
-                output, residual, norm, gradient,
+                output, residual, norm, gradient, units,
             )  # fmt: skip
             for j in range(k):
                 push_sums[0, j] += push_w[i] * push[j]

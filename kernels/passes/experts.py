@@ -16,7 +16,15 @@ import numpy as np
 
 from kernels import experts, loops, losses, optimizers
 from kernels.contract import Array, CompiledPass, Results, Rows, Spec, State
-from kernels.experts import EPSILON, FARTHEST, LEAST_LOSS, LOSS_MEMORY, Experts
+from kernels.experts import (
+    EPSILON,
+    FAR_OFF,
+    FARTHEST,
+    LEAST_LOSS,
+    LOSS_MEMORY,
+    SQUARES_MEMORY,
+    Experts,
+)
 from kernels.loops import (
     FLAGS,
     SOFTMAX,
@@ -49,6 +57,7 @@ class Mix(NamedTuple):
 
     is_spread: bool
     is_bounded: bool
+    is_held: bool
     share: float
     serve_rows: float
     serve_share: float
@@ -71,6 +80,7 @@ class Model(NamedTuple):
     frozen_losses: Array  # (E + 1,)
     frozen_rows: Array  # (1,)
     mean_loss: Array  # (2,)
+    mean_squares: Array  # (E + 1,) or empty
 
 
 class Room(NamedTuple):
@@ -86,6 +96,8 @@ class Room(NamedTuple):
     pushes: Array  # (E, k) derivatives by the outputs
     bents: Array  # (E, k) second ones
     losses: Array  # (E + 1,) of a batch
+    row_squares: Array  # (E + 1,) of a batch
+    bounds: Array  # (E,) of residuals in a batch
 
 
 @inlined
@@ -212,6 +224,23 @@ def _take_copies(model, k):
 
 
 @inlined
+def _bound(mean_squares, e):
+    """`experts.bound`."""
+    if mean_squares[e] == 0.0:
+        return np.inf
+    return FAR_OFF * math.sqrt(mean_squares[e] / mean_squares[-1])
+
+
+@inlined
+def _take_squares(mean_squares, squares, rows):
+    """The running means after a batch's weighted squares and, behind them, its weight."""
+    keep = SQUARES_MEMORY**rows
+    weight = squares[-1]
+    for e in range(len(squares)):
+        mean_squares[e] = mean_squares[e] * keep + (1.0 - keep) * (squares[e] / weight)
+
+
+@inlined
 def _heat(is_spread, loss, weight):
     return 2.0 * max(loss / weight, LEAST_LOSS) if is_spread else 1.0
 
@@ -245,15 +274,16 @@ def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record
     """Learns from a lane, batch after batch; rates (batches,), own_rates (E,)."""
     x, y, plain_y, w, offset, push_w = lane
     seen, mean, m2, target_seen, target_mean, target_m2 = watched
-    output, residual, norm, gradient = record
+    output, residual, norm, gradient, units = record
     weights, squares, frozen, intercept, intercept_squares, frozen_intercept = model[:6]
-    shares, frozen_losses, frozen_rows, mean_loss = model[6], model[8], model[9], model[10]
+    shares, frozen_losses, frozen_rows = model[6], model[8], model[9]
+    mean_loss, mean_squares = model[10], model[11]
     total_rows, features = x.shape
     count = len(shares)
     k = intercept.shape[1]
     z, outputs, push, own, inverse, scratch, label_scratch = room
     zz, pace, plain, damped, plain_ones, damped_ones = own_room[:6]
-    mixture, pushes, bents, losses = own_room[6:]
+    mixture, pushes, bents, losses, row_squares, bounds = own_room[6:]
     for batch in range(len(rates)):
         start = batch * batch_rows
         stop = min(start + batch_rows, total_rows)
@@ -267,6 +297,10 @@ def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record
         weighty = 0.0
         for e in range(count + 1):
             losses[e] = 0.0
+            row_squares[e] = 0.0
+        if mix.is_held:
+            for e in range(count):
+                bounds[e] = _bound(mean_squares, e)
         for i in range(start, stop):
             scaled_row(x, i, plan, mean, inverse, z)
             for f in range(features):
@@ -289,10 +323,13 @@ def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record
             losses[count] += push_w[i] * _point_of(plan, mixture, aim, number, shift, push, own)
             write_row(
                 plan, i, y[i, 0], offset[i], base, unit, mixture, z, push, own,
-                output, residual, norm, gradient,
+                output, residual, norm, gradient, units,
             )  # fmt: skip
             for e in range(count):
                 rate = rates[batch] * own_rates[e]
+                if mix.is_held:
+                    own_square = pushes[e, 0] * pushes[e, 0]
+                    row_squares[e] += push_w[i] * own_square
                 for j in range(k):
                     at = e * k + j
                     bent, pushed = push_w[i] * bents[e, j], push_w[i] * pushes[e, j]
@@ -300,7 +337,11 @@ def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record
                     if plan.intercept:
                         answer += _root(intercept_squares[e, j] * keep + pushed * pushed)
                     answer *= rate
-                    eased = pushed / (1.0 + bent * answer)
+                    held = pushed
+                    if mix.is_held:
+                        most = bounds[e]
+                        held = push_w[i] * max(min(pushes[e, j], most), -most)
+                    eased = held / (1.0 + bent * answer)
                     far = abs(eased * answer)
                     if mix.is_bounded and far > FARTHEST:
                         eased *= FARTHEST / far
@@ -312,6 +353,7 @@ def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record
                         for f in range(features):
                             plain[at, f] += pushed * z[0, f]
                             damped[at, f] += eased * z[0, f]
+            row_squares[count] += push_w[i]
             if push_w[i] > 0.0:
                 weighty += 1.0
         for e in range(count):
@@ -336,6 +378,8 @@ def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record
             memory = LOSS_MEMORY**weighty
             mean_loss[0] = mean_loss[0] * memory + (1.0 - memory) * (losses[count] / weighty)
             mean_loss[1] = mean_loss[1] * memory + (1.0 - memory)
+            if mix.is_held:
+                _take_squares(mean_squares, row_squares, weighty)
             heat = _heat(mix.is_spread, mean_loss[0], mean_loss[1])
             _move_shares(shares, losses, heat, mix.share)
             _serve(mix, model, k)
@@ -363,6 +407,7 @@ def experts_pass(spec: Spec, kernel: Any, rule: Experts) -> CompiledPass:
     mix = Mix(
         is_spread=rule.is_spread,
         is_bounded=rule.is_bounded,
+        is_held=rule.is_held,
         share=float(options.share),
         serve_rows=float(options.serve_rows),
         serve_share=float(options.serve_share),
@@ -400,10 +445,11 @@ def _room(weights: Array, count: int) -> Room:
     plain, damped = np.zeros((2, count * k, features))
     plain_ones, damped_ones = np.zeros((2, count, k))
     pushes, bents = np.empty((2, count, k))
-    losses = np.empty(count + 1)
+    losses, row_squares = np.empty((2, count + 1))
     return Room(
-        zz, pace, plain, damped, plain_ones, damped_ones, np.empty(k), pushes, bents, losses
-    )
+        zz, pace, plain, damped, plain_ones, damped_ones, np.empty(k), pushes, bents, losses,
+        row_squares, np.empty(count),
+    )  # fmt: skip
 
 
 def _model(state: State) -> Model:
@@ -429,4 +475,5 @@ def _model(state: State) -> Model:
         state["optimizer/frozen/losses"],
         state["optimizer/frozen/rows"],
         state["optimizer/mean_loss"],
+        state.get("optimizer/mean_squares", np.empty(0)),
     )

@@ -61,7 +61,7 @@ def _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, 
     """
     x, y, plain, w, offset, push_w = lane
     seen, mean, m2, target_seen, target_mean, target_m2 = watched
-    output, residual, norm, gradient = record
+    output, residual, norm, gradient, units = record
     weights, intercept, covariance = model
     total_rows, features = x.shape
     ones = 1 if plan.intercept else 0
@@ -85,7 +85,7 @@ def _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, 
             bent = loss_curvature(plan.loss, outputs[0] + shift, aim, number) * push_w[i]
             write_row(
                 plan, i, y[i, 0], offset[i], base, unit, outputs, z, push, own,
-                output, residual, norm, gradient,
+                output, residual, norm, gradient, units,
             )  # fmt: skip
             for f in range(features):
                 v[ones + f] = z[0, f]

@@ -92,7 +92,7 @@ def _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, 
     """
     x, y, plain, w, offset, push_w = lane
     seen, mean, m2, target_seen, target_mean, target_m2 = watched
-    output, residual, norm, gradient = record
+    output, residual, norm, gradient, units = record
     weights, squares, intercept, intercept_squares, scale, size = model
     total_rows, features = x.shape
     k = len(weights)
@@ -122,7 +122,7 @@ def _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, 
             push_of(plan, outputs, aim, number, shift, push)
             write_row(
                 plan, i, y[i, 0], offset[i], base, unit, outputs, z, push, own,
-                output, residual, norm, gradient,
+                output, residual, norm, gradient, units,
             )  # fmt: skip
             for j in range(k):
                 push_sums[0, j] += push_w[i] * push[j]

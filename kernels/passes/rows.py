@@ -43,6 +43,7 @@ class Plan(NamedTuple):
     loss: int
     number: float
     number_is_length: bool
+    in_spreads: bool
     scale: int
     standardise: bool
     clip: float
@@ -73,12 +74,13 @@ class Lane(NamedTuple):
 
 
 class Record(NamedTuple):
-    """Where a pass writes results; an empty gradient isn't asked for."""
+    """Where a pass writes results; an empty gradient or unit isn't asked for."""
 
     output: Array
     residual: Array
     norm: Array
     gradient: Array
+    unit: Array
 
 
 class Room(NamedTuple):
@@ -166,7 +168,8 @@ def aim_of(plan, y, plain, offset, base, unit):
     """What a row's raw output is driven to: (label, the loss's number, what is added to the output)."""
     if plan.scale == SPREAD:
         if unit > 0.0:
-            number = plan.number / unit if plan.number_is_length else plan.number
+            is_own = plan.in_spreads or not plan.number_is_length
+            number = plan.number if is_own else plan.number / unit
             return (plain - base) / unit, number, 0.0
         return 0.0, plan.number, 0.0
     if plan.scale == MEAN:
@@ -185,7 +188,7 @@ def push_of(plan, outputs, aim, number, shift, push):
 
 @inlined
 def write_row(
-    plan, i, y, offset, base, unit, outputs, z, push, own, output, residual, norm, gradient
+    plan, i, y, offset, base, unit, outputs, z, push, own, output, residual, norm, gradient, units
 ):
     """What row i leaves behind, of its raw outputs (k,); own (k,) is scratch.
 
@@ -199,7 +202,10 @@ def write_row(
         unit = unit if unit > 0.0 else 1.0
         scored = outputs[0] * unit + base + offset
         output[i, 0] = scored
-        own[0] = loss_residual(plan.loss, scored, y, plan.number) * unit
+        number = plan.number * unit if plan.in_spreads else plan.number
+        own[0] = loss_residual(plan.loss, scored, y, number) * unit
+        if units.shape[0] > 0:
+            units[i] = unit
     total = 0.0
     for j in range(len(own)):
         residual[i, j] = own[j]
@@ -225,6 +231,7 @@ def plan_of(spec: Spec, loss: Any) -> Plan:
         loss=LOSS_CODES.get(loss.name, SOFTMAX),
         number=float(getattr(loss, "number", 0.0)),
         number_is_length=number is not None and number.is_length,
+        in_spreads=spec.scale_target and bool(getattr(loss, "in_spreads", False)),
         scale=_SCALE_CODES[loss.scale] if spec.scale_target else 0,
         standardise=spec.standardise,
         clip=float(spec.clip),
@@ -265,4 +272,5 @@ def watched_of(state: State) -> Watched:
 def record_of(results: Results) -> Record:
     """Where results go."""
     gradient = results.get("gradient", np.empty((0, 0)))
-    return Record(results["output"], results["residual"], results["norm"], gradient)
+    unit = results.get("unit", np.empty(0))
+    return Record(results["output"], results["residual"], results["norm"], gradient, unit)

@@ -37,6 +37,8 @@ class Shape:
     scores_layout: Layout
     gradient_bytes: int
     ends_files: bool
+    in_spreads: bool
+    """Whether the unit of the labels is recorded with each row."""
     factors: tuple[int, ...]
     """Numbers per row of each array that a row's gradient is a product of; none where the residual will do."""
 
@@ -55,8 +57,8 @@ class Shape:
     def results_bytes(self, rows: int, extra: Extra) -> int:
         """Room for what is recorded of `rows` rows: float64 arrays, each aligned."""
         more = {"gradient": (self.parameters,), "factors": self.factors, "": ()}[extra]
-        numbers = 2 * self.outputs + 1 + sum(more)
-        return 8 * numbers * rows + 64 * (3 + len(more))
+        numbers = 2 * self.outputs + 1 + self.in_spreads + sum(more)
+        return 8 * numbers * rows + 64 * (3 + self.in_spreads + len(more))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ def shape(spec: str) -> Shape:
         scores_layout=scores_layout(learner),
         gradient_bytes=size_of(learner.gradient_layout()),
         ends_files=learner.rule.ends_files,
+        in_spreads=learner.in_spreads,
         factors=tuple(
             shape[1]
             for name, (shape, _) in learner.results_layout(1, "factors").items()

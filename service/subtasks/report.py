@@ -20,6 +20,7 @@ import polars as pl
 from kernels import metrics
 from kernels.contract import Array
 from kernels.learner import Extra, Learner, Rows, build
+from kernels.scaling import scoring
 from service.core.records import Record, Subject, json_line
 from service.runtime.arena import Region, arrays, back, view
 from service.subtasks import samples
@@ -128,7 +129,7 @@ def report(subject: Subject, done: RoundResults, books: Books, segment: Segment)
     learner = build(books.spec)
     rows = rows_of(done.parts)
     results = _joined(learner, done)
-    loss = learner.loss(results["output"], rows.y)
+    loss = learner.loss(results["output"], rows.y, results.get("unit", 1.0))
     prediction = learner.prediction(results["output"])
     scores = _copied(books, scores_layout(learner))
     floor = learner.floor(rows.y)
@@ -299,8 +300,10 @@ def _scored(state: Mapping[str, Array]) -> Record:
 
 def _score_before(learner: Learner, before: Region, rows: Rows, state: dict[str, Array]) -> None:
     """How a model that serves between files would have done on these rows."""
-    output = learner.predict(arrays(before, learner.layout()), rows.x, rows.offset)
-    loss, floor = learner.loss(output, rows.y), learner.floor(rows.y)
+    model = arrays(before, learner.layout())
+    output = learner.predict(model, rows.x, rows.offset)
+    unit = scoring(learner.unit(model)).unit
+    loss, floor = learner.loss(output, rows.y, unit), learner.floor(rows.y)
     metrics.update(state, output, learner.prediction(output), rows.y, rows.w, loss, floor)
 
 

@@ -185,3 +185,30 @@ def test_a_divergence_names_the_row_and_the_step_in_lanes_too(root: Root) -> Non
         assert "step to version" in note["place"]
         assert root.model_sha256(name) is None
         assert root.log("samples.jsonl", name) == b""
+
+
+@pytest.mark.parametrize("optimizer", ["experts", "sgd"])
+def test_huber_without_a_delta_learns_cents_as_it_learns_dollars(
+    root: Root, optimizer: str
+) -> None:
+    ways = {"dollars": 1.0, "cents": 100.0}
+    model = {"kernel": "linear", "loss": "huber"}
+    root.configure(*(job(name, model=model, optimizer={"name": optimizer}) for name in ways))
+    random = np.random.default_rng(5)
+    for file in ("1.csv", "2.csv"):
+        x = random.normal(size=(300, 3))
+        y = 3e5 + 1e5 * (x @ [1.0, -0.5, 0.2] + random.standard_t(2.5, 300))
+        for name, unit in ways.items():
+            table = [
+                [*map(float, row), float(label)] for row, label in zip(x, y * unit, strict=True)
+            ]
+            root.drop(file, sample_tables.csv(table), name)
+    root.once()
+    dollars, cents = (root.samples(name) for name in ways)
+    spread = 1e5**2
+    for one, other in list(zip(dollars, cents, strict=True))[2:]:  # till then the labels' unit is 1
+        assert math.isclose(one["loss"] * 1e4, other["loss"], rel_tol=1e-6, abs_tol=spread * 1e-6)
+        assert math.isclose(one["prediction"] * 100, other["prediction"], rel_tol=1e-6)
+    befores = [root.accepted(name)[1]["before"] for name in ways]
+    assert math.isclose(befores[0]["loss"] * 1e4, befores[1]["loss"], rel_tol=1e-6)
+    assert befores[0]["metrics"]["r2"] > 0.2

@@ -198,10 +198,21 @@ def test_numbers_that_do_not_fit_a_loss_are_refused(given, text):
 
 def test_a_loss_takes_its_number_from_its_options_or_its_default():
     assert losses.chosen(LossOptions("huber", delta=3.0)).number == 3.0
-    assert losses.chosen(LossOptions("huber")).number == 1.0
+    assert losses.chosen(LossOptions("huber")).number == 1.345
     assert isinstance(losses.chosen(LossOptions("softmax")), SoftmaxLoss)
 
 
 def test_a_length_shrinks_with_the_labels_unit_and_a_share_does_not():
-    assert SingleOutput("huber", 6.0).in_units(2.0).number == 3.0
-    assert SingleOutput("quantile", 0.9).in_units(2.0).number == 0.9
+    assert SingleOutput("huber", 6.0).of_aims(2.0).number == 3.0
+    assert SingleOutput("quantile", 0.9).of_aims(2.0).number == 0.9
+
+
+@pytest.mark.parametrize(("loss", "default"), [("huber", 1.345), ("epsilon_insensitive", 0.1)])
+def test_a_length_that_is_not_given_is_in_spreads_of_the_labels(loss, default):
+    own = losses.chosen(LossOptions(loss))
+    assert own.of_aims(2.0).number == default
+    assert own.of_labels(2.0).number == 2 * default
+    key = own.formula.number.key
+    given = losses.chosen(LossOptions(loss, **{key: 6.0}))
+    assert given.of_aims(2.0).number == 3.0
+    assert given.of_labels(2.0).number == 6.0

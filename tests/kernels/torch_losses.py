@@ -7,7 +7,7 @@ import torch
 TORCH = {
     "squared": lambda o, y: (o - y) ** 2,
     "absolute": lambda o, y: torch.nn.functional.l1_loss(o, y, reduction="none"),
-    "huber": lambda o, y: torch.nn.functional.huber_loss(o, y, reduction="none", delta=1.0),
+    "huber": lambda o, y: torch.nn.functional.huber_loss(o, y, reduction="none", delta=1.345),
     "quantile": lambda o, y: torch.maximum(0.5 * (y - o), -0.5 * (y - o)),
     "epsilon_insensitive": lambda o, y: torch.clamp((o - y).abs() - 0.1, min=0),
     "poisson": lambda o, y: torch.nn.functional.poisson_nll_loss(o, y, reduction="none"),
