@@ -32,7 +32,7 @@ def test_a_resolved_job_leaves_nothing_to_the_kernel(kernel: str) -> None:
 
 
 def test_the_rate_of_auto_is_the_kernels_unless_it_is_given() -> None:
-    assert resolve(job("mlp")).optimizer.options["learning_rate"] == 0.03
+    assert resolve(job("mlp")).optimizer.options["learning_rate"] == 0.02
     given = resolve(job("mlp", "[jobs.optimizer]\nlearning_rate = 0.5"))
     assert given.optimizer.options["learning_rate"] == 0.5
 
