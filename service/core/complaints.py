@@ -4,14 +4,14 @@ Rules: a type says its own rule once (`Says`), and whatever breaks it is reporte
 a type (a key that is unknown, two settings that don't fit) raises `broken`. `complaint` is the border: no text of pydantic's
 own gets past it.
 
-    config.toml: jobs[0].optimizer.learning_rate: must be greater than 0, got -1
+    config.toml: job churn: optimizer.learning_rate: must be greater than 0, got -1
 """
 
 from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -72,25 +72,42 @@ def below(*place: str | int) -> Iterator[None]:
         raise PydanticCustomError(_WHOLE, "{text}", context | {"place": place + inner}) from None
 
 
-def check_keys(table: Mapping[str, Any], allowed: Iterable[str]) -> None:
-    """Raises `broken` for the first key that is not allowed; names the nearest that is."""
-    keys = sorted(allowed)
+def check_keys(
+    table: Mapping[str, Any], known: Iterable[str], idle: Container[str] = frozenset()
+) -> None:
+    """Raises `broken` for the first key that is not known; names the nearest, and those that are allowed.
+
+    `idle` keys are known, but what else stands in the table has no use for them: they aren't told as allowed.
+    """
+    keys = sorted(known)
     for key in table:
         if key not in keys:
-            raise broken(f"unknown key{_nearest(key, keys)}", key)
+            allowed = [other for other in keys if other not in idle]
+            raise broken(f"unknown key{_nearest(key, keys, allowed)}", key)
 
 
-def _nearest(key: str, keys: list[str]) -> str:
+def _nearest(key: str, keys: list[str], allowed: list[str]) -> str:
     near = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
     nearest = f", the nearest is {near[0]}" if near else ""
-    return f"{nearest}, allowed are {', '.join(keys)}" if len(keys) <= FEW else nearest
+    return f"{nearest}, allowed are {', '.join(allowed)}" if len(allowed) <= FEW else nearest
 
 
-def complaint(error: ValidationError, where: str) -> str:
-    """The first thing that is wrong, in one line, and how many more there are."""
+def complaint(error: ValidationError, where: str, given: Any = None) -> str:
+    """The first thing that is wrong, in one line, and how many more there are; `given` is what was validated."""
     place, rule = first_rule(error)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return escaped(": ".join(part for part in (where, written(place), rule) if part) + more)
+    places = (where, *_by_name(place, given))
+    return escaped(": ".join(part for part in (*places, rule) if part) + more)
+
+
+def _by_name(place: Place, given: Any) -> tuple[str, ...]:
+    """A place with the name of its job, where it has one; a name that is itself wrong doesn't tell which."""
+    match place:
+        case ("jobs", int() as index, str() as key, *rest) if key != "name":
+            job = given["jobs"][index] if isinstance(given, Mapping) else {}
+            if isinstance(job.get("name"), str):
+                return f"job {printable(job['name'])}", written((key, *rest))
+    return (written(place),)
 
 
 def first_rule(error: ValidationError) -> tuple[Place, str]:

@@ -7,6 +7,7 @@ kernel's own default in its place.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -48,6 +49,18 @@ class Model(OpenSection):
     @staticmethod
     def meant(name: str) -> type[Kernel]:
         return registry.kernel(name)
+
+    @classmethod
+    def idle(cls, meant: Any, given: Mapping[str, Any]) -> tuple[str, ...]:
+        names = {field.name for field in dataclasses.fields(meant.Options)}
+        try:
+            options = meant.Options(**{key: given[key] for key in given.keys() & names})
+            problem = meant.problem(options)
+        except (ValueError, TypeError):  # what is wrong with them is told in its own words
+            return ()
+        if problem == "binary":
+            return ()
+        return ("positive",) if problem == "multiclass" else ("classes", "positive")
 
     @property
     def problem(self) -> Problem:

@@ -29,10 +29,19 @@ def found(meant: Callable[[str], _T], name: str, *place: str) -> _T:
         raise broken(str(error).partition(": ")[2], *place) from None
 
 
-def complete(options: type[Any], given: Mapping[str, Any], own: Iterable[str]) -> dict[str, Any]:
-    """Every option by name, the given ones checked, the others by default; `own` keys may stand beside them."""
+def complete(
+    options: type[Any],
+    given: Mapping[str, Any],
+    own: Iterable[str],
+    idle: Iterable[str] = (),
+) -> dict[str, Any]:
+    """Every option by name, the given ones checked, the others by default; `own` keys may stand beside them.
+
+    `idle` keys are of no use beside what is given; `Options` may say which of its own are (`idle(given)`).
+    """
     types = _types(options)  # type: ignore[arg-type]  # a class is hashable: mypy thinks of its metaclass
-    check_keys(given, {*types, *own})
+    own_idle = options.idle(given) if hasattr(options, "idle") else ()
+    check_keys(given, {*types, *own}, {*idle, *own_idle})
     checked = {name: _checked(types[name], name, value) for name, value in given.items()}
     for name in _required(options):
         if name not in checked:

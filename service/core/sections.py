@@ -115,7 +115,13 @@ class OpenSection(Section):
         """The options of `name`, checked and whole; as they are given where nobody can tell yet."""
         if not isinstance(name, str) or name == "auto":
             return dict(given)
-        return complete(found(cls.meant, name, cls.OWN[0]).Options, given, cls.OWN)
+        meant = found(cls.meant, name, cls.OWN[0])
+        return complete(meant.Options, given, cls.OWN, cls.idle(meant, given))
+
+    @classmethod
+    def idle(cls, meant: Any, given: Mapping[str, Any]) -> tuple[str, ...]:
+        """The keys of ours that have no use beside what is meant and its given options."""
+        return ()
 
     @model_serializer(mode="plain")
     def _flat(self) -> dict[str, Any]:

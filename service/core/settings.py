@@ -121,8 +121,10 @@ class Settings(Section):
 
 def parse(text: str, where: str) -> Settings:
     """The settings that a TOML text says; `where` names it in errors."""
+    given = None
     try:
-        return Settings.model_validate(frozen(tomllib.loads(text)))
+        given = frozen(tomllib.loads(text))
+        return Settings.model_validate(given)
     except tomllib.TOMLDecodeError as error:
         reason = str(error)
         raise ConfigurationError(
@@ -131,7 +133,7 @@ def parse(text: str, where: str) -> Settings:
     except RecursionError:
         raise ConfigurationError(f"{where}: must be nested less deeply") from None
     except ValidationError as error:
-        raise ConfigurationError(complaint(error, where)) from None
+        raise ConfigurationError(complaint(error, where, given)) from None
 
 
 def frozen(value: Any) -> Any:

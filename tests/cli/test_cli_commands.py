@@ -79,11 +79,11 @@ def test_a_wrong_command_line_is_status_2_and_one_line(
         ),
         (
             "name = 'a'\nlabel = 'z'\nmodel.kernel = 'linear'\noptimizer = {name = 'sgd', learning_rate = -1}",
-            "jobs[0].optimizer.learning_rate: must be greater than 0 and finite, got -1",
+            "job a: optimizer.learning_rate: must be greater than 0 and finite, got -1",
         ),
         (
             "name = 'a'\nlabel = 'z'\nmodel.kernel = 'linear'\nlable = 1",
-            "jobs[0].lable: unknown key, the nearest is label",
+            "job a: lable: unknown key, the nearest is label",
         ),
     ],
 )

@@ -53,4 +53,4 @@ def test_a_file_of_any_size_is_refused_in_bounded_memory(file: Path) -> None:
 
 def test_what_is_wrong_inside_names_the_file(file: Path) -> None:
     file.write_bytes(JOB + b"x = 1\n")
-    assert complaint(file).startswith(f"{file}: jobs[0].x: unknown key, ")
+    assert complaint(file).startswith(f"{file}: job a: x: unknown key, ")

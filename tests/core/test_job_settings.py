@@ -29,7 +29,24 @@ kernel = "{kernel}"
 def complaint(**parts: str) -> str:
     with pytest.raises(ConfigurationError) as caught:
         job(**parts)
-    return str(caught.value).removeprefix("c: jobs[0].")
+    return str(caught.value).removeprefix("c: job a: ")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "model", "allowed"),
+    [
+        ("linear", "", "intercept, kernel, l1, l2, loss"),
+        ("linear", 'loss = "huber"', "delta, intercept, kernel, l1, l2, loss"),
+        ("linear", 'loss = "hinge"', "classes, intercept, kernel, l1, l2, loss, positive"),
+        ("softmax", "", "classes, intercept, kernel, l1, l2"),
+        ("kmeans", "", "clusters, kernel"),
+    ],
+)
+def test_the_keys_that_are_told_as_allowed_are_those_that_are(
+    kernel: str, model: str, allowed: str
+) -> None:
+    told = complaint(kernel=kernel, model=model + "\nzzzz = 1")
+    assert told == f"model.zzzz: unknown key, allowed are {allowed}"
 
 
 @pytest.mark.parametrize("name", ["a b", "", "../up", "ä", "x" * 65, "a\\n", "."])

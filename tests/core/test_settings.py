@@ -60,6 +60,10 @@ def test_a_job_that_is_not_there_is_refused_with_those_that_are() -> None:
         ("jobs = []", "jobs: must be at least one [[jobs]], got []"),
         ("jobs = [3]", "jobs[0]: must be a table, got 3"),
         (JOB + JOB, 'jobs[1].name: must be another name than any other job\'s, got "churn"'),
+        (
+            JOB + '[[jobs]]\nname = "b"\nmodel.kernel = "linear"\nlabel = 3.5',
+            "job b: label: must be a column's name, or its number counted from 0, got 3.5",
+        ),
         ("service = 3\n" + JOB, "service: must be a table, got 3"),
         (
             "[service]\nworkers = -1\n" + JOB,
