@@ -1,4 +1,9 @@
-"""`headrace show`: the model; of linear ones intercept and weights in the features' own units."""
+"""`headrace show`: the model, as far as people can read one.
+
+Linear ones have intercept and weights, and clusters their centres, in the features' own units; of others
+there are the sizes of their parameters. What would be wider than a page has a paragraph for each class or
+cluster, with the features that tell most.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +23,11 @@ from service.core.layout import shown
 from service.core.spelling import spelt
 from service.subtasks.predict import Model, newest
 
+MOST_COLUMNS = 6
+"""Classes side by side; of more, each has a paragraph."""
+MOST_TOLD = 8
+"""Features of a class or a cluster that are told, where there are more."""
+
 
 @click.command("show")
 @root_option
@@ -29,11 +39,18 @@ def command(root: Path, job: str) -> int:
 
 
 def show(model: Model, console: Console) -> None:
-    """Prints what a model is and, if it is linear, its weights; else the sizes of its parameters."""
+    """Prints what a model is, and then its weights, its centres, or the sizes of its parameters."""
     for key, value in _facts(model):
         say(console, f"{key:12} {value}")
     coefficients = model.learner.coefficients(model.state)
-    console.print(_layers(model) if coefficients is None else _weights(model, *coefficients))
+    if model.learner.problem == "clustering" and "parameters/centres" in model.state:
+        _show_centres(model, console)
+    elif coefficients is None:
+        console.print(_parameters(model))
+    elif len(coefficients[0]) > MOST_COLUMNS:
+        _show_classes(model, console, *coefficients)
+    else:
+        console.print(_weights(model, *coefficients))
 
 
 def _facts(model: Model) -> list[tuple[str, Any]]:
@@ -64,14 +81,55 @@ def _weights(model: Model, intercept: Array, weights: Array) -> Table:
     return table
 
 
-def _layers(model: Model) -> Table:
+def _show_classes(model: Model, console: Console, intercept: Array, weights: Array) -> None:
+    """A paragraph a class: its intercept, and its largest weights."""
+    _say_most(model, console, "weights")
+    for label, base, own in zip(model.classes or (), intercept, weights, strict=True):
+        say(console, f"class {spelt(label)}: (intercept) {base:.6g}")
+        _show_features(model, console, own, np.abs(own))
+
+
+def _show_centres(model: Model, console: Console) -> None:
+    """A paragraph a cluster: its share of the rows, and its centre where it is farthest from the others."""
+    centres, weight = model.state["parameters/centres"], model.state["optimizer/weight"]
+    if not weight.any():
+        say(console, "no centres yet: they are chosen among the first distinct rows")
+        return
+    shares = weight / weight.sum()
+    _say_most(model, console, "coordinates")
+    for index in np.argsort(-shares, kind="stable"):
+        say(console, f"cluster {index}: {shares[index]:.1%} of the rows")
+        apart = np.abs(centres[index] - shares @ centres)
+        own = model.learner.unscaled(model.state, centres[index : index + 1])[0]
+        _show_features(model, console, own, apart)
+
+
+def _say_most(model: Model, console: Console, what: str) -> None:
+    count = len(model.header["features"])
+    if count > MOST_TOLD:
+        say(console, f"the {MOST_TOLD} largest of {count} {what} each; all are in the model file")
+
+
+def _show_features(model: Model, console: Console, values: Array, size: Array) -> None:
+    """A line a feature, the largest in size first."""
+    chosen = np.argsort(-size, kind="stable")[:MOST_TOLD]
+    names = [shown(model.header["features"][index]) for index in chosen]
+    width = max(map(len, names))
+    for name, index in zip(names, chosen, strict=True):
+        say(console, f"  {name:{width}} {values[index] + 0.0:.6g}")
+
+
+def _parameters(model: Model) -> Table:
+    """A row a parameter: its shape, its norm and its least and largest number."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("parameter", "shape", "dtype", "norm"):
+    for heading in ("parameter", "shape", "dtype"):
         table.add_column(heading)
+    for heading in ("norm", "least", "largest"):
+        table.add_column(heading, justify="right")
     for name, array in sorted(model.state.items()):
         if name.startswith("parameters/"):
-            norm = f"{np.linalg.norm(array):.6g}"
-            table.add_row(
-                Text(name.removeprefix("parameters/")), str(array.shape), str(array.dtype), norm
-            )
+            numbers = (np.linalg.norm(array), array.min(), array.max())
+            shape = " × ".join(map(str, array.shape))
+            told = (f"{number + 0.0:.6g}" for number in numbers)
+            table.add_row(Text(name.removeprefix("parameters/")), shape, str(array.dtype), *told)
     return table
