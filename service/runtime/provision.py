@@ -15,8 +15,8 @@ from service.core.errors import HeadraceError
 THREADS = 8
 """What may wait for a disk at a time: a few calls for each of the stages."""
 
-# Measured: a daemon at rest holds 21 and two for each worker; a file in progress holds two spools.
-_ALWAYS, _PER_WORKER, _PER_JOB = 26, 2, 2
+# Measured: a daemon at rest holds 23 and two for each worker; a file in progress holds two spools.
+_ALWAYS, _PER_WORKER, _PER_JOB = 28, 2, 2
 
 
 def see_to_descriptors(workers: int, jobs: int) -> None:

@@ -142,7 +142,7 @@ def test_a_limit_with_which_no_start_is_possible_is_told_in_one_line(
     life = root.once(expected=1)
     (line,) = life.said.splitlines()
     assert line == (
-        f"headrace: open files: their limit must be at least 32 for 2 workers and 1 job, got {limit};"
+        f"headrace: open files: their limit must be at least 34 for 2 workers and 1 job, got {limit};"
         " raise it (ulimit -n, LimitNOFILE=), or have fewer"
     )
 
