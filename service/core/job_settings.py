@@ -29,6 +29,7 @@ from service.core.sections import (
     OpenSection,
     Section,
     Text,
+    Texts,
 )
 
 COLUMNS = ("label", "id", "weight", "time", "offset", "exposure")
@@ -206,6 +207,13 @@ class Scaling(Section):
         return self
 
 
+class Missing(Section):
+    """`[jobs.missing]`: which features count as missing, and what becomes of them."""
+
+    fill: Literal["none", "zero"] = "none"
+    values: Texts = ("NA", "N/A", "null", "none", "?")
+
+
 class Output(Section):
     """`[jobs.output]`: what is written of each sample."""
 
@@ -229,6 +237,7 @@ class Job(Section):
     schedule: Schedule = Schedule()
     training: Training = Training()
     scaling: Scaling = Scaling()
+    missing: Missing = Missing()
     output: Output = Output()
 
     @property

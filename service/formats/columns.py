@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from service.core.errors import FileRefused
 from service.formats.contract import Column, Fields, Source, Wanted
-from service.formats.table import label_key
+from service.formats.values import label_key
 from service.formats.wording import listed, shown
 
 

@@ -17,8 +17,8 @@ as text ("0", "1", ...).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
@@ -36,6 +36,16 @@ Column = str | int
 Label = str | float
 """A class label as files give it: a number where the text is one ("1" is 1 is 1.0), otherwise the
 text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """Which features are missing, beside those where nothing stands, and what becomes of them."""
+
+    fill: Literal["none", "zero"] = "none"
+    """"none": a missing feature makes its row a bad one."""
+    values: tuple[str, ...] = ()
+    """Texts, without regard to case, and numbers, however they are spelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,7 @@ class Fields:
     """A row without a label: left out and counted, or (for predictions) kept with y = NaN. With
     "keep" a label that is no number, or none of the classes, is none, too; and the columns of the
     label and the id may be absent from the file."""
+    gaps: Gaps = Gaps()
 
     @property
     def roles(self) -> tuple[Column, ...]:
@@ -194,6 +205,8 @@ class Block:
     unlabelled: int
     rejected: int
     first_bad: tuple[BadRow, ...] = ()
+    missing: Mapping[str, int] = field(default_factory=dict)
+    """How many of the n rows lacked a feature, by feature; only those that were lacking."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,29 +1,22 @@
 """A table as a reader gives it -> a block: one set of rules for the values of every format.
 
 Rules
-- A number is what polars parses as one (Rust's grammar: no grouping, no decimal comma), spaces and
-  tabs around it aside.
-- Features are finite numbers. Weights are finite and not negative. A row that breaks a rule is
+- Features are finite numbers, or missing, see `features`. Weights are finite and not negative. A row that breaks a rule is
   counted and left out; of several reasons the first column's counts, features first, then label,
   then weight, then offset or exposure.
 - A label that is empty, null or NaN is none; for predictions, any that breaks a rule. Booleans are 1 and 0 where a format has them.
-- Class labels are the same when their texts are, or when both are numbers and equal.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from service.core.spelling import spelt
 from service.formats.contract import (
     MOST_NOTES,
-    BadRow,
     Block,
     Fields,
     Floats,
@@ -31,50 +24,16 @@ from service.formats.contract import (
     RowRules,
     Table,
 )
-from service.formats.wording import listed, shown
-
-Mask = npt.NDArray[np.bool_]
-BLANK = " \t"
-FILL_IN = "fill in or delete the row"
-SPELLING = "write it as 1234.5, or leave the column out of `features`"
-
-
-@dataclass(slots=True)
-class Faults:
-    """What is wrong with which of n rows; each row keeps its first fault."""
-
-    bad: Mask
-    found: list[tuple[Mask, pl.Series, str, str]] = field(default_factory=list)
-
-    def mark(self, wrong: Mask, column: pl.Series, rule: str, remedy: str) -> None:
-        new = wrong & ~self.bad
-        if new.any():
-            self.bad |= new
-            self.found.append((new, column, rule, remedy))
-
-    def notes(self, row: npt.NDArray[np.int64], most: int) -> list[BadRow]:
-        """The first `most` bad rows in words, by the rows' own numbers."""
-        described = []
-        for place in np.flatnonzero(self.bad)[:most].tolist():
-            column, rule, remedy = next(f[1:] for f in self.found if f[0][place])
-            value = _value(column[place])
-            described.append(BadRow(int(row[place]), shown(column.name), rule, value, remedy))
-        return described
-
-
-def _value(cell: str | float | None) -> str:
-    """A cell in words, numbers in one spelling: readers may have parsed them or not."""
-    if cell is None or (isinstance(cell, str) and not cell.strip(BLANK)):
-        return "nothing"
-    number = _keys(pl.Series([cell]))[0] if isinstance(cell, str) else cell
-    return shown(cell) if isinstance(number, str) else repr(number).removesuffix(".0")
+from service.formats.features import matrix
+from service.formats.values import BLANK, FILL_IN, Faults, Mask, label_key, label_keys, numbers
+from service.formats.wording import listed
 
 
 def block(table: Table, fields: Fields, features: Sequence[str], rules: RowRules) -> Block:
     """Checks every value that is used, and puts the good rows into arrays."""
     frame = table.frame
     faults = Faults(np.zeros(frame.height, np.bool_))
-    x = _features(table, features, faults)
+    x, missing = matrix(table, features, fields.gaps, faults)
     y, without = _label(frame, fields, faults)
     w = None if fields.weight is None else _weight(frame[str(fields.weight)], faults)
     offset = _offset(frame, fields, faults)
@@ -90,6 +49,7 @@ def block(table: Table, fields: Fields, features: Sequence[str], rules: RowRules
         w = None if w is None else w[keep]
         offset = None if offset is None else offset[keep]
         carried = carried and {name: column.filter(keep) for name, column in carried.items()}
+        missing = {name: gap & keep for name, gap in missing.items()}
     most = min(rules.notes, MOST_NOTES)
     notes = sorted([*table.bad, *faults.notes(table.row, most)], key=lambda bad: bad.row)
     rejected = table.rows_seen - frame.height + int(faults.bad.sum())
@@ -104,51 +64,13 @@ def block(table: Table, fields: Fields, features: Sequence[str], rules: RowRules
         int(unlabelled.sum()),
         rejected,
         tuple(notes[:most]),
+        {name: count for name, gap in missing.items() if (count := int(gap.sum()))},
     )
-
-
-def label_key(label: Label | int | bool) -> Label:
-    """What two class labels are compared by: the number where the label is one, otherwise its
-    text."""
-    return _keys(pl.Series([label]))[0] if isinstance(label, str) else float(label)
 
 
 def distinct(column: pl.Series) -> set[Label]:
     """The labels of a column of text, absent ones left out."""
-    return set(_keys(column.drop_nulls().unique())) - {""}
-
-
-def _keys(labels: pl.Series) -> list[Label]:
-    texts = labels.str.strip_chars(BLANK)
-    numbers = texts.cast(pl.Float64, strict=False).to_list()
-    return [
-        text if number is None or not math.isfinite(number) else number
-        for text, number in zip(texts.to_list(), numbers, strict=True)
-    ]
-
-
-def _features(table: Table, features: Sequence[str], faults: Faults) -> Floats:
-    """(n, features), C-order; the rows that are marked bad hold anything."""
-    frame, x = table.frame, table.x
-    if x is None and all(_is_plain(frame[name]) for name in features):
-        x = frame.select(features).to_numpy(order="c", writable=True)
-    if x is not None and np.isfinite(x).all():
-        return x
-    if x is not None:
-        frame = pl.DataFrame(x, schema=list(features))
-    x = np.empty((frame.height, len(features)))
-    for place, name in enumerate(features):
-        values, missing, no_number = _numbers(frame[name])
-        remedy = f"{FILL_IN}; missing values can't be learnt from yet"
-        faults.mark(missing, frame[name], "a feature has a value in every row", remedy)
-        faults.mark(no_number, frame[name], "a feature is a number", SPELLING)
-        faults.mark(~np.isfinite(values), frame[name], "a feature is a finite number", FILL_IN)
-        x[:, place] = values
-    return x
-
-
-def _is_plain(column: pl.Series) -> bool:
-    return column.dtype == pl.Float64 and not column.null_count()
+    return set(label_keys(column.drop_nulls().unique())) - {""}
 
 
 def _label(frame: pl.DataFrame, fields: Fields, faults: Faults) -> tuple[Floats, Mask]:
@@ -160,7 +82,7 @@ def _label(frame: pl.DataFrame, fields: Fields, faults: Faults) -> tuple[Floats,
     column = frame[str(fields.label)]
     if fields.labels == "class":
         return _classes(column, fields, faults)
-    values, missing, no_number = _numbers(column)
+    values, missing, no_number = numbers(column)
     if fields.unlabelled == "keep":
         values[np.isinf(values) | _outside(values, fields)] = np.nan
         return values, np.isnan(values)
@@ -195,7 +117,7 @@ def _classes(column: pl.Series, fields: Fields, faults: Faults) -> tuple[Floats,
         texts = column.fill_null("")
         names = texts.unique()
         which = texts.cast(pl.Enum(names)).to_physical().to_numpy()
-        found = [places.get(key, -1) for key in _keys(names)]
+        found = [places.get(key, -1) for key in label_keys(names)]
         missing = (names.str.strip_chars(BLANK) == "").to_numpy()[which]
     y = np.array(found, np.float64)[which]
     if fields.unlabelled == "keep":
@@ -207,7 +129,7 @@ def _classes(column: pl.Series, fields: Fields, faults: Faults) -> tuple[Floats,
 
 
 def _weight(column: pl.Series, faults: Faults) -> Floats:
-    values, missing, no_number = _numbers(column)
+    values, missing, no_number = numbers(column)
     wrong = missing | no_number | ~(values >= 0) | np.isinf(values)
     rule = "a weight is a finite number, not negative"
     faults.mark(wrong, column, rule, "correct the weight; a row of weight 0 takes no step")
@@ -218,30 +140,17 @@ def _offset(frame: pl.DataFrame, fields: Fields, faults: Faults) -> Floats | Non
     """What is added to the rows' raw outputs: their offset, or the logarithm of their exposure."""
     if fields.offset is not None:
         column = frame[str(fields.offset)]
-        values, missing, no_number = _numbers(column)
+        values, missing, no_number = numbers(column)
         wrong = missing | no_number | ~np.isfinite(values)
         faults.mark(wrong, column, "an offset is a finite number", "correct the offset")
         return values
     if fields.exposure is not None:
         column = frame[str(fields.exposure)]
-        values, missing, no_number = _numbers(column)
+        values, missing, no_number = numbers(column)
         wrong = missing | no_number | ~(values > 0) | np.isinf(values)
         faults.mark(wrong, column, "an exposure is a finite number above 0", "correct the exposure")
         return np.log(np.where(wrong, 1.0, values))
     return None
-
-
-def _numbers(column: pl.Series) -> tuple[Floats, Mask, Mask]:
-    """Values (NaN where there is none), where nothing stands, and where something stands that is
-    no number."""
-    if column.dtype == pl.Float64:
-        nothing = np.zeros(column.len(), np.bool_)
-        missing = column.is_null().to_numpy() if column.null_count() else nothing
-        return column.to_numpy(writable=True), missing, nothing
-    texts = column.str.strip_chars(BLANK)
-    missing = (texts.is_null() | (texts == "").fill_null(True)).to_numpy()
-    numbers = texts.cast(pl.Float64, strict=False)
-    return numbers.to_numpy(writable=True), missing, numbers.is_null().to_numpy() & ~missing
 
 
 def _carried(frame: pl.DataFrame, fields: Fields) -> dict[str, pl.Series] | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -22,7 +23,7 @@ from service import formats
 from service.core import classes
 from service.core.errors import FileRefused, WorkerError, poisoned
 from service.core.job_settings import Job
-from service.formats.contract import Chunk, Fields, Label, RowRules, Source
+from service.formats.contract import Chunk, Fields, Gaps, Label, RowRules, Source
 from service.runtime.channel import BrokenChannel, Ends, Receiver, Sender, channel
 from service.runtime.dispatch import Urgency
 from service.runtime.held import Held
@@ -127,6 +128,7 @@ class _File:
             labels=_labels(job),
             domain=getattr(job.model.loss, "domain", ANY),
             classes=self._classes(schema),
+            gaps=Gaps(job.missing.fill, job.missing.values),
         )
 
     def _classes(self, schema: Schema | None) -> tuple[Label, ...] | None:
@@ -208,7 +210,8 @@ class _File:
                 self.line.machinery.slots.decoded(self.line.job)
         await tally.finish()
         assert survey.sha256 is not None  # known once the survey has come to its end
-        return Complete(survey.sha256, tally.rejected, tally.unlabelled)
+        missing = {c: n for c in map(str, fields.features or ()) if (n := tally.missing[c])}
+        return Complete(survey.sha256, tally.rejected, tally.unlabelled, missing)
 
     async def _cut(
         self,
@@ -264,6 +267,7 @@ class _Tally:
         self.rows_seen = 0
         self.rejected = 0
         self.unlabelled = 0
+        self.missing = Counter[str]()
 
     async def check(self, outcome: _Outcome) -> None:
         """Raises what is wrong with the next block, in the order of the file's rows."""
@@ -280,6 +284,7 @@ class _Tally:
         self.rows_seen += stored.rows_seen
         self.rejected += stored.rejected
         self.unlabelled += stored.unlabelled
+        self.missing.update(stored.missing)
 
     async def finish(self) -> None:
         """Raises FileRefused when too large a share of the rows was bad."""

@@ -10,6 +10,7 @@ line stops.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -86,6 +87,8 @@ class Complete:
     sha256: str
     rows_rejected: int
     rows_unlabelled: int
+    missing: Mapping[str, int]
+    """Rows without a value, by feature, in the features' order."""
 
 
 class Cause(Enum):

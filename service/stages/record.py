@@ -212,7 +212,7 @@ class _Recorder:
     async def _finish(self, finished: Finished) -> None:
         file, line, ending = self._file(), self.line, finished.ending
         row, subject = file.begun.sample.row, file.begun.subject
-        text = line.reserve(report.close_bytes(subject, file.segment))
+        text = line.reserve(report.close_bytes(subject, ending, file.segment))
         try:
             await self._write(file, text, report.close, ending)
             await file.flush()

@@ -265,6 +265,7 @@ class _Trainer:
             rows=file.row,
             rows_rejected=complete.rows_rejected,
             rows_unlabelled=complete.rows_unlabelled,
+            missing=complete.missing,
             size=file.sample.row.size,
             sha256=complete.sha256,
             learning_rate=file.rate,

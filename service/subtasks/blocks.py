@@ -8,7 +8,7 @@ one block holds them all.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,7 @@ class StoredBlock:
     unlabelled: int
     rejected: int
     first_bad: tuple[BadRow, ...]
+    missing: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ def decode(
         unlabelled=block.unlabelled,
         rejected=block.rejected,
         first_bad=block.first_bad,
+        missing=block.missing,
     )
 
 

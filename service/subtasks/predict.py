@@ -16,7 +16,7 @@ from kernels.contract import ANY, Array, Spec
 from kernels.learner import Learner, build
 from service import formats
 from service.core.spelling import spelt
-from service.formats.contract import BadRow, Block, Chunk, Fields, RowRules, Source
+from service.formats.contract import BadRow, Block, Chunk, Fields, Gaps, RowRules, Source
 from service.runtime.arena import Region, back, view
 from service.storage import checkpoints
 from service.subtasks.blocks import CARRIED_BYTES
@@ -41,6 +41,7 @@ class Model:
     def fields(self) -> Fields:
         """How a file is read for this model: its features by name, all else optional."""
         columns = self.header["columns"]
+        missing = self.header["settings"].get("missing", {})
         return Fields(
             label=columns["label"],
             features=tuple(self.header["features"]),
@@ -51,6 +52,7 @@ class Model:
             domain=getattr(self.learner.kernel.loss, "domain", ANY),
             classes=self.classes,
             unlabelled="keep",
+            gaps=Gaps(missing.get("fill", "none"), tuple(missing.get("values", ()))),
         )
 
 

@@ -85,6 +85,8 @@ class Ending:
     rows: int
     rows_rejected: int
     rows_unlabelled: int
+    missing: Mapping[str, int]
+    """Rows without a value, by feature, in the features' order."""
     size: int
     sha256: str
     learning_rate: float
@@ -111,9 +113,10 @@ def text_bytes(
     return round_results.rows * one + carried_bytes + metric_records * (2000 + names)
 
 
-def close_bytes(subject: Subject, segment: Segment) -> int:
+def close_bytes(subject: Subject, ending: Ending, segment: Segment) -> int:
     """Room that the last records of a file surely fit in."""
-    return 8000 + 4 * _names_bytes(subject) + _times_bytes(segment)
+    missing = sum(6 * len(name) + 24 for name in ending.missing)
+    return 8000 + 4 * _names_bytes(subject) + _times_bytes(segment) + missing
 
 
 def _names_bytes(subject: Subject) -> int:
@@ -192,6 +195,10 @@ def _file_record(
         "rows": ending.rows,
         "rows_rejected": ending.rows_rejected,
         "rows_unlabelled": ending.rows_unlabelled,
+    }
+    if ending.missing:
+        record["missing"] = dict(ending.missing)
+    record |= {
         "weight_sum": metrics.weight_sum(file),
         "bytes": ending.size,
         "sha256": ending.sha256,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ class Whole:
     unlabelled: int
     rejected: int
     bad: list[tuple[int, str, str, str]]
+    missing: dict[str, int]
     sha256: str | None
 
     def bits(self) -> tuple[object, ...]:
@@ -65,6 +67,7 @@ def whole(source: Source, fields: Fields, chunk_bytes: int) -> Whole:
         sum(b.unlabelled for b in blocks),
         sum(b.rejected for b in blocks),
         bad,
+        dict(sum((Counter(b.missing) for b in blocks), Counter())),
         survey.sha256,
     )
 

@@ -124,7 +124,7 @@ BAD_ROWS = [
     (b'"1,5",2\n', "a", "is a number", "1,5"),
     (b"1_000,2\n", "a", "is a number", "1_000"),
     (b"true,2\n", "a", "is a number", "true"),
-    (b"nan,2\n", "a", "finite", "nan"),
+    (b"nan,2\n", "a", "in every row", "nan"),
     (b"-inf,2\n", "a", "finite", "-inf"),
     (b"1e400,2\n", "a", "finite", "1e400"),
     (b"1,two\n", "y", "label is a number", "two"),

@@ -106,7 +106,7 @@ class Bench:
         segment: Segment,
         subject: Subject = SUBJECT,
     ) -> tuple[list[dict[str, Any]], Region]:
-        text = self.reserve(report.close_bytes(subject, segment))
+        text = self.reserve(report.close_bytes(subject, ending, segment))
         after = self.reserve(shape.scores_bytes)
         found = report.close(
             subject, ending, Books(shape.spec, scores, scores, after, text), segment

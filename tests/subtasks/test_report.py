@@ -25,7 +25,7 @@ from service.subtasks import blocks, report
 from service.subtasks.report import Books, Ending, Segment
 
 LOGISTIC = Spec("logistic", 2)
-ENDING = Ending(7, 100, 1, 2, 1234, "ab" * 32, 0.1)
+ENDING = Ending(7, 100, 1, 2, {}, 1234, "ab" * 32, 0.1)
 
 
 def _weighted(bench: Any, fields: Any) -> list[Any]:

@@ -1,0 +1,78 @@
+"""The features of a table -> a matrix: numbers, and what stands where a value is missing.
+
+Rules
+- A feature is missing where nothing stands (an empty cell, null, NaN) and where one of the job's
+  `missing.values` does: a text without regard to case, or a number however it is spelled.
+- A missing feature becomes what `missing.fill` says; with "none" its row is a bad one.
+- The fast way looks at all numbers at once; only a column in which something is amiss is looked at
+  by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from service.formats.contract import Floats, Gaps, Table
+from service.formats.values import BLANK, FILL_IN, Faults, Mask, numbers
+
+FILL_GAPS = f"{FILL_IN}, or set missing.fill"
+SPELLING = "write it as 1234.5, add it to missing.values, or leave the column out of `features`"
+
+
+def matrix(
+    table: Table, features: Sequence[str], gaps: Gaps, faults: Faults
+) -> tuple[Floats, dict[str, Mask]]:
+    """(n, features), C-order, the rows that are marked bad holding anything; and by feature in which
+    rows (n,) it was missing, where there are such."""
+    frame, x = table.frame, table.x
+    missing_numbers = _as_numbers(gaps)
+    if x is None and all(_is_plain(frame[name]) for name in features):
+        x = frame.select(features).to_numpy(order="c", writable=True)
+    if x is not None and not missing_numbers.size and np.isfinite(x).all():
+        return x, {}
+    if x is not None:
+        frame = pl.DataFrame(x, schema=list(features))
+    x, missing = np.empty((frame.height, len(features))), {}
+    for place, name in enumerate(features):
+        values, gap = _column(frame[name], gaps, missing_numbers, faults)
+        if gap.any():
+            values[gap] = 0.0
+            missing[name] = gap
+        x[:, place] = values
+    return x, missing
+
+
+def _column(
+    column: pl.Series, gaps: Gaps, missing_numbers: Floats, faults: Faults
+) -> tuple[Floats, Mask]:
+    """A feature's values (n,), and where they are missing."""
+    values, gap, no_number = numbers(column)
+    if column.dtype == pl.String and gaps.values:
+        texts = column.str.strip_chars(BLANK).str.to_lowercase()
+        named = texts.is_in(list(_as_words(gaps))).fill_null(False).to_numpy()
+        gap, no_number = gap | named, no_number & ~named
+    gap = gap | (np.isnan(values) & ~no_number)
+    if missing_numbers.size:
+        gap |= np.isin(values, missing_numbers)
+    if gaps.fill == "none":
+        faults.mark(gap, column, "a feature has a value in every row", FILL_GAPS)
+    faults.mark(no_number, column, "a feature is a number", SPELLING)
+    faults.mark(np.isinf(values) & ~gap, column, "a feature is a finite number", FILL_IN)
+    return values, gap
+
+
+def _as_words(gaps: Gaps) -> pl.Series:
+    return pl.Series(gaps.values, dtype=pl.String).str.strip_chars(BLANK).str.to_lowercase()
+
+
+def _as_numbers(gaps: Gaps) -> Floats:
+    """Those of the values that are numbers: cells are compared with them as numbers, too, since a
+    reader may have parsed them."""
+    return _as_words(gaps).cast(pl.Float64, strict=False).drop_nulls().drop_nans().to_numpy()
+
+
+def _is_plain(column: pl.Series) -> bool:
+    return column.dtype == pl.Float64 and not column.null_count()

@@ -1,0 +1,84 @@
+"""Single values of every format: what a number is, when two labels are the same, and what is wrong with a row.
+
+Rules
+- A number is what polars parses as one (Rust's grammar: no grouping, no decimal comma), spaces and
+  tabs around it aside.
+- Class labels are the same when their texts are, or when both are numbers and equal.
+- Of several reasons against a row the first that is marked counts.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from service.formats.contract import BadRow, Floats, Label
+from service.formats.wording import shown
+
+Mask = npt.NDArray[np.bool_]
+BLANK = " \t"
+FILL_IN = "fill in or delete the row"
+
+
+@dataclass(slots=True)
+class Faults:
+    """What is wrong with which of n rows; each row keeps its first fault."""
+
+    bad: Mask
+    found: list[tuple[Mask, pl.Series, str, str]] = field(default_factory=list)
+
+    def mark(self, wrong: Mask, column: pl.Series, rule: str, remedy: str) -> None:
+        new = wrong & ~self.bad
+        if new.any():
+            self.bad |= new
+            self.found.append((new, column, rule, remedy))
+
+    def notes(self, row: npt.NDArray[np.int64], most: int) -> list[BadRow]:
+        """The first `most` bad rows in words, by the rows' own numbers."""
+        described = []
+        for place in np.flatnonzero(self.bad)[:most].tolist():
+            column, rule, remedy = next(f[1:] for f in self.found if f[0][place])
+            value = value_shown(column[place])
+            described.append(BadRow(int(row[place]), shown(column.name), rule, value, remedy))
+        return described
+
+
+def value_shown(cell: str | float | None) -> str:
+    """A cell in words, numbers in one spelling: readers may have parsed them or not."""
+    if cell is None or (isinstance(cell, str) and not cell.strip(BLANK)):
+        return "nothing"
+    number = label_keys(pl.Series([cell]))[0] if isinstance(cell, str) else cell
+    return shown(cell) if isinstance(number, str) else repr(number).removesuffix(".0")
+
+
+def label_key(label: Label | int | bool) -> Label:
+    """What two class labels are compared by: the number where the label is one, otherwise its
+    text."""
+    return label_keys(pl.Series([label]))[0] if isinstance(label, str) else float(label)
+
+
+def label_keys(labels: pl.Series) -> list[Label]:
+    """Each label of a column of text as the number that it is, or without the spaces around it."""
+    texts = labels.str.strip_chars(BLANK)
+    numbers = texts.cast(pl.Float64, strict=False).to_list()
+    return [
+        text if number is None or not math.isfinite(number) else number
+        for text, number in zip(texts.to_list(), numbers, strict=True)
+    ]
+
+
+def numbers(column: pl.Series) -> tuple[Floats, Mask, Mask]:
+    """Values (NaN where there is none), where nothing stands, and where something stands that is
+    no number."""
+    if column.dtype == pl.Float64:
+        nothing = np.zeros(column.len(), np.bool_)
+        missing = column.is_null().to_numpy() if column.null_count() else nothing
+        return column.to_numpy(writable=True), missing, nothing
+    texts = column.str.strip_chars(BLANK)
+    missing = (texts.is_null() | (texts == "").fill_null(True)).to_numpy()
+    numbers = texts.cast(pl.Float64, strict=False)
+    return numbers.to_numpy(writable=True), missing, numbers.is_null().to_numpy() & ~missing

@@ -1,0 +1,96 @@
+"""Missing features: what counts as one, what it becomes, and that no format or chunk knows better."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import polars as pl
+import pytest
+
+from service.formats import Fields, Gaps
+
+NAMES = ("NA", "?", "-200")
+ZERO = Fields("y", gaps=Gaps("zero", NAMES))
+
+
+def csv(*rows: str) -> bytes:
+    return "\n".join(("a,b,y", *rows)).encode()
+
+
+def parquet(frame: pl.DataFrame) -> bytes:
+    out = io.BytesIO()
+    frame.write_parquet(out)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "cell", ["", " ", '""', "NaN", "-nan", "NA", " na ", "?", "-200", "-2e2", " -200.0"]
+)
+def test_a_cell_of_nothing_or_of_a_value_that_is_named_is_missing(read, cell):
+    got = read(csv("1,2,0", f"{cell},4,1"), "t.csv", ZERO)
+    assert got.x.tolist() == [[1, 2], [0, 4]]
+    assert got.missing == {"a": 1}
+    assert got.rejected == 0
+
+
+@pytest.mark.parametrize("cell", ["NAN0", "N A", "-201", "inf", "-inf", "1e400", "x", "??"])
+def test_any_other_cell_is_a_number_or_makes_its_row_a_bad_one(read, cell):
+    got = read(csv("1,2,0", f"{cell},4,1", ",6,1"), "t.csv", ZERO)
+    assert got.missing == {"a": 1}
+    assert got.x[:, 1].tolist() == ([2, 4, 6] if cell == "-201" else [2, 6])
+
+
+@pytest.mark.parametrize("cell", ["", "NA", "-200", "nan"])
+def test_without_a_fill_a_missing_feature_makes_its_row_a_bad_one(read, cell):
+    got = read(csv("1,2,0", f"3,{cell},1"), "t.csv", Fields("y", gaps=Gaps("none", NAMES)))
+    ((row, column, rule, value),) = got.bad
+    assert (row, column, rule) == (1, "b", "a feature has a value in every row")
+    assert value == (cell or "nothing")
+    assert got.missing == {}
+
+
+def test_rows_that_are_left_out_are_not_among_the_missing(read):
+    got = read(csv(",x,0", ",1,", ",2,1"), "t.csv", ZERO)
+    assert (got.rejected, got.unlabelled, got.missing) == (1, 1, {"a": 1})
+
+
+def test_values_are_no_more_than_text_to_labels_and_ids(read):
+    fields = Fields("y", id="a", gaps=Gaps("zero", NAMES), labels="class", classes=("NA", "x"))
+    got = read(csv("?,1,NA", "NA,2,x"), "t.csv", fields)
+    assert got.y.tolist() == [0, 1]
+    assert got.carried["id"] == ["?", "NA"]
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 40, 4 << 20])
+def test_every_format_has_the_same_gaps_for_every_chunk_size(read, chunk_bytes):
+    a = [1.5, None, -200.0, 4.0, float("nan"), 6.0] * 5
+    b = [None, 2.0, 3.0, -200.0, 5.0, 6.0] * 5
+    frame = pl.DataFrame({"a": a, "b": b, "y": [0.0, 1.0] * 15}, strict=False)
+    whole = frame.with_columns(pl.all().fill_nan(None))
+    files = {
+        "t.csv": frame.write_csv().encode(),
+        "t.jsonl": whole.write_ndjson().encode(),
+        "t.parquet": parquet(frame),
+    }
+    plain = read(files["t.csv"], "t.csv", ZERO, 4 << 20)
+    assert plain.missing == {"a": 15, "b": 10}
+    for name, content in files.items():
+        got = read(content, name, ZERO, chunk_bytes)
+        assert (got.bits(), got.missing) == (plain.bits(), plain.missing), name
+
+
+def test_text_in_json_lines_is_missing_only_where_it_is_named(read):
+    lines = b'{"a": "NA", "y": 1}\n{"a": "abc", "y": 1}\n{"a": 3, "y": 0}\n{"y": 0}\n'
+    got = read(lines, "t.jsonl", ZERO)
+    assert got.x[:, 0].tolist() == [0, 3, 0]
+    assert [bad[3] for bad in got.bad] == ["abc"]
+    assert got.missing == {"a": 2}
+
+
+def test_arrays_have_gaps_where_they_hold_nan_or_a_number_that_is_named(read):
+    out = io.BytesIO()
+    np.save(out, np.array([[1.0, np.nan, 0], [-200, 2, 1]]))
+    got = read(out.getvalue(), "t.npy", Fields(2, gaps=Gaps("zero", NAMES)))
+    assert got.x.tolist() == [[1, 0], [0, 2]]
+    assert got.missing == {"0": 1, "1": 1}
