@@ -47,7 +47,7 @@ class ByColumns:
             "squares": ((rows,), "float64"),
             "sums": ((rows, width), spec.dtype),
         }
-        return found | (scaling.layout("scaling", own) if spec.standardise else {})
+        return found | (scaling.layout("scaling", own, spec.gaps) if spec.standardise else {})
 
     def partial(self, state: State, rows: Rows, columns: tuple[int, int], out: State) -> None:
         """A: the part's columns scaled, and what they add to the first layer's sums."""
@@ -159,13 +159,13 @@ class ByColumns:
             cut = slice(start, stop) if name == self._wide else slice(None)
             self._step(rule, state, now, target, name, cut, gradient)
         if self._learner.spec.standardise:
-            for name in ("mean", "m2"):
+            for name in self._moments_by_column():
                 target[f"scaling/{name}"][start:stop] = own[f"scaling/{name}"]
         if is_first:
             for name in state:
                 if self._is_small(name):
                     target[name][...] = now[name]
-            if self._learner.spec.standardise:
+            if self._learner.spec.standardise and not self._learner.spec.gaps:
                 target["scaling/count"][...] = own["scaling/count"]
 
     def _step(
@@ -203,7 +203,12 @@ class ByColumns:
 
     def _own_moments(self, state: State, columns: tuple[int, int]) -> Moments:
         seen, mean, m2 = scaling.moments(state, "scaling")
-        return Moments(seen, mean[columns[0] : columns[1]], m2[columns[0] : columns[1]])
+        cut = slice(*columns)
+        return Moments(seen[cut] if self._learner.spec.gaps else seen, mean[cut], m2[cut])
+
+    def _moments_by_column(self) -> tuple[str, ...]:
+        """Those of the moments that each column has of its own."""
+        return ("count", "mean", "m2") if self._learner.spec.gaps else ("mean", "m2")
 
     def _scaled(self, own: State, x: Array) -> Array:
         moments = scaling.moments(own, "scaling") if self._learner.spec.standardise else None

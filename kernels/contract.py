@@ -106,7 +106,8 @@ class Spec:
     `optimizer` and `schedule` hold `name` beside their own options. `outputs` is the number of
     classes where the model has one output per class, else 1. `clip` bounds a standardised feature
     on both sides, in standard deviations; 0 is no bound. After `half_life` rows what is known of
-    features and labels counts half; 0 is for ever. `scale_target` means something where labels are
+    features and labels counts half; 0 is for ever. With `gaps` a feature may be NaN, which stands for
+    a missing value: it isn't taken in, and is 0 once standardised. `scale_target` means something where labels are
     numbers, `class_weight` where they are classes: the factor of each class's steps by its index,
     or "balanced".
     """
@@ -120,6 +121,7 @@ class Spec:
     standardise: bool = True
     clip: float = 0.0
     half_life: float = 0.0
+    gaps: bool = False
     scale_target: bool = True
     class_weight: Literal["balanced"] | tuple[float, ...] | None = None
     seed: int = 0

@@ -388,7 +388,7 @@ class Learner:
         if self.spec.class_weight == "balanced":
             found["classes/weight"] = ((self._classes,), "float64")
         if self.spec.standardise:
-            found |= scaling.layout("scaling", self.spec.features)
+            found |= scaling.layout("scaling", self.spec.features, self.spec.gaps)
         if self._scale != "none":
             found |= scaling.layout("target", 1)
         return found

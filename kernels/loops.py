@@ -120,14 +120,57 @@ def dot_loop(a, i, b, j):
     return total
 
 
+@nb.njit(**FLAGS)  # a call: inlined in every pass, it would slow the rows without gaps
+def take_in_each_loop(x, w, start, stop, share, count, mean, m2):
+    """As `take_in_loop`, feature by feature, each from the rows that have it; the same operations in
+    the same order, so that without a NaN the bits are the same, too."""
+    for f in range(len(mean)):
+        if share < 1.0:
+            count[f] *= share
+            m2[f] *= share
+        weight = 0.0
+        first = -1
+        for i in range(start, stop):
+            if not math.isnan(x[i, f]):
+                weight += w[i]
+                first = i if first < 0 else first
+        if weight <= 0.0:
+            continue
+        if count[f] == 0.0:
+            mean[f] = x[first, f]
+        total = count[f] + weight
+        between = weight * (count[f] / total)
+        count[f] = total
+        if stop - start == 1:
+            d = x[start, f] - mean[f]
+            mean[f] += d * (weight / total)
+            m2[f] += d * d * between
+            continue
+        apart = 0.0
+        for i in range(start, stop):
+            if not math.isnan(x[i, f]):
+                apart += w[i] * (x[i, f] - mean[f])
+        apart /= weight
+        for i in range(start, stop):
+            if not math.isnan(x[i, f]):
+                d = x[i, f] - mean[f] - apart
+                m2[f] += w[i] * d * d
+        m2[f] += apart * apart * between
+        mean[f] += apart * (weight / total)
+
+
 @inlined
 def take_in_loop(x, w, start, stop, share, count, mean, m2, sums):
     """Merges rows start..stop of x (n, f), by their weights w (n,), into count (1,), mean and m2 (f,).
 
     What is there counts by `share` from now on; sums (f,) is scratch. Deviations are from the mean
     so far (at the start, from the first row), so that a feature that never changes has a spread of
-    exactly 0. Chan, Golub & LeVeque, Stanford STAN-CS-79-773.
+    exactly 0. Chan, Golub & LeVeque, Stanford STAN-CS-79-773. With a count (f,) of each feature a NaN
+    is no value.
     """
+    if len(count) == len(mean):
+        take_in_each_loop(x, w, start, stop, share, count, mean, m2)
+        return
     features = len(mean)
     if share < 1.0:
         count[0] *= share
@@ -169,19 +212,26 @@ def take_in_loop(x, w, start, stop, share, count, mean, m2, sums):
 
 @inlined
 def inverse_deviations_loop(count, m2, inverse):
-    """inverse (f,) ← 1/sd, 0 where sd is 0."""
+    """inverse (f,) ← 1/sd, 0 where sd is 0; count (1,), or (f,) of each feature."""
+    each = len(count) == len(m2)
     share = 1.0 / count[0] if count[0] > 0.0 else 0.0
     for f in range(len(m2)):
+        if each:
+            share = 1.0 / count[f] if count[f] > 0.0 else 0.0
         variance = m2[f] * share
         inverse[f] = 1.0 / math.sqrt(variance) if variance > 0.0 else 0.0
 
 
 @inlined
 def scale_loop(x, i, mean, inverse, clip, z, to):
-    """Row `to` of z ← (row i of x - mean) · inverse, bounded by ±clip where clip isn't 0."""
+    """Row `to` of z ← (row i of x - mean) · inverse, bounded by ±clip where clip isn't 0.
+
+    A NaN stands for a missing value, and becomes 0: the mean.
+    """
     bound = clip if clip > 0.0 else np.inf
     for f in range(len(mean)):
         s = (x[i, f] - mean[f]) * inverse[f]
+        s = 0.0 if x[i, f] != x[i, f] else s
         s = bound if s > bound else s
         z[to, f] = -bound if s < -bound else s
 
@@ -276,9 +326,10 @@ def frozen(array: Array) -> Array:
 
 
 def take_in_rows(x: Array, w: Array, share: float, count: Array, mean: Array, m2: Array) -> None:
-    """Merges the rows x (n, f) by their weights w (n,) into count (1,), mean (f,) and m2 (f,), in place.
+    """Merges the rows x (n, f) by their weights w (n,) into count, mean (f,) and m2 (f,), in place.
 
-    What is there counts by `share` from now on.
+    What is there counts by `share` from now on. With a count (f,) of each feature, not (1,) of all, a
+    NaN is no value.
     """
     _take_in(frozen(x), frozen(w), float(share), count, mean, m2, np.empty(len(mean)))
 

@@ -2,7 +2,7 @@
 
 Rules: rows count by their weights; float64. Moments merge exactly as if their rows had come together
 (Chan, Golub & LeVeque, Stanford STAN-CS-79-773, 1979), to rounding; who merges many does so in a
-fixed order. With a half-life the weight of what was seen halves after so many rows, so that means
+fixed order. Where values may be missing (NaN) each feature counts the rows that have it. With a half-life the weight of what was seen halves after so many rows, so that means
 and spreads follow a stream that drifts. The loops over rows stand in `loops`; here are the moments
 that a state holds.
 """
@@ -24,7 +24,10 @@ def kept(half_life: float, rows: Any) -> Any:
 
 
 class Moments(NamedTuple):
-    """Of one state, as views: `seen` (1,) the weight of the rows, `mean` (f,), `m2` (f,); float64."""
+    """Of one state, as views: `seen` the weight of the rows, `mean` (f,), `m2` (f,); float64.
+
+    `seen` is (1,) for all features, or (f,) of each where values may be missing.
+    """
 
     seen: Array
     mean: Array
@@ -32,8 +35,7 @@ class Moments(NamedTuple):
 
     def deviation(self) -> Array:
         """The standard deviation (f,), √(m2 / weight); 0 where nothing is seen."""
-        weight = float(self.seen[0])
-        return np.sqrt(self.m2 / weight) if weight > 0 else np.zeros_like(self.m2)
+        return np.sqrt(_over(self.m2, self.seen))
 
     def inverse(self) -> Array:
         """1/sd (f,), 0 where sd is 0."""
@@ -50,10 +52,10 @@ class Moments(NamedTuple):
             mine[:] = theirs
 
 
-def layout(prefix: str, features: int) -> Layout:
-    """The arrays of moments below `prefix`."""
+def layout(prefix: str, features: int, gaps: bool = False) -> Layout:
+    """The arrays of moments below `prefix`; with `gaps` each feature has a count of its own."""
     return {
-        f"{prefix}/count": ((1,), "float64"),
+        f"{prefix}/count": ((features if gaps else 1,), "float64"),
         f"{prefix}/m2": ((features,), "float64"),
         f"{prefix}/mean": ((features,), "float64"),
     }
@@ -66,16 +68,14 @@ def moments(state: State, prefix: str) -> Moments:
 
 def merge(into: Moments, other: Moments) -> None:
     """Takes `other` in, in place."""
-    n, m = float(into.seen[0]), float(other.seen[0])
-    if m == 0:
-        return
-    if n == 0:
-        into.assign(other)
-        return
+    n, m = into.seen, other.seen
+    share = _over(m, n + m)
     apart = other.mean - into.mean
-    into.mean[:] += apart * (m / (n + m))
-    into.m2[:] += other.m2 + apart * apart * (n * (m / (n + m)))
-    into.seen[0] = n + m
+    mean = into.mean + apart * share
+    m2 = into.m2 + (other.m2 + apart * apart * (n * share))
+    into.mean[:] = _chosen(m == 0, into.mean, _chosen(n == 0, other.mean, mean))
+    into.m2[:] = _chosen(m == 0, into.m2, _chosen(n == 0, other.m2, m2))
+    into.seen[:] = n + m
 
 
 def increment(after: Moments, before: Moments) -> Moments:
@@ -83,13 +83,22 @@ def increment(after: Moments, before: Moments) -> Moments:
 
     A feature that never changed keeps its mean and a spread of exactly 0.
     """
-    n, total = float(before.seen[0]), float(after.seen[0])
-    m = total - n
-    if n == 0 or m <= 0:
-        return after.faded(1.0) if n == 0 else before.faded(0.0)
-    apart = (after.mean - before.mean) * (total / m)
-    m2 = after.m2 - before.m2 - apart * apart * (n * (m / total))
-    return Moments(np.array([m]), before.mean + apart, np.maximum(m2, 0.0))
+    n, total = before.seen, after.seen
+    m = np.maximum(total - n, 0.0)
+    apart = (after.mean - before.mean) * _over(total, m)
+    m2 = np.maximum(after.m2 - before.m2 - apart * apart * (n * _over(m, total)), 0.0)
+    mean = _chosen(n == 0, after.mean, before.mean + apart)
+    return Moments(m, mean, _chosen(n == 0, after.m2, _chosen(m == 0, 0.0, m2)))
+
+
+def _over(part: Array, whole: Array) -> Array:
+    """part / whole, 0 where whole is 0."""
+    shape = np.broadcast_shapes(part.shape, whole.shape)
+    return np.divide(part, whole, out=np.zeros(shape), where=whole > 0)
+
+
+def _chosen(where: Array, these: Array | float, others: Array) -> Array:
+    return np.asarray(np.where(where, these, others))
 
 
 class Unit(NamedTuple):

@@ -210,7 +210,7 @@ class Scaling(Section):
 class Missing(Section):
     """`[jobs.missing]`: which features count as missing, and what becomes of them."""
 
-    fill: Literal["none", "zero"] = "none"
+    fill: Literal["none", "zero", "mean"] = "none"
     values: Texts = ("NA", "N/A", "null", "none", "?")
 
 
@@ -284,6 +284,16 @@ class Job(Section):
         if self.training.class_weight != "none" and problem not in ("binary", "multiclass"):
             rule = f"must be left out: kernel {kernel} learns no classes"
             raise broken(rule, "training", "class_weight", value=self.training.class_weight)
+        return self
+
+    @model_validator(mode="after")
+    def _check_missing(self) -> Self:
+        """The mean is that of the scaling, where a missing value lies in the middle."""
+        given = self.scaling.standardise
+        standardise = self.model.defaults.standardise if given == "auto" else given
+        if self.missing.fill == "mean" and not standardise:
+            rule = 'must be "zero" or "none" where features are not standardised'
+            raise broken(rule, "missing", "fill", value="mean")
         return self
 
     @model_validator(mode="after")

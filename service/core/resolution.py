@@ -50,6 +50,7 @@ def spec(job: Job, features: int, classes: tuple[str | float, ...] | None) -> Sp
         standardise=bool(whole.scaling.standardise),
         clip=float(whole.scaling.clip),
         half_life=whole.scaling.half_life,
+        gaps=whole.missing.fill == "mean",
         class_weight=_class_weight(whole, classes),
         scale_target=whole.scaling.target == "auto",
         seed=whole.training.seed,

@@ -42,8 +42,9 @@ text."""
 class Gaps:
     """Which features are missing, beside those where nothing stands, and what becomes of them."""
 
-    fill: Literal["none", "zero"] = "none"
-    """"none": a missing feature makes its row a bad one."""
+    fill: Literal["none", "zero", "mean"] = "none"
+    """"none": a missing feature makes its row a bad one. "mean": it is NaN in the block, for the model
+    knows the mean."""
     values: tuple[str, ...] = ()
     """Texts, without regard to case, and numbers, however they are spelled."""
 
@@ -187,7 +188,8 @@ class Block:
     """
 
     x: Floats
-    """(n, features), C-order, finite; columns in the order of `features_of`."""
+    """(n, features), C-order, finite but for gaps that are to be filled with the mean; columns in the
+    order of `features_of`."""
     y: Floats
     """(n,): a number in the label's units, or the position in `Fields.classes`; NaN only with
     unlabelled = "keep"."""

@@ -3,7 +3,8 @@
 Rules
 - A feature is missing where nothing stands (an empty cell, null, NaN) and where one of the job's
   `missing.values` does: a text without regard to case, or a number however it is spelled.
-- A missing feature becomes what `missing.fill` says; with "none" its row is a bad one.
+- A missing feature becomes what `missing.fill` says: 0, or NaN for the mean that the model knows;
+  with "none" its row is a bad one.
 - The fast way looks at all numbers at once; only a column in which something is amiss is looked at
   by itself.
 """
@@ -39,7 +40,7 @@ def matrix(
     for place, name in enumerate(features):
         values, gap = _column(frame[name], gaps, missing_numbers, faults)
         if gap.any():
-            values[gap] = 0.0
+            values[gap] = np.nan if gaps.fill == "mean" else 0.0
             missing[name] = gap
         x[:, place] = values
     return x, missing

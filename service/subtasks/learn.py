@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from kernels import metrics
 from kernels.columns import ByColumns
 from kernels.contract import Array, Layout, Problem
@@ -52,7 +54,7 @@ class Shape:
 
     def partial_bytes(self, rows: int) -> int:
         """Room for what the first half of a step cut by features writes, whatever its columns."""
-        return 8 * (rows * (self.first_layer + 1) + 2 * self.features + 1) + 64 * 5
+        return 8 * (rows * (self.first_layer + 1) + 3 * self.features) + 64 * 5
 
     def results_bytes(self, rows: int, extra: Extra) -> int:
         """Room for what is recorded of `rows` rows: float64 arrays, each aligned."""
@@ -303,5 +305,7 @@ def _results(learner: Learner, region: Region, rows: int, extra: Extra) -> dict[
 def _take_over(saved: Mapping[str, Array], prefix: str, state: Mapping[str, Array]) -> None:
     for name, array in state.items():
         old = saved.get(prefix + name)
+        if name == "scaling/count" and old is not None and old.shape == (1,):
+            old = np.broadcast_to(old, array.shape)  # all rows so far had every feature
         if old is not None and old.shape == array.shape and old.dtype == array.dtype:
             array[...] = old

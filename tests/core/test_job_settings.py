@@ -136,6 +136,10 @@ def test_a_kernels_options_come_out_whole() -> None:
             'training.dtype: must be "auto", "float32" or "float64", got "f"',
         ),
         (
+            {"tables": '[jobs.scaling]\nstandardise = false\n[jobs.missing]\nfill = "mean"'},
+            'missing.fill: must be "zero" or "none" where features are not standardised, got "mean"',
+        ),
+        (
             {"tables": "[jobs.scaling]\nstandardise = false\nclip = 3"},
             "scaling.clip: must be left out, or 0, where standardise is false, got 3.0",
         ),

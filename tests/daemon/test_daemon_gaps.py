@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
-from daemon_root import Root, job, rounds
+from daemon_root import Root, job, root_in, rounds
 
-ZERO = {"fill": "zero", "values": ["NA", "-200"]}
+VALUES = ["NA", "-200"]
 LINES = [
     f"{['NA', '-200.0'][i % 2] if i % 7 == 3 else i % 11},{'' if i % 5 == 1 else i * 3 % 13},{i % 2}"
     for i in range(200)
@@ -18,17 +20,24 @@ WHOLE = GAPPY.replace(b"NA,", b"0,").replace(b"-200.0,", b"0,").replace(b",,", b
 COUNTS = {"a": sum(i % 7 == 3 for i in range(200)), "b": sum(i % 5 == 1 for i in range(200))}
 
 
-def _learn(root: Root, content: bytes, missing: dict[str, Any], **service: int) -> Root:
+def _learn(root: Root, content: bytes, fill: str, **service: int) -> Root:
+    missing: dict[str, Any] = {"fill": fill, "values": VALUES}
     root.configure(job(missing=missing, training=rounds(4, 2, 3)), service=service)
     root.drop("t.csv", content)
-    root.drop("ask.csv", b"a,b\n,3\n0,3\nNA,3\n", into="predict")
+    root.drop("ask.csv", b"a,b\n,3\nnan,3\nNA,3\n9,3\n", into="predict")
     root.once()
     return root
 
 
+@pytest.fixture(scope="module", params=["zero", "mean"])
+def fill(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def filled(shared: Root) -> Root:
-    return _learn(shared, GAPPY, ZERO)
+def filled(fill: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Root]:
+    with root_in(tmp_path_factory.mktemp(fill)) as root:
+        yield _learn(root, GAPPY, fill)
 
 
 def test_a_file_s_record_counts_the_gaps_of_each_feature(filled: Root) -> None:
@@ -38,30 +47,48 @@ def test_a_file_s_record_counts_the_gaps_of_each_feature(filled: Root) -> None:
     assert (record["rows"], record["rows_rejected"]) == (200, 0)
 
 
-def test_zero_learns_what_a_file_with_zeros_would_have_taught(filled: Root, root: Root) -> None:
-    _learn(root, WHOLE, ZERO)
-    assert root.tensors() == filled.tensors()
-    assert "missing" not in root.accepted()[0]
-
-
 @pytest.mark.parametrize(("workers", "chunk_bytes"), [(1, 256), (3, 300)])
 def test_workers_and_chunks_change_nothing(
-    filled: Root, root: Root, workers: int, chunk_bytes: int
+    filled: Root, fill: str, root: Root, workers: int, chunk_bytes: int
 ) -> None:
-    _learn(root, GAPPY, ZERO, workers=workers, chunk_bytes=chunk_bytes)
+    _learn(root, GAPPY, fill, workers=workers, chunk_bytes=chunk_bytes)
     assert root.outcome() == filled.outcome()
 
 
 def test_predictions_fill_gaps_as_the_model_was_taught(filled: Root) -> None:
     with (filled.folder("predictions") / "ask.csv.csv").open() as lines:
         found = [line["prediction"] for line in csv.DictReader(lines)]
-    assert len(found) == 3
-    assert len(set(found)) == 1
+    assert len(found) == 4
+    assert len(set(found[:3])) == 1
+    assert found[3] != found[0]
+
+
+def test_zero_learns_what_a_file_with_zeros_would_have_taught(root: Root) -> None:
+    missing = {"fill": "zero", "values": VALUES}
+    root.configure(job(missing=missing), job("whole", missing=missing))
+    root.drop("t.csv", GAPPY)
+    root.drop("t.csv", WHOLE, "whole")
+    root.once()
+    assert root.tensors() == root.tensors("whole")
+    assert "missing" not in root.accepted("whole")[0]
 
 
 def test_without_a_fill_the_first_gap_refuses_the_file(root: Root) -> None:
-    _learn(root, GAPPY, {"values": ["NA", "-200"]})
+    _learn(root, GAPPY, "none")
     note = root.note("t.csv")
     assert note["rule"] == "a feature has a value in every row"
     assert note["place"] == "t.csv:3: row 1, column b"
     assert "missing.fill" in note["remedy"]
+
+
+def test_a_job_with_a_model_may_turn_to_the_mean_and_not_back(root: Root) -> None:
+    _learn(root, WHOLE, "none")
+    _learn(root, GAPPY, "mean")
+    whole, gappy = root.accepted()
+    assert "missing" not in whole
+    assert gappy["missing"] == COUNTS
+    counts = np.frombuffer(root.tensors()["state/scaling/count"][2])
+    assert counts.tolist() == [400.0 - COUNTS["a"], 400.0 - COUNTS["b"]]
+    root.configure(job(missing={"fill": "zero"}, training=rounds(4, 2, 3)))
+    said = root.once(expected=2).said
+    assert 'missing.fill: must stay "mean" while the job has a model' in said

@@ -53,7 +53,8 @@ def whole(source: Source, fields: Fields, chunk_bytes: int) -> Whole:
         assert block.rows_seen == len(block.y) + block.unlabelled + block.rejected
         assert block.x.flags.c_contiguous
         assert block.x.dtype == block.y.dtype == np.float64
-        assert np.isfinite(block.x).all()
+        assert np.isfinite(block.x).all() or fields.gaps.fill == "mean"
+        assert not np.isinf(block.x).any()
     weights = [b.w for b in blocks if b.w is not None]
     names = [key for key, name in (("id", fields.id), ("time", fields.time)) if name is not None]
     return Whole(

@@ -94,3 +94,10 @@ def test_arrays_have_gaps_where_they_hold_nan_or_a_number_that_is_named(read):
     got = read(out.getvalue(), "t.npy", Fields(2, gaps=Gaps("zero", NAMES)))
     assert got.x.tolist() == [[1, 0], [0, 2]]
     assert got.missing == {"0": 1, "1": 1}
+
+
+def test_what_is_to_be_filled_with_the_mean_stays_open(read):
+    fields = Fields("y", gaps=Gaps("mean", NAMES))
+    got = read(csv("1,2,0", "NA,4,1", "3,,1", "x,6,1"), "t.csv", fields)
+    np.testing.assert_array_equal(got.x, [[1, 2], [np.nan, 4], [3, np.nan]])
+    assert (got.missing, got.rejected) == ({"a": 1, "b": 1}, 1)

@@ -12,12 +12,12 @@ from kernels import loops, scaling
 from kernels.scaling import Moments
 
 
-def nothing(features):
-    return Moments(np.zeros(1), np.zeros(features), np.zeros(features))
+def nothing(features, gaps=False):
+    return Moments(np.zeros(features if gaps else 1), np.zeros(features), np.zeros(features))
 
 
-def taken(x, *cuts):
-    moments = nothing(x.shape[1])
+def taken(x, *cuts, gaps=False):
+    moments = nothing(x.shape[1], gaps)
     for part in np.split(x, cuts):
         if len(part):
             loops.take_in_rows(part, np.ones(len(part)), 1.0, *moments)
@@ -135,3 +135,47 @@ def test_what_was_seen_long_ago_counts_less():
         loops.take_in_rows(np.array([[value]]), one, scaling.kept(10.0, 1), *moments)
     assert moments.mean[0] == pytest.approx(10.0, abs=0.02)
     assert moments.seen[0] == pytest.approx(1 / (1 - 2**-0.1), rel=1e-4)
+
+
+def gappy():
+    """Rows (100, 4) with gaps, the last feature absent from the first half."""
+    random = np.random.default_rng(5)
+    x = random.normal(10, 2, (100, 4))
+    x[random.random(x.shape) < 0.3] = np.nan
+    x[:50, 3] = np.nan
+    return x
+
+
+@pytest.mark.parametrize("cuts", [(), tuple(range(1, 100)), (10,), (1, 40, 41, 99)])
+def test_each_feature_is_known_by_the_rows_that_have_it(cuts):
+    x = gappy()
+    moments = taken(x, *cuts, gaps=True)
+    assert moments.seen.tolist() == (~np.isnan(x)).sum(axis=0).tolist()
+    np.testing.assert_allclose(moments.mean, np.nanmean(x, axis=0), rtol=1e-13)
+    np.testing.assert_allclose(moments.deviation(), np.nanstd(x, axis=0), rtol=1e-12)
+    z = scaled(x, moments)
+    assert (z[np.isnan(x)] == 0.0).all()
+    present = (x - moments.mean) * moments.inverse()
+    np.testing.assert_allclose(z[~np.isnan(x)], present[~np.isnan(x)], rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("cuts", [(), tuple(range(1, 100)), (1, 40, 41, 99)])
+def test_without_gaps_a_count_of_each_feature_changes_no_bit(cuts):
+    x = np.random.default_rng(6).normal(1e3, 3.0, (100, 4))
+    shared, each = taken(x, *cuts), taken(x, *cuts, gaps=True)
+    assert each.seen.tolist() == [100.0] * 4
+    assert (each.mean.tobytes(), each.m2.tobytes()) == (shared.mean.tobytes(), shared.m2.tobytes())
+    assert scaled(x, each).tobytes() == scaled(x, shared).tobytes()
+
+
+@pytest.mark.parametrize("first", [0, 1, 30, 50, 100])
+def test_moments_of_rows_with_gaps_merge_and_part(first):
+    x = gappy()
+    left, right, whole = (taken(part, gaps=True) for part in (x[:first], x[first:], x))
+    merged = left.faded(1.0)
+    scaling.merge(merged, scaling.increment(whole, left))
+    scaling.merge(left, right)
+    for found in (left, merged):
+        np.testing.assert_array_equal(found.seen, whole.seen)
+        np.testing.assert_allclose(found.mean, whole.mean, rtol=1e-13)
+        np.testing.assert_allclose(found.m2, whole.m2, rtol=1e-11)

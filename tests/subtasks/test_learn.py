@@ -10,7 +10,7 @@ import pytest
 
 from kernels.contract import Spec
 from service.core.errors import StorageDamaged
-from service.runtime.arena import arrays
+from service.runtime.arena import arrays, size_of
 from service.storage import checkpoints
 from service.subtasks import learn
 
@@ -83,6 +83,17 @@ def test_lanes_of_one_local_step_make_the_step_of_one_batch(bench: Any, table: b
     one, four = (arrays(region, shape.state_layout) for region in (whole, target))
     for name in one:
         assert np.allclose(one[name], four[name], rtol=1e-12, atol=1e-15), name
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+@pytest.mark.parametrize("features", [1, 8, 2000])
+def test_there_is_room_for_what_a_part_of_a_step_cut_by_features_writes(
+    features: int, gaps: bool
+) -> None:
+    spec = Spec("logistic", features, gaps=gaps).to_json()
+    for columns in ((0, features), (0, 1)):
+        layout = learn.by_columns(spec).partial_layout(7, columns)
+        assert size_of(layout) <= learn.shape(spec).partial_bytes(7)
 
 
 def test_a_state_is_restored_from_its_model_file_to_the_bit(bench: Any, table: bytes) -> None:
