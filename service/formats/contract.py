@@ -184,7 +184,7 @@ class Block:
     """A decoded chunk: n good rows in the file's order.
 
     Size: `block_bytes` bounds the arrays before decoding; for text it is never more than 12 bytes
-    for a byte of chunk.
+    for a byte of chunk, unless features may be missing.
     """
 
     x: Floats

@@ -60,7 +60,7 @@ def block_bytes(source: Source, chunk: Chunk, fields: Fields) -> int:
     """
     features = features_of(source, fields)
     beside = [c for c in (fields.weight, fields.offset, fields.exposure) if c is not None]
-    must = [*features, *map(str, beside)]
+    must = [*map(str, beside), *(features if fields.gaps.fill == "none" else ())]
     if fields.label is not None and fields.unlabelled == "skip":
         must.append(str(fields.label))
     rows = chunk.stop - chunk.start
