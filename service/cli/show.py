@@ -76,7 +76,7 @@ def _weights(model: Model, intercept: Array, weights: Array) -> Table:
         table.add_column(heading, justify="right")
     table.add_row("(intercept)", *(f"{value:.6g}" for value in intercept))
     for index in np.argsort(-np.abs(weights).max(axis=0), kind="stable"):
-        name = shown(model.header["features"][index])
+        name = shown(model.names[index])
         table.add_row(Text(name), *(f"{value + 0.0:.6g}" for value in weights[:, index]))
     return table
 

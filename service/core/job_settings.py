@@ -212,6 +212,16 @@ class Missing(Section):
 
     fill: Literal["none", "zero", "mean"] = "none"
     values: Texts = ("NA", "N/A", "null", "none", "?")
+    indicators: Columns | None = None
+
+    @model_validator(mode="after")
+    def _check_indicators(self) -> Self:
+        if self.indicators is not None and self.fill == "none":
+            rule = 'must be left out where fill is "none": no row without a value is learnt from'
+            raise broken(rule, "indicators", value=self.indicators)
+        if self.indicators is not None and len(set(self.indicators)) < len(self.indicators):
+            raise broken("must be distinct", "indicators", value=self.indicators)
+        return self
 
 
 class Output(Section):
@@ -294,6 +304,11 @@ class Job(Section):
         if self.missing.fill == "mean" and not standardise:
             rule = 'must be "zero" or "none" where features are not standardised'
             raise broken(rule, "missing", "fill", value="mean")
+        for i, column in enumerate(self.missing.indicators or ()):
+            if self.features is not None and column not in self.features:
+                raise broken(
+                    "must be one of the features", "missing", "indicators", i, value=column
+                )
         return self
 
     @model_validator(mode="after")
@@ -355,7 +370,7 @@ class Job(Section):
 
     @property
     def _features(self) -> int:
-        return len(self.features) if self.features else 2
+        return (len(self.features) if self.features else 2) + len(self.missing.indicators or ())
 
     @model_validator(mode="after")
     def _check_automatic(self) -> Self:

@@ -93,6 +93,7 @@ def _meanings(old: Job, new: Job) -> Iterator[tuple[str, Any, Any]]:
     yield "training.dtype", old.training.dtype, new.training.dtype
     for key in ("standardise", "target"):
         yield f"scaling.{key}", getattr(old.scaling, key), getattr(new.scaling, key)
+    yield "missing.indicators", old.missing.indicators, new.missing.indicators
     if old.missing.fill == "mean":  # each feature has a count of its own, of no use to the others
         yield "missing.fill", old.missing.fill, new.missing.fill
 

@@ -37,6 +37,10 @@ def features_of(source: Source, fields: Fields) -> tuple[str, ...]:
         raise _refused(source, "a feature is named once", listed(names), "correct `features`")
     if fields.label is not None and str(fields.label) in names:
         raise _refused(source, "the label is no feature", str(fields.label), "correct `features`")
+    strangers = [column for column in map(str, fields.gaps.indicators) if column not in names]
+    if strangers:
+        rule, remedy = "an indicator is one of a feature", "correct `missing.indicators`"
+        raise _refused(source, rule, listed(strangers), remedy)
     return names
 
 

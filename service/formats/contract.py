@@ -47,6 +47,8 @@ class Gaps:
     knows the mean."""
     values: tuple[str, ...] = ()
     """Texts, without regard to case, and numbers, however they are spelled."""
+    indicators: tuple[Column, ...] = ()
+    """Features that get a column more, behind all features: 1 where they are missing, else 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,7 @@ class Block:
 
     x: Floats
     """(n, features), C-order, finite but for gaps that are to be filled with the mean; columns in the
-    order of `features_of`."""
+    order of `features_of`, and behind them those of `Gaps.indicators`."""
     y: Floats
     """(n,): a number in the label's units, or the position in `Fields.classes`; NaN only with
     unlabelled = "keep"."""

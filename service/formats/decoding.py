@@ -68,4 +68,5 @@ def block_bytes(source: Source, chunk: Chunk, fields: Fields) -> int:
         rows = (rows + 1) // (len(source.columns) + len(must))
     elif source.format == "jsonl":
         rows = (rows + 1) // (2 + sum(len(name.encode()) + 5 for name in must))
-    return 8 * rows * (len(features) + 2 + len(beside))
+    numbers = len(features) + len(fields.gaps.indicators) + 2 + len(beside)
+    return 8 * rows * numbers

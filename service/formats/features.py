@@ -26,8 +26,19 @@ SPELLING = "write it as 1234.5, add it to missing.values, or leave the column ou
 def matrix(
     table: Table, features: Sequence[str], gaps: Gaps, faults: Faults
 ) -> tuple[Floats, dict[str, Mask]]:
-    """(n, features), C-order, the rows that are marked bad holding anything; and by feature in which
-    rows (n,) it was missing, where there are such."""
+    """(n, features + indicators), C-order, the rows that are marked bad holding anything; and by feature
+    in which rows (n,) it was missing, where there are such."""
+    x, missing = _filled(table, features, gaps, faults)
+    if not gaps.indicators:
+        return x, missing
+    nowhere = np.zeros(len(x), np.bool_)
+    shown = [missing.get(str(column), nowhere) for column in gaps.indicators]
+    return np.column_stack([x, *shown]), missing
+
+
+def _filled(
+    table: Table, features: Sequence[str], gaps: Gaps, faults: Faults
+) -> tuple[Floats, dict[str, Mask]]:
     frame, x = table.frame, table.x
     missing_numbers = _as_numbers(gaps)
     if x is None and all(_is_plain(frame[name]) for name in features):

@@ -128,7 +128,7 @@ class _File:
             labels=_labels(job),
             domain=getattr(job.model.loss, "domain", ANY),
             classes=self._classes(schema),
-            gaps=Gaps(job.missing.fill, job.missing.values),
+            gaps=Gaps(job.missing.fill, job.missing.values, job.missing.indicators or ()),
         )
 
     def _classes(self, schema: Schema | None) -> tuple[Label, ...] | None:

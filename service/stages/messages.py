@@ -16,6 +16,7 @@ from enum import Enum
 from pathlib import Path
 
 from service.core.errors import Refusal
+from service.core.job_settings import Job
 from service.core.records import Subject
 from service.core.terms import Terms
 from service.formats.contract import Label
@@ -53,6 +54,10 @@ class Schema:
 
     features: tuple[str, ...]
     classes: tuple[Label, ...] | None
+
+    def width(self, job: Job) -> int:
+        """How many numbers the model gets of a row: the features, and the indicators of what is missing."""
+        return len(self.features) + len(job.missing.indicators or ())
 
 
 # --- decode ─▶ train

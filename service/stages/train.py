@@ -126,7 +126,7 @@ class _Trainer:
     async def _begin(self, opened: Opened) -> None:
         sample, schema = opened.sample, opened.schema
         job = sample.terms.job
-        spec = resolution.spec(job, len(schema.features), schema.classes).to_json()
+        spec = resolution.spec(job, schema.width(job), schema.classes).to_json()
         shape = await self.line.shape_of(spec)
         before, scores = await self._before(shape)
         version = self.model.version if self.model else 0
@@ -137,7 +137,7 @@ class _Trainer:
             subject=self._subject(sample, schema),
             shape=shape,
             plan=_plan(training),
-            ranges=_ranges(training, len(schema.features)),
+            ranges=_ranges(training, schema.width(job)),
             before=before,
             state=before.hold(),
             version=version,

@@ -38,10 +38,22 @@ class Model:
         return None if found is None else tuple(found)
 
     @property
+    def gaps(self) -> Gaps:
+        """Which features are missing, and what becomes of them: as when the model learnt."""
+        found = self.header["settings"].get("missing", {})
+        indicators = found.get("indicators") or ()
+        return Gaps(found.get("fill", "none"), tuple(found.get("values", ())), tuple(indicators))
+
+    @property
+    def names(self) -> list[str]:
+        """What the model's columns are: the features, and the indicators of those that may be missing."""
+        missing = [f"{column} is missing" for column in self.gaps.indicators]
+        return [*self.header["features"], *missing]
+
+    @property
     def fields(self) -> Fields:
         """How a file is read for this model: its features by name, all else optional."""
         columns = self.header["columns"]
-        missing = self.header["settings"].get("missing", {})
         return Fields(
             label=columns["label"],
             features=tuple(self.header["features"]),
@@ -52,7 +64,7 @@ class Model:
             domain=getattr(self.learner.kernel.loss, "domain", ANY),
             classes=self.classes,
             unlabelled="keep",
-            gaps=Gaps(missing.get("fill", "none"), tuple(missing.get("values", ()))),
+            gaps=self.gaps,
         )
 
 

@@ -140,6 +140,22 @@ def test_a_kernels_options_come_out_whole() -> None:
             'missing.fill: must be "zero" or "none" where features are not standardised, got "mean"',
         ),
         (
+            {"tables": '[jobs.missing]\nindicators = ["a"]'},
+            'missing.indicators: must be left out where fill is "none": no row without a value is learnt'
+            ' from, got ["a"]',
+        ),
+        (
+            {"tables": '[jobs.missing]\nfill = "zero"\nindicators = ["a", "a"]'},
+            'missing.indicators: must be distinct, got ["a", "a"]',
+        ),
+        (
+            {
+                "keys": 'features = ["a"]',
+                "tables": '[jobs.missing]\nfill = "zero"\nindicators = ["b"]',
+            },
+            'missing.indicators[0]: must be one of the features, got "b"',
+        ),
+        (
             {"tables": "[jobs.scaling]\nstandardise = false\nclip = 3"},
             "scaling.clip: must be left out, or 0, where standardise is false, got 3.0",
         ),

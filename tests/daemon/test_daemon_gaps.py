@@ -92,3 +92,22 @@ def test_a_job_with_a_model_may_turn_to_the_mean_and_not_back(root: Root) -> Non
     root.configure(job(missing={"fill": "zero"}, training=rounds(4, 2, 3)))
     said = root.once(expected=2).said
     assert 'missing.fill: must stay "mean" while the job has a model' in said
+
+
+@pytest.mark.parametrize("partition", ["samples", "features"])
+def test_indicators_are_features_of_the_model_by_their_name(root: Root, partition: str) -> None:
+    training = {"partition": partition, "batch_rows": 16, "lanes": 3}
+    missing = {"fill": "mean", "values": VALUES, "indicators": ["b"]}
+    parts: dict[str, Any] = {"training": training, "optimizer": {"name": "adagrad"}}
+    root.configure(job(missing=missing, **parts))
+    root.drop("t.csv", GAPPY)
+    root.drop("ask.csv", b"b,a\n,3\n6,3\n", into="predict")
+    root.once()
+    shown = root.ask("show", "--root", str(root.path), "--job", "j").stdout
+    names = [line.split("  ")[0].strip() for line in shown.splitlines()]
+    assert {"a", "b", "b is missing"} <= set(names)
+    with (root.folder("predictions") / "ask.csv.csv").open() as lines:
+        unknown, known = (line["prediction"] for line in csv.DictReader(lines))
+    assert unknown != known
+    root.configure(job(missing=missing | {"indicators": ["a"]}, **parts))
+    assert "missing.indicators: must stay" in root.once(expected=2).said

@@ -101,3 +101,22 @@ def test_what_is_to_be_filled_with_the_mean_stays_open(read):
     got = read(csv("1,2,0", "NA,4,1", "3,,1", "x,6,1"), "t.csv", fields)
     np.testing.assert_array_equal(got.x, [[1, 2], [np.nan, 4], [3, np.nan]])
     assert (got.missing, got.rejected) == ({"a": 1, "b": 1}, 1)
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 4 << 20])
+@pytest.mark.parametrize("fill", ["zero", "mean"])
+def test_an_indicator_is_a_column_behind_all_features(read, fill, chunk_bytes):
+    fields = Fields("y", gaps=Gaps(fill, NAMES, indicators=("b", "a")))
+    rows = ("1,2,0", "NA,4,1", "x,1,1", "3,,1", "?,?,", "5,6,0")
+    got = read(csv(*rows), "t.csv", fields, chunk_bytes)
+    gap = 0 if fill == "zero" else np.nan
+    expected = [[1, 2, 0, 0], [gap, 4, 0, 1], [3, gap, 1, 0], [5, 6, 0, 0]]
+    np.testing.assert_array_equal(got.x, expected)
+    whole = read(csv("1,2,0", "5,6,0"), "t.csv", fields)
+    np.testing.assert_array_equal(whole.x, [expected[0], expected[3]])
+
+
+def test_an_indicator_of_what_is_no_feature_refuses_the_file(refused):
+    fields = Fields("y", id="a", gaps=Gaps("zero", NAMES, indicators=("b", "a")))
+    refusal = refused(csv("1,2,0"), "t.csv", fields).refusal
+    assert (refusal.rule, refusal.value) == ("an indicator is one of a feature", "a")
