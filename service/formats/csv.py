@@ -191,7 +191,8 @@ def _exact(source: Source, data: bytes, wanted: Wanted) -> Table:
     seen = ~lines.blank
     good = seen & (lines.delimiters == width - 1)
     row = np.cumsum(seen) - 1
-    kept = bytes_[np.repeat(good, lines.stops - lines.starts)].tobytes()
+    whole = good.all()
+    kept = data if whole else bytes_[np.repeat(good, lines.stops - lines.starts)].tobytes()
     rule = f"a row has {width} fields, as the first line has"
     remedy = "quote fields that hold the delimiter; fill in or delete short rows"
     bad = tuple(

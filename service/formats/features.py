@@ -62,10 +62,11 @@ def _column(
 ) -> tuple[Floats, Mask]:
     """A feature's values (n,), and where they are missing."""
     values, gap, no_number = numbers(column)
-    if column.dtype == pl.String and gaps.values:
-        texts = column.str.strip_chars(BLANK).str.to_lowercase()
-        named = texts.is_in(list(_as_words(gaps))).fill_null(False).to_numpy()
-        gap, no_number = gap | named, no_number & ~named
+    if no_number.any():  # few cells: only they can be words
+        places = np.flatnonzero(no_number)
+        texts = column.gather(places).str.strip_chars(BLANK).str.to_lowercase()
+        named = places[texts.is_in(list(_as_words(gaps))).to_numpy()]
+        gap[named], no_number[named] = True, False
     gap = gap | (np.isnan(values) & ~no_number)
     if missing_numbers.size:
         gap |= np.isin(values, missing_numbers)
