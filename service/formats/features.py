@@ -12,6 +12,7 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import polars as pl
@@ -81,6 +82,7 @@ def _as_words(gaps: Gaps) -> pl.Series:
     return pl.Series(gaps.values, dtype=pl.String).str.strip_chars(BLANK).str.to_lowercase()
 
 
+@lru_cache(maxsize=64)  # asked for with each chunk, where it cost some percent of decoding
 def _as_numbers(gaps: Gaps) -> Floats:
     """Those of the values that are numbers: cells are compared with them as numbers, too, since a
     reader may have parsed them."""
