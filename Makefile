@@ -23,7 +23,7 @@ demo: $(RUNTIME) ## watch Headrace learn from real files, in a throw-away direct
 	$(BIN)/headrace demo $(ARGS)
 
 test: $(DEV) ## run the tests (ARGS="-k name" for some of them)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 harness: $(DEV) ## disturb it in every way and compare (ARGS="--seconds 3600 --seed 7"; ARGS=--help)
 	$(BIN)/python -m tests.harness $(ARGS)

@@ -27,14 +27,14 @@ def of_unknown_size(data: bytes) -> bytes:
 
 
 PACKED = [
-    ("t.csv.gz", gzip.compress(TEXT)),
-    ("t.csv.gz", gzip.compress(TEXT[:1000]) + gzip.compress(TEXT[1000:])),
-    ("t.csv.gz", gzip.compress(TEXT) + b"\0" * 512),
+    ("t.csv.gz", gzip.compress(TEXT, mtime=0)),
+    ("t.csv.gz", gzip.compress(TEXT[:1000], mtime=0) + gzip.compress(TEXT[1000:], mtime=0)),
+    ("t.csv.gz", gzip.compress(TEXT, mtime=0) + b"\0" * 512),
     ("t.csv.zst", ZSTD(TEXT)),
     ("t.csv.zst", ZSTD(TEXT[:1]) + ZSTD(TEXT[1:])),
     ("t.csv.zst", skippable(b"hello") + ZSTD(TEXT) + skippable(b"")),
     ("t.CSV.ZST", of_unknown_size(TEXT)),
-    ("t.csv.gz", gzip.compress(TEXT.decode().encode("utf-16"))),
+    ("t.csv.gz", gzip.compress(TEXT.decode().encode("utf-16"), mtime=0)),
     ("t.csv", TEXT.decode().encode("utf-16")),
     ("t.csv", b"\xfe\xff" + TEXT.decode().encode("utf-16-be")),
     ("t.csv", TEXT),
@@ -50,24 +50,24 @@ def test_what_is_packed_reads_like_what_is_not(read, name, data):
 
 def test_packed_json_lines_and_arrays_are_read(read):
     lines = b'{"a": 1, "y": 2}\n'
-    assert read(gzip.compress(lines), "t.jsonl.gz", Y).y.tolist() == [2]
+    assert read(gzip.compress(lines, mtime=0), "t.jsonl.gz", Y).y.tolist() == [2]
     out = io.BytesIO()
     np.save(out, np.array([[1.0, 2.0]]))
     assert read(ZSTD(out.getvalue()), "t.npy.zst", Fields(1)).y.tolist() == [2]
 
 
 BROKEN = [
-    ("t.csv.gz", gzip.compress(TEXT)[:-1], "is whole"),
-    ("t.csv.gz", gzip.compress(TEXT)[:100], "is whole"),
-    ("t.csv.gz", gzip.compress(TEXT) + b"garbage", "is whole"),
-    ("t.csv.gz", gzip.compress(TEXT)[:-8] + b"\0" * 8, "is whole"),
+    ("t.csv.gz", gzip.compress(TEXT, mtime=0)[:-1], "is whole"),
+    ("t.csv.gz", gzip.compress(TEXT, mtime=0)[:100], "is whole"),
+    ("t.csv.gz", gzip.compress(TEXT, mtime=0) + b"garbage", "is whole"),
+    ("t.csv.gz", gzip.compress(TEXT, mtime=0)[:-8] + b"\0" * 8, "is whole"),
     ("t.csv.gz", b"\x1f\x8b", "is whole"),
     ("t.csv.gz", TEXT, "what the name says, gzip"),
     ("t.csv.gz", b"", "what the name says, gzip"),
     ("t.csv.gz", ZSTD(TEXT), "what the name says, gzip"),
-    ("t.csv.gz", gzip.compress(gzip.compress(TEXT)), "what the name says, csv"),
-    ("t.csv.gz", gzip.compress(b""), "holds rows"),
-    ("t.csv", gzip.compress(TEXT), "what the name says, not compressed"),
+    ("t.csv.gz", gzip.compress(gzip.compress(TEXT), mtime=0), "what the name says, csv"),
+    ("t.csv.gz", gzip.compress(b"", mtime=0), "holds rows"),
+    ("t.csv", gzip.compress(TEXT, mtime=0), "what the name says, not compressed"),
     ("t.csv.zst", ZSTD(TEXT)[:-1], "is whole"),
     ("t.csv.zst", ZSTD(TEXT) + b"garbage", "is whole"),
     ("t.csv.zst", b"\x28\xb5\x2f\xfd", "is whole"),
@@ -91,7 +91,9 @@ def test_a_bomb_stops_at_the_ratio(refused, tmp_path, pack):
 
 
 def test_unpacked_bytes_are_bounded(refused):
-    refusal = refused(gzip.compress(TEXT), "t.csv.gz", Y, limits=Limits(max_bytes=1000)).refusal
+    refusal = refused(
+        gzip.compress(TEXT, mtime=0), "t.csv.gz", Y, limits=Limits(max_bytes=1000)
+    ).refusal
     assert "at most 1000 bytes unpacked" in refusal.rule
 
 
