@@ -196,7 +196,7 @@ class _Trainer:
             self.line.reserve(file.shape.scores_bytes),
         )
         try:
-            await self.line.machinery.dispatcher.run(
+            restored = await self.line.machinery.dispatcher.run(
                 learn.restore,
                 file.shape.spec,
                 str(path),
@@ -212,6 +212,9 @@ class _Trainer:
             return None
         file.state.drop()
         file.state, file.version, file.skip = state, commit.version, commit.row
+        file.rate = (
+            restored.learning_rate
+        )  # the last record tells it, also where no row is left to learn
         segment = Segment(**commit.extra["segment"])
         spools, digest = self.line.resume_spools, commit.extra["records"]
         return Resumption(commit.row, commit.version, spools, segment, digest), scores
