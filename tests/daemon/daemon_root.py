@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 import shutil
 import signal
 import sqlite3
@@ -85,7 +86,7 @@ class Life:
         self.root = root
         self.process = process
         self._output = output
-        self._mark = len(root.events())
+        self._mark = root.service_log_bytes()
 
     @property
     def said(self) -> str:
@@ -93,7 +94,7 @@ class Life:
 
     def events(self, event: str | None = None, **facts: Any) -> list[dict[str, Any]]:
         """The events of this life in the service log."""
-        return _matching(self.root.events()[self._mark :], event, facts)
+        return self.root.events(event, since=self._mark, **facts)
 
     def see(self, event: str, **facts: Any) -> dict[str, Any]:
         """Waits for an event in the service log of this life."""
@@ -252,10 +253,24 @@ class Root:
         found: dict[str, Any] = json.loads((self.path / "state" / "status.json").read_text())
         return found
 
-    def events(self, event: str | None = None, **facts: Any) -> list[dict[str, Any]]:
-        log = self.path / "logs" / "service.jsonl"
-        lines = log.read_bytes().split(b"\n")[:-1] if log.exists() else []
+    def events(
+        self, event: str | None = None, *, since: int = 0, **facts: Any
+    ) -> list[dict[str, Any]]:
+        """The events of the service log, from this byte on."""
+        try:
+            with self._service_log.open("rb") as log:
+                log.seek(since)
+                lines = log.read().split(b"\n")[:-1]
+        except FileNotFoundError:
+            return []
         return _matching([json.loads(line) for line in lines], event, facts)
+
+    def service_log_bytes(self) -> int:
+        return self._service_log.stat().st_size if self._service_log.exists() else 0
+
+    @property
+    def _service_log(self) -> Path:
+        return self.path / "logs" / "service.jsonl"
 
     def log(self, name: str, job: str = "j") -> bytes:
         """All segments of a result log, oldest first."""
@@ -331,6 +346,21 @@ class Root:
         files = [path for folder in folders for path in folder.rglob("*") if not path.is_dir()]
         hidden = [path for path in self.path.rglob(".*") if not path.is_dir()]
         return sorted(str(path.relative_to(self.path)) for path in {*files, *hidden})
+
+
+@contextmanager
+def none_left(life: Life, spare: int = 0) -> Iterator[None]:
+    """The daemon can have no more than `spare` descriptors; one that is closed can be had again."""
+    pid = life.process.pid
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    taken = {int(number) for number in os.listdir(f"/proc/{pid}/fd")}
+    first_free = next(number for number in range(len(taken) + 1) if number not in taken)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (first_free + spare, before[1]))
+    try:
+        yield
+    finally:
+        if life.process.poll() is None:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
 def _matching(

@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import resource
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 import sample_tables
-from daemon_root import Life, Outcome, Root, eventually, job, root_in, rounds
+from daemon_root import Outcome, Root, eventually, job, none_left, root_in, rounds
 
 JOB = job(training=rounds(16))
 FILES = {f"{n}.csv": sample_tables.csv(sample_tables.rows(1500, n)) for n in range(3)}
@@ -27,21 +25,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
         return root.outcome()
 
 
-@contextmanager
-def _none_left(life: Life, spare: int = 0) -> Iterator[None]:
-    """No more than `spare` descriptors can be had; one that is closed can be had again."""
-    pid = life.process.pid
-    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    taken = {int(number) for number in os.listdir(f"/proc/{pid}/fd")}
-    first_free = next(number for number in range(len(taken) + 1) if number not in taken)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (first_free + spare, before[1]))
-    try:
-        yield
-    finally:
-        if life.process.poll() is None:
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
-
-
 @pytest.mark.parametrize("when", ["before", "inside"])
 def test_without_descriptors_the_job_pauses_until_there_are_some(
     root: Root, undisturbed: Outcome, when: str
@@ -52,7 +35,7 @@ def test_without_descriptors_the_job_pauses_until_there_are_some(
     if when == "inside":
         root.drop(first, FILES[first])
         life.see("progress")
-    with _none_left(life):
+    with none_left(life):
         if when == "before":
             root.drop(first, FILES[first])
         for name in others:
@@ -71,7 +54,7 @@ def test_a_daemon_without_descriptors_stops_well_when_it_is_asked_to(
 ) -> None:
     root.configure(JOB)
     life = root.start()
-    with _none_left(life):
+    with none_left(life):
         for name, data in FILES.items():
             root.drop(name, data)
         eventually(lambda: "paused" in life.said, "a pause", life)
@@ -85,7 +68,7 @@ def test_a_worker_that_dies_while_there_are_no_descriptors_is_replaced_when_ther
 ) -> None:
     root.configure(JOB)
     life = root.start()
-    with _none_left(life, -16):  # what the dead ones had is not to be had, either
+    with none_left(life, -16):  # what the dead ones had is not to be had, either
         for pid in life.workers():
             os.kill(pid, signal.SIGKILL)
         for name, data in FILES.items():
@@ -104,7 +87,7 @@ def test_a_few_descriptors_are_too_few_or_enough_but_never_change_a_bit(
     root.configure(JOB)
     life = root.start()
     first, *others = FILES
-    with _none_left(life, spare):
+    with none_left(life, spare):
         root.drop(first, FILES[first])
         eventually(lambda: "paused" in life.said or root.accepted(), "a pause, or a file", life)
     for name in others:

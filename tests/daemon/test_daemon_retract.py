@@ -6,7 +6,7 @@ import hashlib
 import os
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import sample_tables
 from daemon_root import Root, eventually, job, root_in, rounds
+from live_records import live
 
 from service.lines.life import still_to_admit
 from service.storage.tables import Entry
@@ -50,33 +51,6 @@ def without(tmp_path_factory: pytest.TempPathFactory) -> Any:
         return made[missing]
 
     return asked
-
-
-def live(root: Root, job: str = "j") -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
-    """The metric records and the sample records that count, as docs/records.md says how to find them."""
-    samples = iter(root.samples(job))
-    stack: list[tuple[list[Any], list[Any]]] = []  # of each accepted file: metrics, samples
-    pending: list[Any] = []
-    for record in root.records(job=job):
-        if record["kind"] == "retracted":
-            del stack[record["back_to"]["sequence"] :]
-            continue
-        pending.append(record)
-        if record["kind"] in ("file", "epoch"):
-            rows = record["rows"] if record["kind"] == "file" else 0
-            stack.append((pending, [next(samples) for _ in range(rows)]))
-            assert len(stack) == record["sequence"]
-            pending = []
-    assert pending == []
-    assert next(samples, None) is None
-    return (
-        [_unrevised(r) for metrics, _ in stack for r in metrics],
-        [_unrevised(r) for _, found in stack for r in found],
-    )
-
-
-def _unrevised(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {key: value for key, value in record.items() if key != "revision"}
 
 
 def assert_as_if_never_dropped(root: Root, other: Root) -> None:

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from tests.harness import harassment, ledger, lives, pools, powerloss, sweep, troubles
+from tests.harness import (
+    harassment,
+    ledger,
+    lives,
+    pools,
+    powerloss,
+    retractions,
+    sweep,
+    troubles,
+)
 from tests.harness.fault import Fault
 
-PARTS = (sweep, powerloss, ledger, pools, lives, troubles, harassment)
+PARTS = (sweep, powerloss, ledger, pools, lives, retractions, troubles, harassment)
 FAULTS: dict[str, Fault] = {fault.name: fault for part in PARTS for fault in part.faults()}

@@ -16,11 +16,20 @@ MOST_SHOWN = 4  # of what one round found wrong
 
 @dataclass(slots=True)
 class Round:
-    """What one round did: how many faults were injected, and what the oracle found wrong."""
+    """What one round did: how many faults were injected, how many of them met a daemon that was ready, and what the oracle
+    found wrong."""
 
     injected: int = 0
+    ready: int = 0
     wrong: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def __iadd__(self, other: Round) -> Round:
+        self.injected += other.injected
+        self.ready += other.ready
+        self.wrong += other.wrong
+        self.notes += other.notes
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +56,7 @@ class Tally:
     stride: int = 1
     rounds: int = 0
     injected: int = 0
+    ready: int = 0
     seconds: float = 0.0
     wrong: list[str] = field(default_factory=list)
 
@@ -58,6 +68,7 @@ class Tally:
         seed = self.next_seed
         self.rounds += 1
         self.injected += done.injected
+        self.ready += done.ready
         self.seconds += seconds
         if done.wrong:
             shown = done.wrong[:MOST_SHOWN] + [f"and {len(done.wrong) - MOST_SHOWN} more"] * (

@@ -29,6 +29,7 @@ def _workers_die(seed: int, place: Path) -> Round:
         ordeal = Ordeal(root, random.Random(seed))
         chance = ordeal.chance
         ordeal.configure(deadline_seconds=DEADLINE_SECONDS)
+        ordeal.drop()
         log = place / "chaos.log"
         root.environment = {"HEADRACE_CHAOS": f"{seed}|{chance.choice([0.002, 0.01])}|{log}"}
         life = ordeal.healthy(path=(CHAOS,))

@@ -1,6 +1,10 @@
 """Whole daemons, ended by `kill -9`: at work, starting, recovering, stopping, and at calls that change a file.
 
-Rules. Somebody follows the logs all the while, as `tail -f` does: what he has read once stays as he has read it.
+    two roots side by side, each:  files come ─▶ life, killed ─▶ life, killed ─▶ files come ─▶ … ─▶ judged once
+
+Rules. Somebody follows the logs all the while, as `tail -f` does: what he has read once stays as he has read it. Most kills
+are to meet a daemon that is ready, and the others its whole birth. All times are shares of what a start takes.
+A start is mostly one core's work, hence the two roots; and what judging costs is shared by some dozens of kills.
 """
 
 from __future__ import annotations
@@ -11,16 +15,22 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 from tests.daemon.daemon_root import root_in
 from tests.harness import shim
 from tests.harness.fault import Fault, Round
-from tests.harness.ordeal import JOBS, Ordeal, await_end_of_files, undisturbed
+from tests.harness.ordeal import FILES, JOBS, Ordeal, await_end_of_files, undisturbed
 from tests.harness.shim import Action, Plan
 
-TAIL_SECONDS = 0.005
+TAIL_SECONDS = 0.02
+ROOTS = 2
+KILLS = (22, 30)  # of one root
+MOST_CALLS = (
+    200  # what a life makes in its first moments of work; the storage sweeps leave out none
+)
 
 
 class Tail:
@@ -52,14 +62,9 @@ class Tail:
                     self.read[path] += file.read()
 
 
-def _after_ready(ordeal: Ordeal) -> None:
-    life, seconds = ordeal.healthy(), ordeal.chance.uniform(0, 1.5)
-    time.sleep(seconds)  # the moment is what the seed says: any is good
-    ordeal.kill(life, f"kill -9 {seconds:.3f} s after it was ready")
-
-
 def _while_starting(ordeal: Ordeal) -> None:
-    life, seconds = ordeal.root.start(ready=False), ordeal.chance.uniform(0, 2.0)
+    seconds = ordeal.chance.uniform(0, 1.2) * ordeal.start_seconds
+    life = ordeal.root.start(ready=False)
     time.sleep(seconds)
     ordeal.kill(life, f"kill -9 {seconds:.3f} s after its start")
 
@@ -67,7 +72,7 @@ def _while_starting(ordeal: Ordeal) -> None:
 def _at_a_call(ordeal: Ordeal) -> None:
     """At a call that changes a file, as the daemon's own threads make them."""
     action = ordeal.chance.choice([Action.KILL, Action.TORN])
-    plan = Plan(action, ordeal.chance.randint(1, 600))
+    plan = Plan(action, ordeal.chance.randint(1, MOST_CALLS))
     ordeal.root.environment = shim.environment(ordeal.root.path, plan)
     life = ordeal.root.start(ready=False)
     ordeal.root.environment = {}
@@ -76,7 +81,8 @@ def _at_a_call(ordeal: Ordeal) -> None:
 
 
 def _while_stopping(ordeal: Ordeal) -> None:
-    life, seconds = ordeal.healthy(), ordeal.chance.uniform(0, 1.0)
+    life = ordeal.healthy()
+    seconds = ordeal.chance.uniform(0, 0.5) * ordeal.start_seconds
     time.sleep(seconds)
     life.signal(signal.SIGTERM)
     again = ordeal.chance.uniform(0, 0.3)
@@ -85,8 +91,11 @@ def _while_stopping(ordeal: Ordeal) -> None:
 
 
 DEATHS: tuple[Callable[[Ordeal], None], ...] = (
-    _after_ready,
-    _after_ready,
+    Ordeal.kill_at_work,
+    Ordeal.kill_at_work,
+    Ordeal.kill_at_work,
+    Ordeal.kill_at_work,
+    _while_starting,
     _while_starting,
     _at_a_call,
     _while_stopping,
@@ -94,19 +103,50 @@ DEATHS: tuple[Callable[[Ordeal], None], ...] = (
 
 
 def _killed(seed: int, place: Path) -> Round:
-    home = place.parent
-    undisturbed(home)
+    """Several roots at the same time; an interruption ends each at its next kill."""
+    undisturbed(place.parent)
+    leave, whole = threading.Event(), Round()
+
+    def besieged(number: int) -> Round:
+        return _besieged(
+            random.Random(f"{seed} {number}"), place / str(number), place.parent, leave
+        )
+
+    with ThreadPoolExecutor(ROOTS) as threads:
+        try:
+            for done in threads.map(besieged, range(ROOTS)):
+                whole += done
+        finally:
+            leave.set()
+    return whole
+
+
+def _besieged(chance: random.Random, place: Path, home: Path, leave: threading.Event) -> Round:
     with root_in(place) as root:
-        ordeal = Ordeal(root, random.Random(seed))
+        ordeal = Ordeal(root, chance)
         ordeal.configure()
         logs = [root.folder("logs", one["name"]) for one in JOBS]
         tail = Tail(log / name for log in logs for name in ("metrics.jsonl", "samples.jsonl"))
         try:
-            for _ in range(ordeal.chance.randint(6, 14)):
-                ordeal.chance.choice(DEATHS)(ordeal)
-            return ordeal.judged(home)
+            _lives(ordeal, leave)
+            return ordeal.done if leave.is_set() else ordeal.judged(home)
         finally:
             ordeal.done.wrong += tail.close()
+
+
+def _lives(ordeal: Ordeal, leave: threading.Event) -> None:
+    """The files come one after the other, in the first half of the lives, while no daemon lists the inbox: their order is that
+    of their names."""
+    kills = ordeal.chance.randint(*KILLS)
+    coming = dict(
+        zip(sorted(ordeal.chance.sample(range(kills // 2), len(FILES))), FILES, strict=True)
+    )
+    for number in range(kills):
+        if leave.is_set():
+            return
+        ordeal.drop([coming[number]] if number in coming else [])
+        death = ordeal.chance.choice(DEATHS)
+        (Ordeal.kill_at_work if ordeal.suspects() else death)(ordeal)
 
 
 def faults() -> Iterator[Fault]:

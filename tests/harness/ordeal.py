@@ -1,6 +1,7 @@
 """A root in trouble: the jobs and files of whole daemons, and how one that was disturbed is judged.
 
     root ─▶ life, killed ─▶ life, killed while it recovers ─▶ … ─▶ `run --once` ─▶ as if nothing had happened?
+                                                                                └▶ `verify` ─▶ the same?
 
 Rules. A round is one root, with jobs of several shapes and files of several sizes, some of them bad. What the seed
 decides is what happens and when; what it meets there is the machine's choice, so a violation may need several tries to
@@ -11,8 +12,10 @@ from __future__ import annotations
 
 import functools
 import random
+import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +44,7 @@ FILES: Mapping[str, bytes] = {
     "6-table.parquet": sample_tables.parquet(sample_tables.rows(1500, 4)),
 }
 GOOD, SAME = 4, 1
+MOST_DEATHS = 5  # in a row, of a file; see service/stages/suspects.py
 
 
 @dataclass(slots=True)
@@ -50,21 +54,26 @@ class Ordeal:
     root: Root
     chance: random.Random
     done: Round = field(default_factory=Round)
+    start_seconds: float = 1.0  # what the last one that was waited for took
 
     def configure(self, **service: Any) -> None:
         chunks = {"chunk_bytes": 8000, "workers": self.chance.choice([1, 1, 2, 3])}
         self.root.configure(*JOBS, service=chunks | service, logs={"every_rows": 250})
-        for one in JOBS:
-            for name, data in FILES.items():
-                self.root.drop(name, data, one["name"])
+
+    def drop(self, names: Iterable[str] = FILES) -> None:
+        """These files come to all jobs."""
+        for name in names:
+            for one in JOBS:
+                self.root.drop(name, FILES[name], one["name"])
 
     def kill(self, life: Life, what: str) -> None:
         """kill -9, and nobody may be left of it."""
-        workers = life.workers() if life.process.poll() is None else []
+        children = life.children() if life.process.poll() is None else []
         life.process.kill()
         life.process.wait()
         self.counted(what)
-        self.done.wrong += oracle.await_gone(workers)
+        self.done.ready += bool(life.events("ready"))
+        self.done.wrong += oracle.await_gone(children)
 
     def counted(self, what: str) -> None:
         self.done.injected += 1
@@ -74,24 +83,54 @@ class Ordeal:
         """A life that is ready within the bound."""
         begun = time.monotonic()
         life = self.root.start(*arguments, path=path)
-        if (seconds := time.monotonic() - begun) > oracle.HEALTHY_SECONDS:
-            self.done.wrong.append(f"the start took {seconds:.0f} s")
+        self.start_seconds = time.monotonic() - begun
+        if self.start_seconds > oracle.HEALTHY_SECONDS:
+            self.done.wrong.append(f"the start took {self.start_seconds:.0f} s")
         return life
+
+    def kill_at_work(self) -> None:
+        """A life that is killed some time after it was ready: a share of what its start took, for machines differ.
+
+        Ten deaths in a row without progress refuse a file, rightly. So when lives have ended with one too often, this one
+        may make progress before.
+        """
+        is_due = self.suspects()
+        life = self.healthy()
+        if is_due:
+            eventually(lambda: not self.suspects(), "progress of what lives have ended with", life)
+            self.kill(life, "kill -9 after progress")
+            return
+        seconds = self.chance.uniform(0, 0.7) * self.start_seconds
+        time.sleep(seconds)  # the moment is what the seed says: any is good
+        self.kill(life, f"kill -9 {seconds:.3f} s after it was ready")
+
+    def suspects(self) -> bool:
+        """Is there a file that several lives in a row have ended with?"""
+        with suppress(sqlite3.Error):  # copied while it was written to
+            return any(row["deaths"] >= MOST_DEATHS for row in oracle.rows(self.root.path, "files"))
+        return True
 
     def judged(self, home: Path) -> Round:
         """A quiet life to the end of all files; then the root is held against the undisturbed one."""
+        self.end_quietly()
+        self.done.wrong += compared(undisturbed(home), self.root)
+        self.done.wrong += unverified(self.root, {one["name"] for one in JOBS})
+        return self.done
+
+    def end_quietly(self) -> None:
+        """A life to the end of all files."""
         life = self.root.start("--once", ready=False)
         if life.exit() != 0:
             self.done.wrong.append(f"the quiet life failed: {life.said[-2000:]}")
-        self.done.wrong += compared(undisturbed(home), self.root)
-        return self.done
 
 
 @functools.cache
 def undisturbed(home: Path) -> Root:
     """The root that all others below `home` are held against."""
     with root_in(home / "quiet") as root:
-        Ordeal(root, random.Random(0)).configure()
+        ordeal = Ordeal(root, random.Random(0))
+        ordeal.configure()
+        ordeal.drop()
         root.once()
         assert [len(root.names("done", one["name"])) for one in JOBS] == [GOOD + SAME] * len(JOBS)
         return root
@@ -113,13 +152,20 @@ def compared(expected: Root, found: Root) -> Iterator[str]:
     yield from (f"in shared memory: {name}" for name in oracle.shared_memory())
 
 
+def unverified(root: Root, names: Collection[str]) -> Iterator[str]:
+    """What `headrace verify`, which learns all of done/ again, does not call the same."""
+    done = root.ask("verify", "--root", str(root.path), "--scratch", str(root.home))
+    same = {line.partition(":")[0] for line in done.stdout.splitlines() if ": same: " in line}
+    if done.returncode != 0 or same != set(names):
+        yield f"verify (exit {done.returncode}): {done.stdout}{done.stderr}"
+
+
 def await_end_of_files(root: Root, life: Life) -> bool:
-    """Until all files are done (True) or the daemon has ended (False)."""
+    """Until all files that came are done (True) or the daemon has ended (False)."""
 
     def see() -> str:
         if life.process.poll() is not None:
             return "ended"
-        done = all(len(root.names("done", one["name"])) == GOOD + SAME for one in JOBS)
-        return "done" if done and not root.leftovers() and life.events("ready") else ""
+        return "done" if life.events("ready") and not root.leftovers() else ""
 
     return eventually(see, "the end of the files", life) == "done"

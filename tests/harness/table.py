@@ -16,7 +16,7 @@ HEAD = "| fault | how | injected | rounds | seeds | violated | again |\n| --- | 
 def told(tally: Tally) -> str:
     """One line for people."""
     return (
-        f"{tally.fault.name}: {tally.injected} injected in {tally.rounds} rounds of seeds {_seeds(tally)},"
+        f"{tally.fault.name}: {_injected(tally)} injected in {tally.rounds} rounds of seeds {_seeds(tally)},"
         f" {tally.seconds:.0f} s, {len(tally.wrong) or 'nothing'} violated"
     )
 
@@ -35,13 +35,17 @@ def _row(tally: Tally) -> str:
     cells = [
         f"`{tally.fault.name}`",
         tally.fault.what,
-        f"{tally.injected:,}",
+        _injected(tally),
         f"{tally.rounds:,}",
         _seeds(tally),
         f"{len(tally.wrong)}" if tally.wrong else "nothing",
         f"`{command(tally.fault.name, tally.first_seed, tally.rounds, tally.stride)}`",
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _injected(tally: Tally) -> str:
+    return f"{tally.injected:,}" + (f" ({tally.ready:,} when ready)" if tally.ready else "")
 
 
 def _name(row: str) -> str:

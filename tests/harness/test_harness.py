@@ -28,7 +28,7 @@ ROUNDS: dict[str, dict[str, int]] = {
     "power": {"power": 110, "power-again": 50, "flush-lost": 10},
     "ledger": {"ledger": 2},
     "pool": {"workers": 1, "stopped": 1},
-    "daemon": {"daemon": 2, "daemon-disk": 1, "daemon-workers": 1},
+    "daemon": {"daemon": 1, "daemon-retract": 1, "daemon-disk": 1, "daemon-descriptors": 1, "daemon-workers": 1},
 }  # fmt: skip
 STRIDE = 41
 

@@ -1,17 +1,21 @@
-"""Whole daemons whose disk is in trouble: calls fail, are cut short, or find no room for a while.
+"""Whole daemons in want: calls to the disk fail, are cut short, or find no room for a while; or descriptors run out.
 
 Rules. A failed flush ends the daemon, and that file is not flushed again. Any other error ends it too, or costs only what
-it shows of itself. On a full disk it waits, and goes on by itself; a short write is continued.
+it shows of itself. On a full disk, and without descriptors, it waits, and goes on by itself; a short write is continued.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import random
+import signal
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from tests.daemon.daemon_root import root_in
+from tests.daemon.daemon_root import Life, none_left, root_in
 from tests.harness import record, shim
 from tests.harness.fault import Fault, Round
 from tests.harness.ordeal import Ordeal, await_end_of_files, undisturbed
@@ -25,6 +29,7 @@ def _disk_in_trouble(seed: int, place: Path) -> Round:
     with root_in(place) as root:
         ordeal = Ordeal(root, random.Random(seed))
         ordeal.configure()
+        ordeal.drop()
         for _ in range(ordeal.chance.randint(2, 4)):
             ordeal.chance.choice(TROUBLES)(ordeal)
         return ordeal.judged(home)
@@ -83,6 +88,37 @@ def _writes_cut_short(ordeal: Ordeal) -> None:
         ordeal.done.wrong.append(f"short writes ended it: {ordeal.root._lives[-1].said[-1500:]}")
 
 
+def _without_descriptors(seed: int, place: Path) -> Round:
+    """The live daemon's limit goes down to what it has, and up again, several times; a worker may die meanwhile."""
+    home = place.parent
+    undisturbed(home)
+    with root_in(place) as root:
+        ordeal = Ordeal(root, random.Random(seed))
+        ordeal.configure()
+        life = ordeal.healthy()
+        ordeal.drop()
+        for _ in range(ordeal.chance.randint(3, 8)):
+            _starved(ordeal, life)
+        if await_end_of_files(root, life):
+            life.stop()
+        else:
+            ordeal.done.wrong.append(f"the daemon ended: {life.said[-2000:]}")
+        return ordeal.judged(home)
+
+
+def _starved(ordeal: Ordeal, life: Life) -> None:
+    before, hungry = (ordeal.chance.uniform(0, 0.5) * ordeal.start_seconds for _ in range(2))
+    spare, kills = ordeal.chance.randrange(4), ordeal.chance.random() < 0.3
+    time.sleep(before)  # the moment is what the seed says: any is good
+    with suppress(ProcessLookupError), none_left(life, spare):
+        for worker in life.workers()[:1] if kills else ():
+            os.kill(worker, signal.SIGKILL)
+        time.sleep(hungry)
+    worker = ", a worker killed" if kills else ""
+    ordeal.counted(f"{spare} descriptors left for {hungry:.3f} s{worker}")
+    ordeal.done.ready += 1
+
+
 ROOMS = ("", "/logs/", "/models/", "/state/private/", "/state/spool/", "/journal.sqlite", "/done/")
 TROUBLES: tuple[Callable[[Ordeal], None], ...] = (
     _flush_fails,
@@ -101,4 +137,9 @@ def faults() -> Iterator[Fault]:
         needs=lambda: (
             "" if shim.library() else "no C compiler for the shim between process and disk"
         ),
+    )
+    yield Fault(
+        "daemon-descriptors",
+        "the live daemon can open no more files for a while; workers die meanwhile",
+        _without_descriptors,
     )
