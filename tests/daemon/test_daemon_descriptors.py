@@ -111,7 +111,7 @@ def test_the_least_limit_that_a_start_asks_for_is_enough(root: Root, undisturbed
     root.configure(JOB)
     for name, data in FILES.items():
         root.drop(name, data)
-    _limit(root, "ulimit -n 32")
+    _limit(root, "ulimit -n 34")
     root.once()
     assert root.outcome() == undisturbed
 
