@@ -81,7 +81,7 @@ def one_round(tally: Tally, place: Path) -> None:
     try:
         done = tally.fault.round(tally.next_seed, folder)
     except Exception:  # say, what was waited for never came
-        done = Round(1, [traceback.format_exc()])
+        done = Round(1, wrong=[traceback.format_exc()])
     tally.add(done, time.monotonic() - begun)
     for what in tally.wrong[seen:]:
         print(f"VIOLATED {tally.fault.name}: {what}", flush=True)

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.__main__ import one_round
 from tests.harness.catalogue import FAULTS
+from tests.harness.fault import Fault, Round, Tally
 
 CHECKOUT = Path(__file__).parents[2]
 SEED = os.environ.get("HEADRACE_SEED", "1")
@@ -36,6 +38,16 @@ STRIDE = 41
 def test_every_fault_has_a_short_form() -> None:
     named = [fault for group in ROUNDS.values() for fault in group]
     assert sorted(named) == sorted(FAULTS)
+
+
+def test_a_round_that_raises_is_a_violation(tmp_path: Path) -> None:
+    def breaks(seed: int, place: Path) -> Round:
+        raise TimeoutError(f"{seed}: what was waited for never came")
+
+    tally = Tally(Fault("breaks", "an error of the harness itself", breaks), 7)
+    one_round(tally, tmp_path)
+    assert (tally.rounds, tally.injected) == (1, 1)
+    assert "7: what was waited for never came" in tally.wrong[0]
 
 
 @pytest.mark.timeout(900)
