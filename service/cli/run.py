@@ -24,5 +24,5 @@ def command(config: Path, root: Path | None, once: bool) -> int:
         from service.lines.life import Errand
 
         settings = load(config, root)
-        reread = lambda: load(config, root)  # noqa: E731
-        return serve(settings, Errand(once=once), reread=reread, nursery=nursery)
+        errand = Errand(once=once)
+        return serve(settings, errand, reread=lambda: load(config, root), nursery=nursery)

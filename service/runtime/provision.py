@@ -15,7 +15,7 @@ from service.core.errors import HeadraceError
 THREADS = 8
 """What may wait for a disk at a time: a few calls for each of the stages."""
 
-# Measured: a daemon at rest holds 23 and two for each worker; a file in progress holds two spools.
+# Measured: a daemon at rest holds 25 and two for each worker; a file in progress holds two spools.
 _ALWAYS, _PER_WORKER, _PER_JOB = 28, 2, 2
 
 
