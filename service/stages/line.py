@@ -154,6 +154,15 @@ class Line:
         if self.stopping.is_set():
             raise Stopped
 
+    async def rest(self, seconds: float) -> None:
+        """Lets some time pass; raises Stopped when the line stops."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.stopping.wait()
+        except TimeoutError:
+            return
+        raise Stopped
+
     async def settle(self, unit: Unit[Any, Any, R]) -> R:
         """Has the journal's thread carry out a unit."""
         return await asyncio.wrap_future(self.machinery.writer.submit(unit))
@@ -177,7 +186,7 @@ class Line:
                 except Scarcity as error:
                     self._paused(error, is_news=scarce is None)
                     scarce = error
-                    await self._beat()
+                    await self.rest(SCARCITY_SECONDS)
                 else:
                     if scarce is not None and self.status.pauses == 1:
                         self.note(f"resumed: {scarce.relief}")
@@ -201,15 +210,6 @@ class Line:
             self.note(f"paused: {error.lack}", error=str(error), remedy=error.remedy)
         self.status.pauses += is_news
         self.status.reason = f"{error}; {error.remedy}"
-
-    async def _beat(self) -> None:
-        """Lets some time pass; raises Stopped when the line stops."""
-        try:
-            async with asyncio.timeout(SCARCITY_SECONDS):
-                await self.stopping.wait()
-        except TimeoutError:
-            return
-        raise Stopped
 
     def lost(self, error: WorkerError) -> None:
         """Writes to the service log what is known of a sub-task that could not be done."""

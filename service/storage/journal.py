@@ -106,18 +106,16 @@ class Journal:
     def note_sha256(self, job: str, admission: int, sha256: str) -> None:
         self._update_file(job, admission, sha256=sha256)
 
-    def count_death(self, job: str, admission: int) -> int:
-        """One more life may end with this file since its last progress; says how many now."""
-        self._write(
-            "UPDATE files SET deaths = deaths + 1 WHERE job = ? AND admission = ?", job, admission
-        )
-        return int(
-            self._one("SELECT deaths FROM files WHERE job = ? AND admission = ?", job, admission)[0]
-        )
-
     def set_deaths(self, job: str, admission: int, deaths: int) -> None:
-        """So many lives have ended with this file since its last progress."""
+        """So many lives have ended with this file since its last progress, should this one end now."""
         self._update_file(job, admission, deaths=deaths)
+
+    def limit_deaths(self, job: str, admission: int, most: int) -> None:
+        """No more than so many lives have; what progress has forgiven stays forgiven."""
+        self._write(
+            "UPDATE files SET deaths = min(deaths, ?) WHERE job = ? AND admission = ?",
+            *(most, job, admission),
+        )
 
     def retract(
         self,

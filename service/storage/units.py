@@ -267,16 +267,14 @@ def drop_private(layout: Layout, job: str) -> Unit[None, Commit | None, None]:
     return Unit(_nothing, apply, finish)
 
 
-def death(job: str, admission: int) -> Unit[None, int, int]:
-    """The daemon begins with a file that it may die of: counted before it can; result: how many lives without progress."""
-    return Unit(
-        _nothing, lambda journal, _: journal.count_death(job, admission), lambda deaths: deaths
-    )
+def death(job: str, admission: int, deaths: int) -> Unit[None, None, None]:
+    """The daemon begins with a file that it may die of: counted before it can; it would be so many lives without progress."""
+    return Unit(_nothing, lambda journal, _: journal.set_deaths(job, admission, deaths), _done)
 
 
 def survival(job: str, admission: int, deaths: int) -> Unit[None, None, None]:
-    """The daemon stops in good order: it was no death, and there were so many before."""
-    return Unit(_nothing, lambda journal, _: journal.set_deaths(job, admission, deaths), _done)
+    """Should the daemon end from here on, it is not the file's doing: no more than so many lives have ended with it."""
+    return Unit(_nothing, lambda journal, _: journal.limit_deaths(job, admission, deaths), _done)
 
 
 def nothing() -> Unit[None, None, None]:

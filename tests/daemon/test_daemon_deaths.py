@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -216,6 +218,8 @@ def test_a_file_that_kills_the_daemon_is_refused_in_the_end_and_the_others_are_l
         life = root.start("--once", ready=False, path=[HERE])
         if life.exit() == 0:
             break
+        if root.files(name=b"1.csv", deaths=4):
+            _as_after_all_its_lives(root)
     assert root.names("failed") == ["1.csv", "1.csv.error.json"]
     note = root.note("1.csv")
     assert note["rule"] == "a file must not end the daemon"
@@ -231,6 +235,14 @@ def test_a_file_that_kills_the_daemon_is_refused_in_the_end_and_the_others_are_l
         calm.once(path=[HERE])
         assert root.outcome() == calm.outcome()
         assert root.outcome("beside") == calm.outcome("beside")
+
+
+def _as_after_all_its_lives(root: Root) -> None:
+    """The lives between would be like those before, but for vigils of a minute."""
+    assert root.events("quarantined: lives of the daemon have ended with it", file="1.csv")
+    journal = sqlite3.connect(root.path / "state" / "journal.sqlite")
+    with closing(journal), journal:
+        journal.execute("UPDATE files SET deaths = 10 WHERE name = ?", (b"1.csv",))
 
 
 def test_stopping_in_good_order_is_no_death(root: Root) -> None:

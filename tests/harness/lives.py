@@ -145,8 +145,7 @@ def _lives(ordeal: Ordeal, leave: threading.Event) -> None:
         if leave.is_set():
             return
         ordeal.drop([coming[number]] if number in coming else [])
-        death = ordeal.chance.choice(DEATHS)
-        (Ordeal.kill_at_work if ordeal.suspects() else death)(ordeal)
+        ordeal.chance.choice(DEATHS)(ordeal)
 
 
 def faults() -> Iterator[Fault]:

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import functools
 import random
-import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,7 +42,6 @@ FILES: Mapping[str, bytes] = {
     "6-table.parquet": sample_tables.parquet(sample_tables.rows(1500, 4)),
 }
 GOOD, SAME = 4, 1
-MOST_DEATHS = 5  # in a row, of a file; see service/stages/suspects.py
 
 
 @dataclass(slots=True)
@@ -89,26 +86,11 @@ class Ordeal:
         return life
 
     def kill_at_work(self) -> None:
-        """A life that is killed some time after it was ready: a share of what its start took, for machines differ.
-
-        Ten deaths in a row without progress refuse a file, rightly. So when lives have ended with one too often, this one
-        may make progress before.
-        """
-        is_due = self.suspects()
+        """A life that is killed some time after it was ready: a share of what its start took, for machines differ."""
         life = self.healthy()
-        if is_due:
-            eventually(lambda: not self.suspects(), "progress of what lives have ended with", life)
-            self.kill(life, "kill -9 after progress")
-            return
         seconds = self.chance.uniform(0, 0.7) * self.start_seconds
         time.sleep(seconds)  # the moment is what the seed says: any is good
         self.kill(life, f"kill -9 {seconds:.3f} s after it was ready")
-
-    def suspects(self) -> bool:
-        """Is there a file that several lives in a row have ended with?"""
-        with suppress(sqlite3.Error):  # copied while it was written to
-            return any(row["deaths"] >= MOST_DEATHS for row in oracle.rows(self.root.path, "files"))
-        return True
 
     def judged(self, home: Path) -> Round:
         """A quiet life to the end of all files; then the root is held against the undisturbed one."""

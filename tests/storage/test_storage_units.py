@@ -304,8 +304,9 @@ def test_a_reset_leaves_files_and_logs_and_no_model(hand) -> None:
 
 def test_a_death_is_counted_and_a_survival_takes_it_back(hand) -> None:
     (file,) = hand.admit("a")
-    assert [perform(hand.journal, units.death("j", 1)) for _ in range(2)] == [1, 2]
-    perform(hand.journal, units.survival("j", 1, 1))
+    perform(hand.journal, units.death("j", file.admission, 2))
+    assert hand.journal.file("j", file.admission).deaths == 2
+    perform(hand.journal, units.survival("j", file.admission, 1))
     assert hand.journal.file("j", file.admission).deaths == 1
 
 
