@@ -4,9 +4,11 @@
     python -m tests.harness --seconds 86400 --seed 7          for a day
     python -m tests.harness --faults kill,eio --every         every point, one after the other until none is left
     python -m tests.harness --seconds 3600 --table            and write what came of it into docs/reliability.md
+    python -m tests.harness --faults daemon --kills 5000      until so many were injected
 
 Rules. Time is shared among the faults: next comes the one that had least. The exit status is 1 when anything was violated,
-and each violation is printed with the command that makes it again. Ctrl-C ends it early: what was done counts.
+and each violation is printed with the command that makes it again. SIGINT (Ctrl-C) and SIGTERM end it early: what was done
+counts, a violation of the round that was cut off, too; without one the exit status is the shell's for the signal, 130 or 143.
 """
 
 from __future__ import annotations
@@ -19,34 +21,66 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.harness import shim, table
 from tests.harness.catalogue import FAULTS
-from tests.harness.fault import Fault, Round, Tally
+from tests.harness.fault import Fault, Round, Tally, watched
 
-TELL_SECONDS = 10.0
+TELL_SECONDS = 60.0
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asks to leave."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
 
 
 def main(arguments: Sequence[str]) -> int:
     options = _options(arguments)
     chosen = [fault for fault in FAULTS.values() if fault.name in options.faults]
-    with home(options.place) as place:
-        tallies = run(chosen, place, options)
+    tallies: list[Tally] = []
+    interrupted = 0
+    try:
+        with interruptible(), home(options.place) as place:
+            run(chosen, place, options, tallies)
+    except Interrupted as signalled:
+        interrupted = 128 + signalled.number
+        print(f"interrupted by {signalled}: the round that ran was left, and was not judged")
     for tally in tallies:
         print(table.told(tally))
     if options.table:
         table.write(tallies)
     wrong = [f"{tally.fault.name}: {what}" for tally in tallies for what in tally.wrong]
     print(*wrong, sep="\n")
-    return int(bool(wrong))
+    return 1 if wrong else interrupted
 
 
-def run(chosen: Sequence[Fault], place: Path, options: argparse.Namespace) -> list[Tally]:
-    """Rounds of the faults, the one that had least time next, until the budget is spent or nothing is left."""
-    tallies, left = [], {}
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGINT and SIGTERM raise Interrupted: no daemon is to outlive its round."""
+
+    def interrupt(number: int, _: object) -> None:
+        raise Interrupted(number)
+
+    before = {n: signal.signal(n, interrupt) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run(
+    chosen: Sequence[Fault], place: Path, options: argparse.Namespace, tallies: list[Tally]
+) -> None:
+    """Rounds of the faults, the one that had least time next, until the budget is spent or nothing is left; `tallies` is
+    what came of them, also when it is cut off."""
+    left: dict[str, float] = {}
     for fault in chosen:
         if why := fault.needs():
             print(f"{fault.name}: skipped, {why}")
@@ -54,22 +88,18 @@ def run(chosen: Sequence[Fault], place: Path, options: argparse.Namespace) -> li
         tally = Tally(fault, options.seed, options.stride)
         tallies.append(tally)
         left[fault.name] = _most(fault, place, options)
-    with suppress(KeyboardInterrupt):
-        _until_done(tallies, left, place, options.seconds)
-    return tallies
-
-
-def _until_done(
-    tallies: Sequence[Tally], left: Mapping[str, float], place: Path, seconds: float
-) -> None:
     begun = told = time.monotonic()
-    while open_ones := [tally for tally in tallies if tally.rounds < left[tally.fault.name]]:
-        if seconds and time.monotonic() - begun > seconds:
-            break
+    while open_ones := [t for t in tallies if _is_open(t, left[t.fault.name], options.kills)]:
+        if options.seconds and time.monotonic() - begun > options.seconds:
+            return
         one_round(min(open_ones, key=lambda tally: tally.seconds), place)
         if time.monotonic() - told > TELL_SECONDS:
             told = time.monotonic()
-            print(*(f"{t.fault.name} {t.injected}" for t in tallies), sep=", ", flush=True)
+            print(f"{told - begun:.0f} s: {', '.join(map(table.so_far, tallies))}", flush=True)
+
+
+def _is_open(tally: Tally, rounds: float, kills: int) -> bool:
+    return tally.rounds < rounds and not 0 < kills <= tally.injected
 
 
 def one_round(tally: Tally, place: Path) -> None:
@@ -77,15 +107,25 @@ def one_round(tally: Tally, place: Path) -> None:
     folder = place / f"{tally.fault.name}-{tally.next_seed}"
     folder.mkdir()
     begun = time.monotonic()
-    seen = len(tally.wrong)
-    try:
-        done = tally.fault.round(tally.next_seed, folder)
-    except Exception:  # say, what was waited for never came
-        done = Round(1, wrong=[traceback.format_exc()])
-    tally.add(done, time.monotonic() - begun)
-    for what in tally.wrong[seen:]:
-        print(f"VIOLATED {tally.fault.name}: {what}", flush=True)
+    with watched() as seen:
+        try:
+            done = tally.fault.round(tally.next_seed, folder)
+        except Exception:  # say, what was waited for never came
+            done = seen()
+            done += Round(int(not done.injected), wrong=[traceback.format_exc()])
+        except Interrupted:
+            if (done := seen()).wrong:
+                _add(tally, done, begun)
+            raise
+    _add(tally, done, begun)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _add(tally: Tally, done: Round, begun: float) -> None:
+    known = len(tally.wrong)
+    tally.add(done, time.monotonic() - begun)
+    for what in tally.wrong[known:]:
+        print(f"VIOLATED {tally.fault.name}: {what}", flush=True)
 
 
 @contextmanager
@@ -111,9 +151,12 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         "--seconds",
         type=float,
         default=0.0,
-        help="how long in all (30, unless --rounds or --every)",
+        help="how long in all (30, unless --rounds, --kills or --every)",
     )
     parser.add_argument("--rounds", type=int, default=0, help="how many rounds of each fault")
+    parser.add_argument(
+        "--kills", type=int, default=0, help="until each fault was injected so many times"
+    )
     parser.add_argument(
         "--every", action="store_true", help="every point of those faults that have them"
     )
@@ -138,12 +181,12 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     options.faults = {name: int(rounds or 0) for name, _, rounds in named}
     if unknown := options.faults.keys() - FAULTS.keys():
         parser.error(f"--faults: must be some of {', '.join(FAULTS)}, got {', '.join(unknown)}")
-    if not (options.seconds or options.rounds or options.every or any(options.faults.values())):
+    ends = (options.seconds, options.rounds, options.kills, options.every, *options.faults.values())
+    if not any(ends):
         options.seconds = 30.0
     return options
 
 
 if __name__ == "__main__":
     shim.restart_with_shim("tests.harness")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # no daemon is to outlive its round
     sys.exit(main(sys.argv[1:]))

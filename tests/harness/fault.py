@@ -7,11 +7,15 @@ it meets). The seeds of a run are its first one, and those that follow by `strid
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 MOST_SHOWN = 4  # of what one round found wrong
+_begun: list[
+    Round
+] = []  # since a round is watched: it may be cut off before it can return what it saw
 
 
 @dataclass(slots=True)
@@ -24,12 +28,27 @@ class Round:
     wrong: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def __iadd__(self, other: Round) -> Round:
-        self.injected += other.injected
-        self.ready += other.ready
-        self.wrong += other.wrong
-        self.notes += other.notes
-        return self
+    def __post_init__(self) -> None:
+        _begun.append(self)
+
+    def __add__(self, other: Round) -> Round:
+        return Round(
+            self.injected + other.injected,
+            self.ready + other.ready,
+            self.wrong + other.wrong,
+            self.notes + other.notes,
+        )
+
+
+@contextmanager
+def watched() -> Iterator[Callable[[], Round]]:
+    """A round runs within; gives what it has seen so far, all its parts together."""
+    _begun.clear()
+
+    def seen() -> Round:
+        return sum(_begun[:], start=Round())
+
+    yield seen
 
 
 @dataclass(frozen=True, slots=True)

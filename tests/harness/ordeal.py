@@ -88,7 +88,7 @@ class Ordeal:
     def kill_at_work(self) -> None:
         """A life that is killed some time after it was ready: a share of what its start took, for machines differ."""
         life = self.healthy()
-        seconds = self.chance.uniform(0, 0.7) * self.start_seconds
+        seconds = self.chance.uniform(0, 0.5) * self.start_seconds
         time.sleep(seconds)  # the moment is what the seed says: any is good
         self.kill(life, f"kill -9 {seconds:.3f} s after it was ready")
 

@@ -21,6 +21,11 @@ def told(tally: Tally) -> str:
     )
 
 
+def so_far(tally: Tally) -> str:
+    """The same while it runs."""
+    return f"{tally.fault.name} {_injected(tally)}, {len(tally.wrong) or 'nothing'} violated"
+
+
 def write(tallies: Sequence[Tally], page: Path = PAGE) -> None:
     """Puts the rows of these faults in the place of theirs; the others stay."""
     before, rest = page.read_text().split(BEGIN)

@@ -6,13 +6,14 @@ HEADRACE_SEED takes other seeds; HEADRACE_HARNESS=10 ten times as many rounds. T
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.harness.__main__ import one_round
+from tests.harness.__main__ import main, one_round
 from tests.harness.catalogue import FAULTS
 from tests.harness.fault import Fault, Round, Tally
 
@@ -74,3 +75,54 @@ def test_nothing_is_violated(group: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     if "skipped" in done.stdout:
         pytest.skip(done.stdout.strip())
+
+
+def _cut_off(number: signal.Signals, *wrong: str) -> Fault:
+    """A fault whose second round is interrupted, after it has seen this."""
+
+    def cut_off(seed: int, place: Path) -> Round:
+        done = Round(3)
+        if seed == 2:
+            done.wrong += wrong
+            signal.raise_signal(number)
+        return done
+
+    return Fault("cut-off", "a signal in its second round", cut_off)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_who_interrupts_the_harness_is_told_so_and_sees_what_was_done(
+    number: signal.Signals,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("tests.harness.__main__.FAULTS", {"cut-off": _cut_off(number)})
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    assert main(["--faults", "cut-off", "--rounds", "3"]) == status
+    said = capsys.readouterr().out
+    assert f"interrupted by {number.name}" in said
+    assert "cut-off: 3 injected in 1 rounds of seeds 1–1" in said
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_a_violation_that_was_seen_before_an_interruption_counts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fault = _cut_off(signal.SIGINT, "a process lives")
+    monkeypatch.setattr("tests.harness.__main__.FAULTS", {"cut-off": fault})
+    assert main(["--faults", "cut-off", "--rounds", "3"]) == 1
+    said = capsys.readouterr().out
+    assert "VIOLATED cut-off: a process lives" in said
+    assert "--faults cut-off --seed 2 --rounds 1" in said
+
+
+def test_kills_bound_what_is_injected_and_not_the_rounds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def three(seed: int, place: Path) -> Round:
+        return Round(3, ready=2)
+
+    monkeypatch.setattr("tests.harness.__main__.FAULTS", {"three": Fault("three", "", three)})
+    assert main(["--faults", "three", "--kills", "7"]) == 0
+    assert "three: 9 (6 when ready) injected in 3 rounds" in capsys.readouterr().out
