@@ -1,13 +1,15 @@
 """The operational log: what the daemon did and when, as JSON lines; and for people, on stderr.
 
 Rules: `write` never waits; a coroutine of its own writes to the disk. Events that no disk can take are
-dropped and counted, since this log tells of the work and is no part of it. It is rotated by size.
+dropped and counted, since this log tells of the work and is no part of it. It is rotated by size. A line that a crash or a
+full disk cut off stays as it is, and the next event begins on a line of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections import deque
@@ -33,6 +35,7 @@ class ServiceLog:
         self._waiting: deque[dict[str, Any]] = deque(maxlen=MOST_WAITING)
         self._something = asyncio.Event()
         self._closing = False
+        self._may_be_torn = True  # by the life before
         self.dropped = 0
 
     def write(self, event: str, **facts: Any) -> None:
@@ -58,6 +61,7 @@ class ServiceLog:
                 await self._append(lines.encode())
             except OSError:
                 self.dropped += lines.count("\n")
+                self._may_be_torn = True
 
     def close(self) -> None:
         """Lets `run` end once everything is written."""
@@ -67,8 +71,13 @@ class ServiceLog:
     async def _append(self, data: bytes) -> None:
         if not data:
             return
-        async with aiofiles.open(self._path, "ab") as file:
+        async with aiofiles.open(self._path, "ab+") as file:
+            if self._may_be_torn and await file.seek(0, os.SEEK_END):
+                await file.seek(-1, os.SEEK_END)
+                data = data if await file.read(1) == b"\n" else b"\n" + data
             await file.write(data)
+            await file.flush()
+            self._may_be_torn = False
             size = await file.tell()
         if size >= self._rotate_bytes:
             await asyncio.to_thread(self._rotate)

@@ -114,7 +114,16 @@ class Life:
 
     def workers(self) -> list[int]:
         """The workers that live, without the process that they come from."""
-        return [worker for worker in self.children() if _called(worker) == "headrace-worker"]
+        return [child for child in self.children() if _called(child) == "headrace-worker"]
+
+    def nurses(self) -> list[int]:
+        """The process that the workers come from; none while another takes its place. Who is being born bears its name, too,
+        but is not the first of a session."""
+        return [
+            child
+            for child in self.children()
+            if _called(child) == "headrace-nurse" and _leads_its_session(child)
+        ]
 
     def children(self) -> list[int]:
         """The processes that this one is the parent of."""
@@ -256,14 +265,14 @@ class Root:
     def events(
         self, event: str | None = None, *, since: int = 0, **facts: Any
     ) -> list[dict[str, Any]]:
-        """The events of the service log, from this byte on."""
+        """The events of the service log, from this byte on. The line before it may have been cut off, and end here."""
         try:
             with self._service_log.open("rb") as log:
                 log.seek(since)
                 lines = log.read().split(b"\n")[:-1]
         except FileNotFoundError:
             return []
-        return _matching([json.loads(line) for line in lines], event, facts)
+        return _matching([json.loads(line) for line in lines if line], event, facts)
 
     def service_log_bytes(self) -> int:
         return self._service_log.stat().st_size if self._service_log.exists() else 0
@@ -388,6 +397,12 @@ def _called(pid: int) -> str:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+def _leads_its_session(pid: int) -> bool:
+    with suppress(ProcessLookupError):
+        return os.getsid(pid) == pid
+    return False
 
 
 def _alive(pid: int) -> bool:

@@ -1,4 +1,5 @@
-"""Whole daemons whose workers die: killed and stopped from outside, and in the middle of their replies.
+"""Whole daemons whose workers die: killed and stopped from outside, and in the middle of their replies; and the process
+that they come from, likewise.
 
 Rules. Nothing of the service knows of it: the workers of these daemons import chaos/sitecustomize.py. A sub-task whose
 worker died five times in a row costs its file, so the replies that end badly are few, and no file may be refused.
@@ -18,6 +19,9 @@ from tests.harness.fault import Fault, Round
 from tests.harness.ordeal import GOOD, JOBS, SAME, Ordeal, await_end_of_files, undisturbed
 
 CHAOS = Path(__file__).with_name("chaos")  # holds a sitecustomize.py, which the workers import
+NURSES_STOPPED = (
+    0.15  # share of the rounds: it is found out at a birth's deadline, half a minute later
+)
 DEADLINE_SECONDS = 8.0  # a new worker on a busy machine must not miss it by itself
 
 
@@ -48,7 +52,9 @@ def _workers_die(seed: int, place: Path) -> Round:
 def _harass(ordeal: Ordeal, life: Life) -> None:
     """Picks out workers, one at a time, as long as sub-tasks come back between two of them."""
     root, chance = ordeal.root, ordeal.chance
-    for _ in range(chance.randint(3, 12)):
+    if chance.random() < NURSES_STOPPED:
+        _lose_nurse(ordeal, life, signal.SIGSTOP)
+    for _ in range(chance.randint(10, 30)):
         served = life.status()["subtasks"] + chance.randrange(5, 80)
 
         def due(served: int = served) -> bool:
@@ -56,18 +62,34 @@ def _harass(ordeal: Ordeal, life: Life) -> None:
             return everything or (life.status()["subtasks"] >= served and bool(life.workers()))
 
         eventually(due, f"{served} sub-tasks", life)
-        number = chance.choice([signal.SIGKILL] * 4 + [signal.SIGSTOP])
-        workers = life.workers()
-        if workers:
-            with suppress(ProcessLookupError):
-                os.kill(chance.choice(workers), number)
-            ordeal.counted(f"{number.name} to a worker")
+        if chance.random() < 0.2:
+            _lose_nurse(ordeal, life, signal.SIGKILL)
+        else:
+            _lose_worker(ordeal, life, chance.choice([signal.SIGKILL] * 9 + [signal.SIGSTOP]))
+
+
+def _lose_worker(ordeal: Ordeal, life: Life, number: signal.Signals) -> None:
+    workers = life.workers()
+    if workers:
+        with suppress(ProcessLookupError):
+            os.kill(ordeal.chance.choice(workers), number)
+        ordeal.counted(f"{number.name} to a worker")
+
+
+def _lose_nurse(ordeal: Ordeal, life: Life, number: signal.Signals) -> None:
+    """Perhaps in the middle of a birth; another one must take its place, and bear the workers that are missing."""
+    nurse, *_ = eventually(life.nurses, "a process that workers come from", life)
+    os.kill(nurse, number)
+    ordeal.counted(f"{number.name} to the process that workers come from")
+    _lose_worker(ordeal, life, signal.SIGKILL)  # who is stopped is missed when one is to be born
+    eventually(lambda: nurse not in life.nurses() and life.nurses(), "another one", life)
+    eventually(life.workers, "a worker", life)
 
 
 def faults() -> Iterator[Fault]:
     """The faults of this module."""
     yield Fault(
         "daemon-workers",
-        "a daemon's workers are killed, stopped, and die in their replies",
+        "a daemon's workers, and the process that they come from, are killed and stopped; workers die in their replies",
         _workers_die,
     )

@@ -57,6 +57,20 @@ def test_what_was_written_before_and_after_the_run_is_not_lost(tmp_path: Path) -
     assert [event["event"] for event in _events(tmp_path / "service.jsonl")] == ["early", "late"]
 
 
+@pytest.mark.parametrize("before", [b"", b"{}\n", b"{}\n{", b"{"])
+def test_the_first_event_after_a_crash_begins_on_a_line_of_its_own(
+    tmp_path: Path, before: bytes
+) -> None:
+    path = tmp_path / "service.jsonl"
+    path.write_bytes(before)
+    log = _log(path)
+    _written(log, lambda: log.write("one"))
+    assert path.read_bytes().startswith(before)
+    *_, last = path.read_bytes().removeprefix(before).splitlines()
+    assert json.loads(last)["event"] == "one"
+    assert path.read_bytes()[: -len(last) - 1] == before + b"\n" * before.endswith(b"{")
+
+
 def test_people_are_told_in_one_line_without_traces(tmp_path: Path) -> None:
     people = io.StringIO()
     log = _log(tmp_path / "service.jsonl", people)
