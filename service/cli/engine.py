@@ -48,7 +48,7 @@ def serve(
         journal = Journal(layout.journal)
         try:
             daemon = _daemon(settings, layout, journal, errand, reread, quiet, nursery)
-            return uvloop.run(_run(daemon, beside))
+            return _lived(daemon, beside)
         finally:
             journal.close()
 
@@ -75,6 +75,22 @@ def _daemon(
     for action in recover(layout, journal, jobs, keep=keep(settings)).actions:
         log.write("recovered", job=action.job, what=action.what, subject=action.subject)
     return Daemon(settings, layout, journal, errand, log, reread=reread, nursery=nursery)
+
+
+def _lived(daemon: Daemon, beside: Companion | None) -> int:
+    """The exit status of a daemon's life, also where its loop can't be closed: that asks for descriptors, of which there
+    may be none, when all is done."""
+    status: list[int] = []
+
+    async def live() -> None:
+        status.append(await _run(daemon, beside))
+
+    try:
+        uvloop.run(live())
+    except (OSError, RuntimeError):
+        if not status:
+            raise
+    return status[0]
 
 
 async def _run(daemon: Daemon, beside: Companion | None) -> int:

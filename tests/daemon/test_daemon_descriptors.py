@@ -63,6 +63,17 @@ def test_a_daemon_without_descriptors_stops_well_when_it_is_asked_to(
     assert root.outcome() == undisturbed
 
 
+@pytest.mark.parametrize("limit", [0, 5])
+def test_a_daemon_whose_limit_is_below_what_it_holds_stops_well(root: Root, limit: int) -> None:
+    root.configure(JOB)
+    life = root.start()
+    _, hard = resource.prlimit(life.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(life.process.pid, resource.RLIMIT_NOFILE, (limit, hard))
+    life.stop()
+    assert "Traceback" not in life.said
+    assert life.said.endswith("stopped\n"), life.said
+
+
 def test_a_worker_that_dies_while_there_are_no_descriptors_is_replaced_when_there_are(
     root: Root, undisturbed: Outcome
 ) -> None:
