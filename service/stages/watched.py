@@ -55,9 +55,10 @@ class Watched:
         except Scarcity:
             self._hints.hear(None, False)  # what was heard is found by a new listing
             raise
-        if look.missing != self._missing:
+        came = self._hints.came() and not look.missing
+        if came or look.missing != self._missing:
             self._missing = look.missing
-            what = "directory is gone" if look.missing else "directory is back"
+            what = "directory is gone" if look.missing else "directory was made again"
             self._line.note(what, path=shown(self._inbox.path))
         return look
 

@@ -162,7 +162,7 @@ def test_an_inbox_that_was_deleted_and_made_again_is_watched_again(
     inbox.rmdir()
     life.see("directory is gone", job="third")
     inbox.mkdir()
-    life.see("directory is back", job="third")
+    life.see("directory was made again", job="third")
     before = len(shared.accepted("third"))
     shared.drop("again.csv", _other(40), "third")
     life.done("third", before + 1)

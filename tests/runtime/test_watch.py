@@ -102,6 +102,55 @@ def test_a_directory_that_goes_is_a_loss_and_can_be_watched_again(
     lived(scene)
 
 
+@pytest.mark.parametrize("how", ["deleted", "moved away", "both at once"])
+def test_a_directory_that_comes_again_is_watched_at_once(
+    lived: Callable[[Scene], None], tmp_path: Path, how: str
+) -> None:
+    async def scene(watch: Watch) -> None:
+        hints, folder = Hints(), tmp_path / "inbox"
+        folder.mkdir()
+        watch.add(folder, hints.hear)
+        assert not hints.came()
+        folder.rename(tmp_path / "elsewhere") if how == "moved away" else folder.rmdir()
+        if how != "both at once":
+            await hints.wait()
+            assert hints.heard() == ({}, True)
+        folder.mkdir()
+        while not hints.came():
+            await hints.wait()
+            hints.heard()
+        if how == "moved away":
+            (tmp_path / "elsewhere" / "f").touch()
+        (folder / "g").touch()
+        assert await _heard(hints, b"g") == {b"g": False}
+
+    lived(scene)
+
+
+def test_a_link_in_the_place_of_a_directory_is_not_watched(
+    lived: Callable[[Scene], None], tmp_path: Path
+) -> None:
+    async def scene(watch: Watch) -> None:
+        hints, folder = Hints(), tmp_path / "inbox"
+        folder.mkdir()
+        (tmp_path / "theirs").mkdir()
+        watch.add(folder, hints.hear)
+        folder.rmdir()
+        folder.symlink_to(tmp_path / "theirs")
+        while not hints.came():
+            await hints.wait()
+            hints.heard()
+        (tmp_path / "theirs" / "f").touch()
+        folder.unlink()
+        folder.mkdir()
+        (folder / "g").touch()
+        while not hints.came():
+            await hints.wait()
+            assert hints.heard()[0].keys() <= {b"g"}
+
+    lived(scene)
+
+
 def test_an_overflow_is_a_loss_for_everybody(
     lived: Callable[[Scene], None], tmp_path: Path
 ) -> None:
