@@ -102,6 +102,30 @@ def test_an_mtime_in_the_past_makes_no_file_old(inbox: Inbox, folder: Path) -> N
     assert _names(inbox.look({}, relist=True)) == []
 
 
+YEAR_SECONDS = 365 * 86400.0
+
+
+@pytest.mark.parametrize("jump", [-YEAR_SECONDS, -50 * YEAR_SECONDS])
+def test_a_wall_clock_that_is_set_back_costs_no_more_than_a_wait(
+    inbox: Inbox, folder: Path, clock: SimpleNamespace, jump: float
+) -> None:
+    (folder / "a").write_bytes(b"1")
+    clock.start += jump
+    assert _names(inbox.look({}, relist=True)) == []
+    clock.now += SETTLE_SECONDS + 1
+    assert _names(inbox.look({}, relist=False)) == [b"a"]
+
+
+def test_a_wall_clock_that_is_set_forward_gives_out_no_file_that_is_held_open(
+    inbox: Inbox, folder: Path, clock: SimpleNamespace
+) -> None:
+    with (folder / "a").open("wb") as file:
+        file.write(b"1")
+        clock.start += YEAR_SECONDS
+        assert _names(inbox.look({}, relist=True)) == []
+    assert _names(inbox.look({}, relist=True)) == [b"a"]
+
+
 @pytest.mark.parametrize("moved", [True, False])
 def test_a_file_that_somebody_holds_open_for_writing_is_not_whole(
     inbox: Inbox, folder: Path, clock: SimpleNamespace, moved: bool
