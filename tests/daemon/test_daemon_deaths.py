@@ -7,8 +7,10 @@ line once, and every file in one place.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
+import subprocess
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -142,6 +144,35 @@ def test_a_second_sigterm_ends_it_at_once_and_costs_no_bit(
     assert life.exit() in (0, 1), life.said  # 0 where the first was already through
     root.once()
     _assert_as_if_nothing_had_happened(root, undisturbed)
+
+
+NAMESPACE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+
+
+@pytest.mark.skipif(
+    not shutil.which("unshare")
+    or subprocess.run([*NAMESPACE, "true"], check=False, stderr=subprocess.DEVNULL).returncode != 0,
+    reason="no process namespace may be made here",
+)
+def test_as_the_first_process_of_a_container_it_buries_its_workers_and_stops_well(
+    root: Root,
+) -> None:
+    root.starter = NAMESPACE
+    life = root.start()
+    (daemon,) = life.children()
+    assert life.events("ready")[0]["pid"] == 1
+    tasks = Path(f"/proc/{daemon}/task")
+    seen = eventually(lambda: _children(tasks), "workers", life)
+    os.kill(int(seen[-1]), signal.SIGKILL)
+    root.drop("1-short.csv", FILES["1-short.csv"])
+    life.done()
+    eventually(lambda: not Path(f"/proc/{seen[-1]}").exists(), "a burial", life)
+    os.kill(daemon, signal.SIGTERM)
+    assert life.exit() == 0, life.said
+
+
+def _children(tasks: Path) -> list[str]:
+    return [pid for path in sorted(tasks.glob("*/children")) for pid in path.read_text().split()]
 
 
 def test_no_worker_outlives_a_killed_daemon(root: Root) -> None:
