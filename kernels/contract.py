@@ -82,11 +82,16 @@ ANY = Domain()
 """Every number."""
 
 
+CLIP = 5.0
+"""Standard deviations at which a scaled feature is cut, unless something speaks against it."""
+
+
 class Defaults(NamedTuple):
     """The training settings that suit a kernel where the user gives none.
 
     `learning_rate` goes with `optimizer`; None leaves it to the optimizer's own default. `standardise`
-    is whether features are scaled at all, `clip` where they are cut then.
+    is whether features are scaled at all, `clip` where they are cut then: 0 is nowhere. That is for
+    `optimizer` alone: others of its kind of kernel cut at ±`CLIP`.
     """
 
     batch_rows: int
@@ -96,7 +101,7 @@ class Defaults(NamedTuple):
     optimizer: str
     learning_rate: float | None = None
     standardise: bool = True
-    clip: float = 5.0
+    clip: float = CLIP
 
 
 @dataclass(frozen=True, slots=True)

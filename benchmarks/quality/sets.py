@@ -232,6 +232,22 @@ def _trend(name: str) -> Set:
     return Set(name, "regression", x, y + random.normal(0, 0.5, 15_000))
 
 
+def _areas(name: str) -> Set:
+    """Prices in proportion to areas, which are lognormal: most of the spread is in the tail."""
+    random = np.random.default_rng(33)
+    areas = np.exp(random.normal(4, 1, (15_000, 4)))
+    x = np.hstack([areas, random.normal(size=(15_000, 6))])
+    y = areas @ random.uniform(500, 3_000, 4) + x[:, 4:] @ random.normal(0, 3e4, 6)
+    return Set(name, "regression", x, y + random.normal(0, 5e4, 15_000))
+
+
+def _waits(name: str) -> Set:
+    """Waiting times (exponential) and features whose fourth moment doesn't exist (t, 3 degrees)."""
+    random = np.random.default_rng(34)
+    x = np.hstack([random.exponential(1, (15_000, 6)), random.standard_t(3, (15_000, 6))])
+    return Set(name, "regression", x, x @ random.normal(0, 1, 12) + random.normal(0, 0.3, 15_000))
+
+
 def _poisson(name: str) -> Set:
     random = np.random.default_rng(28)
     x = random.normal(size=(20_000, 10))
@@ -293,6 +309,8 @@ _MADE: dict[str, Callable[[str], Set]] = {
     "outliers": _outliers,
     "trend and season": _trend,
     "diabetes": _shipped("load_diabetes", "regression", 4),
+    "long-tailed areas": _areas,
+    "waiting times": _waits,
     "Poisson": _poisson,
     "rare counts": _rare_counts,
     "5 classes": _five_classes,

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from kernels import registry
-from kernels.contract import Defaults, Kernel, Problem
+from kernels.contract import CLIP, Defaults, Kernel, Problem
 from kernels.optimizers import OPTIMIZERS as ELEMENTWISE
 from service.core.complaints import Says, below, broken, shown
 from service.core.sections import (
@@ -360,13 +360,17 @@ class Job(Section):
     @property
     def defaults(self) -> Defaults:
         """What "auto" stands for in this job: the kernel's defaults, or those of steps cut by features."""
-        own = self.model.defaults
-        if self.training.partition == "samples":
-            return own
-        optimizer = own.optimizer if own.optimizer in ELEMENTWISE else "adagrad"
-        return own._replace(
-            batch_rows=max(own.batch_rows, 256), lanes=4, local_steps=1, optimizer=optimizer
-        )
+        own = chosen = self.model.defaults
+        if self.training.partition == "features":
+            optimizer = own.optimizer if own.optimizer in ELEMENTWISE else "adagrad"
+            chosen = own._replace(
+                batch_rows=max(own.batch_rows, 256), lanes=4, local_steps=1, optimizer=optimizer
+            )
+        named = self.optimizer.name
+        optimizer = chosen.optimizer if named == "auto" else named
+        if own.clip == 0 and optimizer != own.optimizer:
+            chosen = chosen._replace(clip=CLIP)  # a plain step along a far-out feature shoots past
+        return chosen
 
     @property
     def _features(self) -> int:

@@ -64,6 +64,27 @@ def test_what_is_not_standardised_is_not_clipped() -> None:
     assert resolve(job("linear", "[jobs.scaling]\nstandardise = false")).scaling.clip == 0
 
 
+@pytest.mark.parametrize(
+    ("kernel", "tables", "clip"),
+    [
+        ("linear", "", 0),
+        ("linear", "loss = 'huber'\n[jobs.optimizer]\nname = 'experts'", 0),
+        ("linear", "[jobs.optimizer]\nname = 'sgd'", 5),
+        ("linear", "[jobs.training]\npartition = 'features'", 5),
+        ("linear", "loss = 'poisson'", 5),
+        ("linear", "[jobs.scaling]\nclip = 20", 20),
+        ("logistic", "", 5),
+        ("mlp", "loss = 'squared'", 5),
+    ],
+)
+def test_a_tail_is_cut_off_but_where_numbers_may_be_proportional_to_it(
+    kernel: str, tables: str, clip: float
+) -> None:
+    whole = resolve(job(kernel, tables))
+    assert whole.scaling.clip == clip
+    assert resolve(whole) == whole
+
+
 def test_a_spec_holds_what_the_learner_needs() -> None:
     tables = (
         "[jobs.optimizer]\nname = 'sgd'\n[jobs.schedule]\nname = 'inverse_scaling'\npower = 1\n"
