@@ -18,7 +18,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,10 @@ T = TypeVar("T")
 
 class UnknownName(ValueError):
     """A kernel, optimizer or schedule that nobody has; the text lists what there is."""
+
+
+class KernelFault(Exception):
+    """A stranger's kernel breaks the contract; the text says which function, what was expected, what came."""
 
 
 def lookup(kind: str, table: Mapping[str, T], name: str, also: str = "") -> T:
@@ -220,7 +224,6 @@ and fills the results; `pushes` (n,) are the rows' weights in the step, class we
 `rates` (batches,) float64. It equals the learner's own pass to rounding."""
 
 
-@runtime_checkable
 class CompiledKernel(Protocol):
     """A kernel that also has a compiled pass for some optimizers."""
 

@@ -24,10 +24,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from kernels import registry, scaling, schedules
+from kernels import registry, scaling, schedules, strangers
 from kernels.contract import (
     Array,
-    CompiledKernel,
     CompiledPass,
     Layout,
     Parameters,
@@ -70,8 +69,10 @@ class Learner:
         options = made.Options(**spec.options)
         self.spec = spec
         kernel: Any = made(options, spec.features, spec.outputs)
+        kernel.seed = spec.seed
+        if ":" in spec.kernel:
+            kernel = strangers.Inspected(spec.kernel, kernel, spec.outputs)
         self.kernel = kernel
-        self.kernel.seed = spec.seed
         self.problem: Problem = made.problem(options)
         self.outputs = spec.outputs
         self.is_likelihood = bool(getattr(self.kernel.loss, "is_likelihood", True))
@@ -529,8 +530,8 @@ class Learner:
 
     @cached_property
     def _compiled(self) -> CompiledPass | None:
-        kernel: Any = self.kernel
-        return kernel.compiled(self.spec) if isinstance(kernel, CompiledKernel) else None
+        compiled = getattr(self.kernel, "compiled", None)  # a `CompiledKernel`
+        return None if compiled is None else compiled(self.spec)
 
 
 class Scoring(NamedTuple):

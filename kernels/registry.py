@@ -6,12 +6,9 @@ Rules: the tables below are all there is; a kernel may also be a stranger's, nam
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
-from kernels import optimizers
+from kernels import optimizers, strangers
 from kernels.clusters import COUNTING, KMeans
-from kernels.contract import Kernel, Spec, UnknownName, lookup
+from kernels.contract import Kernel, Spec, lookup
 from kernels.experts import EXPERTS
 from kernels.factorisation import FactorisationMachine, MatrixFactorisation
 from kernels.lbfgs import LBFGS
@@ -41,13 +38,11 @@ RULES: dict[str, Entry] = {
     "counting": COUNTING,
 }
 
-_METHODS = ("problem", "defaults", "init", "forward", "backward", "norms", "gradients")
-
 
 def kernel(name: str) -> type[Kernel]:
     """The kernel class called `name`: built in, or `package.module:Name`."""
     if ":" in name:
-        return _stranger(name)
+        return strangers.load(name)
     return lookup("kernel", KERNELS, name, also=" or package.module:Name")
 
 
@@ -66,15 +61,3 @@ def rule(spec: Spec, made: Kernel, shapes: Shapes) -> Rule:
     settings = dict(spec.optimizer)
     entry = optimizer(settings.pop("name"))
     return entry.make(made, shapes, spec.dtype, entry.Options(**settings))
-
-
-def _stranger(name: str) -> type[Kernel]:
-    path, _, attribute = name.partition(":")
-    try:
-        found: Any = getattr(importlib.import_module(path), attribute)
-    except Exception as error:  # a stranger's module may raise anything while it is imported
-        raise UnknownName(f"kernel: {name!r} can't be loaded, {error}") from error
-    missing = [part for part in ("Options", *_METHODS) if not hasattr(found, part)]
-    if missing:
-        raise UnknownName(f"kernel: {name!r} is no kernel, it lacks {', '.join(missing)}")
-    return found  # type: ignore[no-any-return]

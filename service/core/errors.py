@@ -7,6 +7,7 @@
     ├── WorkerError           a sub-task was lost with its worker: run again, bounded
     │   ├── WorkerDied        again, bounded
     │   ├── SubtaskFailed     a bug: the file is refused, the trace is in the service log
+    │   │   └── KernelFailed  a stranger's kernel breaks its contract: the same, and its text says how
     │   └── ArenaFull         the machine has no memory
     └── StorageError          what must last does not
         ├── Scarcity          something is used up that comes back: roll back, pause, try again
@@ -84,12 +85,23 @@ class SubtaskFailed(WorkerError):
     """The sub-task raised what it should not, or what can't be pickled: a bug, of ours or of a kernel's."""
 
 
+class KernelFailed(SubtaskFailed):
+    """A stranger's kernel broke its contract; the text says which function, what was expected, what came."""
+
+
 class ArenaFull(WorkerError):
     """The machine has no memory for a region of the arena."""
 
 
 def poisoned(error: WorkerError, what: str) -> FileRefused:
     """The refusal of a file with a sub-task that can't be done; `what` it does with the file."""
+    if isinstance(error, KernelFailed):
+        return FileRefused(
+            "a kernel keeps to its contract, docs/kernels.md",
+            place=f"the sub-task that {what} the file",
+            value=str(error),
+            remedy="mend the kernel, not the file; then `headrace retry` takes the file again",
+        )
     if isinstance(error, SubtaskFailed):
         return FileRefused(
             f"a sub-task that {what} a file ends without an error of its own",

@@ -8,13 +8,14 @@ kernel's own default in its place.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from kernels import registry
-from kernels.contract import CLIP, Defaults, Kernel, Problem
+from kernels import registry, strangers
+from kernels.contract import CLIP, Defaults, Kernel, KernelFault, Problem
 from kernels.optimizers import OPTIMIZERS as ELEMENTWISE
 from service.core.complaints import Says, below, broken, shown
 from service.core.sections import (
@@ -57,7 +58,9 @@ class Model(OpenSection):
         try:
             options = meant.Options(**{key: given[key] for key in given.keys() & names})
             problem = meant.problem(options)
-        except (ValueError, TypeError):  # what is wrong with them is told in its own words
+        except (
+            Exception
+        ):  # what is wrong with them, or with a stranger's kernel, is told in its own words
             return ()
         if problem == "binary":
             return ()
@@ -83,13 +86,25 @@ class Model(OpenSection):
     def made(self, features: int, outputs: int) -> Any:
         """The kernel itself, for so many features and outputs."""
         kernel = registry.kernel(self.kernel)
-        return kernel(kernel.Options(**self.options), features, outputs)
+        options = kernel.Options(**self.options)
+        if ":" in self.kernel:
+            return strangers.made(self.kernel, kernel, options, features, outputs)
+        return kernel(options, features, outputs)
 
     def outputs(self, classes: tuple[Any, ...] | None) -> int:
         """How many outputs the kernel has: one, or one for each class or cluster."""
         if self.problem == "clustering":
             return int(self.options["clusters"])
         return len(classes or ()) if self.problem == "multiclass" else 1
+
+    @model_validator(mode="after")
+    def _check_kernel(self) -> Self:
+        """A stranger's kernel says what its options make of it; all else here asks it for that."""
+        if ":" in self.kernel:
+            kernel = registry.kernel(self.kernel)
+            with _blamed():
+                strangers.tried(self.kernel, kernel, kernel.Options(**self.options))
+        return self
 
     @model_validator(mode="after")
     def _check_classes(self) -> Self:
@@ -118,6 +133,15 @@ class Model(OpenSection):
         if self.positive is not None and self.positive not in classes:
             rule = f"must be one of the classes {shown(tuple(classes))}"
             raise broken(rule, "positive", value=self.positive)
+
+
+@contextmanager
+def _blamed(*place: str) -> Iterator[None]:
+    """What a stranger's kernel breaks of its contract, as a wrong setting: it was the wrong kernel to name."""
+    try:
+        yield
+    except KernelFault as fault:
+        raise broken(f"must keep to docs/kernels.md: {fault}", *place, "kernel") from None
 
 
 def _check_distinct(classes: tuple[str | int | float, ...]) -> None:
@@ -317,17 +341,26 @@ class Job(Section):
         name = self.optimizer.name
         if name == "auto":
             name = self.defaults.optimizer
-        outputs = 2 if self.model.problem == "multiclass" else 1
-        try:
-            kernel = self.model.made(self._features, outputs)
-        except ValueError as error:
-            raise broken(f"must fit kernel {self.model.kernel}: {error}", "features") from None
+        outputs = 2 if self.model.problem == "multiclass" else self.model.outputs(None)
+        kernel = self._rehearsed(outputs)
         misfit = registry.optimizer(name).misfit(kernel)
         if misfit is not None:
             raise broken(f"must be another one: {misfit}", "optimizer", "name", value=name)
         if self.training.partition == "features":
             self._check_columns_apart(name)
         return self
+
+    def _rehearsed(self, outputs: int) -> Any:
+        """The kernel, made; a stranger's after every function of it was called once."""
+        with _blamed("model"):
+            try:
+                kernel = self.model.made(self._features, outputs)
+            except ValueError as error:
+                raise broken(f"must fit kernel {self.model.kernel}: {error}", "features") from None
+            if ":" in self.model.kernel:
+                name, problem = self.model.kernel, self.model.problem
+                strangers.rehearse(name, kernel, self._features, outputs, problem)
+        return kernel
 
     def _check_columns_apart(self, optimizer: str) -> None:
         """Who can learn by parts of the columns: see `kernels.columns`."""

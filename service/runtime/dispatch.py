@@ -26,7 +26,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, TypeVar
 
-from service.core.errors import HeadraceError, SubtaskFailed, WorkerDied
+from kernels.contract import KernelFault
+from service.core.errors import HeadraceError, KernelFailed, SubtaskFailed, WorkerDied
 
 R = TypeVar("R")
 
@@ -220,6 +221,9 @@ def _translated(error: BaseException) -> BaseException:
     """Our own errors and the system's as they are; any other is a bug, which costs its file alone."""
     if isinstance(error, HeadraceError | OSError):
         return error
-    failed = SubtaskFailed(f"{type(error).__name__}: {error}".splitlines()[0])
+    kind, text = SubtaskFailed, f"{type(error).__name__}: {error}"
+    if isinstance(error, KernelFault):
+        kind, text = KernelFailed, str(error)
+    failed = kind(text.splitlines()[0])
     failed.__cause__ = error
     return failed

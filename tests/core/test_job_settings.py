@@ -348,3 +348,30 @@ def test_a_strangers_module_that_fails_is_a_wrong_setting(strangers: Path, body:
     text = complaint(kernel="raises:Deep")
     assert text.startswith("model.kernel: 'raises:Deep' can't be loaded, ")
     assert text.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (
+            "    def norms(self, parameters, tape, residual):\n        return residual",
+            "model.kernel: must keep to docs/kernels.md: stranger:Deep: norms must give "
+            "float64 or float32 of shape (7,), got float64 of shape (7, 1)",
+        ),
+        (
+            "    def __init__(self, options):\n        pass",
+            "model.kernel: must keep to docs/kernels.md: stranger:Deep: __init__ must not raise an error, "
+            "got TypeError: Deep.__init__() takes 2 positional arguments but 4 were given",
+        ),
+        (
+            "    @classmethod\n    def problem(cls, options):\n        return options.breadth",
+            "model.kernel: must keep to docs/kernels.md: stranger:Deep: problem must not raise an error, "
+            "got AttributeError: 'Options' object has no attribute 'breadth'",
+        ),
+    ],
+)
+def test_a_strangers_kernel_that_breaks_its_contract_is_a_wrong_setting(
+    strangers: Path, body: str, expected: str
+) -> None:
+    (strangers / "stranger.py").write_text(f"{STRANGER}\n{body}\n")
+    assert complaint(kernel="stranger:Deep", model="depth = 3") == expected

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from service.core.errors import DiskFull, SubtaskFailed, WorkerDied
+from kernels.contract import KernelFault
+from service.core.errors import DiskFull, KernelFailed, SubtaskFailed, WorkerDied, poisoned
 from service.runtime import dispatch
 from service.runtime.dispatch import MOST_DEATHS, Dispatcher, Urgency
 
@@ -227,6 +228,19 @@ def test_an_error_that_nobody_meant_is_a_failed_sub_task_with_its_cause() -> Non
         with pytest.raises(SubtaskFailed, match="ValueError: no") as caught:
             await bench.callers["a1"]
         assert isinstance(caught.value.__cause__, ValueError)
+
+    played(play)
+
+
+def test_a_kernel_that_breaks_its_contract_is_blamed_and_not_the_file() -> None:
+    async def play(bench: Bench) -> None:
+        await bench.ask("a1")
+        await bench.executor.end("a1", KernelFault("odd:Odd: norms must give numbers"))
+        with pytest.raises(KernelFailed, match=r"^odd:Odd: norms") as caught:
+            await bench.callers["a1"]
+        refusal = poisoned(caught.value, "learns from").refusal
+        assert refusal.value == "odd:Odd: norms must give numbers"
+        assert "mend the kernel" in refusal.remedy
 
     played(play)
 
