@@ -85,6 +85,11 @@ class Learner:
         self._schedule, self._schedule_options = schedules.configured(spec.schedule)
         self.parameter_count = sum(int(np.prod(shape)) for shape in self._shapes.values())
 
+    def rehearse(self) -> None:
+        """Tries every function of a stranger's kernel on a few rows. Raises KernelFault."""
+        if isinstance(self.kernel, strangers.Inspected):
+            strangers.rehearse(self.kernel, self.spec.features, self.problem)
+
     # What there is
 
     @property

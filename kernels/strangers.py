@@ -79,9 +79,9 @@ def made(name: str, found: Any, options: Any, features: int, outputs: int) -> An
         raise _raised(name, "__init__", error) from error
 
 
-def rehearse(name: str, kernel: Any, features: int, outputs: int, problem: Problem) -> None:
+def rehearse(inspected: Inspected, features: int, problem: Problem) -> None:
     """Calls every function of a kernel once, on made-up rows. Raises KernelFault."""
-    inspected = Inspected(name, kernel, outputs)
+    name, outputs = inspected.name, inspected.outputs
     random = np.random.Generator(np.random.PCG64(0))
     x, y = random.normal(size=(_ROWS, features)), _labels(problem, outputs)
     parameters = inspected.init(random)
@@ -108,7 +108,7 @@ class Inspected:
     """A kernel whose answers are looked at. Made of one with `features` and so many `outputs`."""
 
     def __init__(self, name: str, kernel: Any, outputs: int) -> None:
-        self._name, self._kernel, self._outputs = name, kernel, outputs
+        self.name, self._kernel, self.outputs = name, kernel, outputs
         for part in ("loss", "l2", "penalised"):
             if not hasattr(kernel, part):
                 raise KernelFault(f"{name} lacks {part}, which docs/kernels.md asks for")
@@ -124,41 +124,41 @@ class Inspected:
         return getattr(self._kernel, key)
 
     def init(self, generator: np.random.Generator) -> Parameters:
-        found = _called(self._name, "init", self._kernel.init, generator)
+        found = _called(self.name, "init", self._kernel.init, generator)
         expected = "a dict of float64 arrays by name"
         if not (isinstance(found, dict) and found):
-            raise _fault(self._name, "init", expected, found)
+            raise _fault(self.name, "init", expected, found)
         for key, value in found.items():
             if not (isinstance(key, str) and _is_floats(value)):
-                raise _fault(self._name, "init", expected, value, of=str(key))
+                raise _fault(self.name, "init", expected, value, of=str(key))
         return found
 
     def forward(self, parameters: Parameters, x: Array, *numbers: Array) -> tuple[Array, Any]:
-        found = _called(self._name, "forward", self._kernel.forward, parameters, x, *numbers)
+        found = _called(self.name, "forward", self._kernel.forward, parameters, x, *numbers)
         if not (isinstance(found, tuple) and len(found) == 2):
-            raise _fault(self._name, "forward", "two values, the outputs and the tape", found)
-        self._check("forward", found[0], (len(x), self._outputs), of="outputs")
+            raise _fault(self.name, "forward", "two values, the outputs and the tape", found)
+        self._check("forward", found[0], (len(x), self.outputs), of="outputs")
         return found
 
     def backward(self, parameters: Parameters, tape: Any, residual: Array) -> Parameters:
-        found = _called(self._name, "backward", self._kernel.backward, parameters, tape, residual)
+        found = _called(self.name, "backward", self._kernel.backward, parameters, tape, residual)
         if not (isinstance(found, dict) and found.keys() == self._shapes.keys()):
             expected = f"a dict of the parameters {', '.join(self._shapes)}"
-            raise _fault(self._name, "backward", expected, found)
+            raise _fault(self.name, "backward", expected, found)
         for key, shape in self._shapes.items():
             self._check("backward", found[key], shape, of=key)
         return found
 
     def norms(self, parameters: Parameters, tape: Any, residual: Array) -> Array:
-        found = _called(self._name, "norms", self._kernel.norms, parameters, tape, residual)
+        found = _called(self.name, "norms", self._kernel.norms, parameters, tape, residual)
         return self._check("norms", found, (len(residual),))
 
     def gradients(self, parameters: Parameters, tape: Any, residual: Array) -> Array:
-        found = _called(self._name, "gradients", self._kernel.gradients, parameters, tape, residual)
+        found = _called(self.name, "gradients", self._kernel.gradients, parameters, tape, residual)
         return self._check("gradients", found, (len(residual), self._size))
 
     def _check(self, function: str, found: Any, shape: tuple[int, ...], of: str = "") -> Array:
-        return _checked(self._name, function, found, shape, of)
+        return _checked(self.name, function, found, shape, of)
 
 
 class InspectedLoss:

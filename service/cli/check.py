@@ -9,8 +9,11 @@ from typing import Any
 
 import click
 
+from kernels.contract import KernelFault
 from service.cli.configuration import load
 from service.cli.options import config_option
+from service.core.complaints import printable
+from service.core.errors import ConfigurationError
 from service.core.resolution import resolve
 from service.core.settings import Settings
 
@@ -20,6 +23,13 @@ from service.core.settings import Settings
 def command(config: Path) -> int:
     """Validate a configuration and print all of it, every default and every "auto" written out."""
     settings = load(config)
+    for job in settings.jobs:
+        try:
+            job.model.rehearse(job.width)
+        except KernelFault as fault:
+            raise ConfigurationError(
+                f"{printable(str(config))}: job {job.name}: model.kernel: must keep to docs/kernels.md: {fault}"
+            ) from None
     click.echo("\n".join(in_force(settings)))
     return 0
 

@@ -83,6 +83,15 @@ class Model(OpenSection):
         """The loss that the kernel minimises with these options."""
         return self.made(2, 2).loss
 
+    def rehearse(self, features: int) -> None:
+        """Tries every function of a stranger's kernel. It may hang or die of it: nothing for a daemon's own
+        process. Raises KernelFault."""
+        if ":" in self.kernel:
+            outputs = 2 if self.problem == "multiclass" else self.outputs(None)
+            kernel = self.made(features, outputs)
+            inspected = strangers.Inspected(self.kernel, kernel, outputs)
+            strangers.rehearse(inspected, features, self.problem)
+
     def made(self, features: int, outputs: int) -> Any:
         """The kernel itself, for so many features and outputs."""
         kernel = registry.kernel(self.kernel)
@@ -341,26 +350,18 @@ class Job(Section):
         name = self.optimizer.name
         if name == "auto":
             name = self.defaults.optimizer
-        outputs = 2 if self.model.problem == "multiclass" else self.model.outputs(None)
-        kernel = self._rehearsed(outputs)
+        outputs = 2 if self.model.problem == "multiclass" else 1
+        with _blamed("model"):
+            try:
+                kernel = self.model.made(self.width, outputs)
+            except ValueError as error:
+                raise broken(f"must fit kernel {self.model.kernel}: {error}", "features") from None
         misfit = registry.optimizer(name).misfit(kernel)
         if misfit is not None:
             raise broken(f"must be another one: {misfit}", "optimizer", "name", value=name)
         if self.training.partition == "features":
             self._check_columns_apart(name)
         return self
-
-    def _rehearsed(self, outputs: int) -> Any:
-        """The kernel, made; a stranger's after every function of it was called once."""
-        with _blamed("model"):
-            try:
-                kernel = self.model.made(self._features, outputs)
-            except ValueError as error:
-                raise broken(f"must fit kernel {self.model.kernel}: {error}", "features") from None
-            if ":" in self.model.kernel:
-                name, problem = self.model.kernel, self.model.problem
-                strangers.rehearse(name, kernel, self._features, outputs, problem)
-        return kernel
 
     def _check_columns_apart(self, optimizer: str) -> None:
         """Who can learn by parts of the columns: see `kernels.columns`."""
@@ -383,7 +384,7 @@ class Job(Section):
     @model_validator(mode="after")
     def _check_factors(self) -> Self:
         """A gradient is put back from its factors where it is a product: of a linear kernel, or one that says so."""
-        made = self.model.made(self._features, 2 if self.model.problem == "multiclass" else 1)
+        made = self.model.made(self.width, 2 if self.model.problem == "multiclass" else 1)
         is_product = getattr(made, "is_linear", False) or hasattr(made, "factors")
         if self.output.samples == "factored" and ":" not in self.model.kernel and not is_product:
             rule = f'must be another one: kernel {self.model.kernel} has no factors; "full" has whole gradients'
@@ -406,7 +407,8 @@ class Job(Section):
         return chosen
 
     @property
-    def _features(self) -> int:
+    def width(self) -> int:
+        """How many features the kernel gets, as far as it is known before there is a file: else 2."""
         return (len(self.features) if self.features else 2) + len(self.missing.indicators or ())
 
     @model_validator(mode="after")

@@ -81,8 +81,12 @@ job's life, and over the rows since the last progress record."""
 
 
 def shape(spec: str) -> Shape:
-    """Sizes of a learner's state, gradients and metric states."""
+    """Sizes of a learner's state, gradients and metric states.
+
+    Raises KernelFault where a stranger's kernel breaks its contract: here, in a worker, it may die of it.
+    """
     learner = build(spec)
+    learner.rehearse()
     return Shape(
         spec=spec,
         problem=learner.problem,

@@ -13,7 +13,9 @@ import pytest
 from cli_calls import CONFIG, headrace, plane
 
 from service import __version__
+from service.cli import check
 from service.cli.status import read
+from service.core.errors import ConfigurationError
 from service.core.layout import Layout
 from service.core.settings import parse
 
@@ -162,6 +164,24 @@ def test_check_prints_what_is_in_force_as_a_configuration(tmp_path: Path) -> Non
     assert "delta" not in plane_job["model"]  # squared error has no use for it
     assert plane_job["training"]["batch_rows"] == 1
     assert parse(run.stdout, "printed").service == parse(CONFIG, "given").service
+
+
+def test_check_tries_a_strangers_kernel_and_names_what_it_breaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kernel_of_norms.py").write_text(
+        "from kernels.linear import Logistic\n\nclass Odd(Logistic):\n"
+        "    def norms(self, parameters, tape, residual):\n        return residual\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = tmp_path / "c.toml"
+    path.write_text('[[jobs]]\nname = "a"\nlabel = "y"\nmodel.kernel = "kernel_of_norms:Odd"\n')
+    with pytest.raises(ConfigurationError) as caught:
+        check.command.callback(config=path)  # type: ignore[misc]  # click's own function
+    assert str(caught.value) == (
+        f"{path}: job a: model.kernel: must keep to docs/kernels.md: kernel_of_norms:Odd: norms must give "
+        "float64 or float32 of shape (7,), got float64 of shape (7, 1)"
+    )
 
 
 def test_what_check_prints_means_the_same(tmp_path: Path) -> None:

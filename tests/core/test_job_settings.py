@@ -354,11 +354,6 @@ def test_a_strangers_module_that_fails_is_a_wrong_setting(strangers: Path, body:
     ("body", "expected"),
     [
         (
-            "    def norms(self, parameters, tape, residual):\n        return residual",
-            "model.kernel: must keep to docs/kernels.md: stranger:Deep: norms must give "
-            "float64 or float32 of shape (7,), got float64 of shape (7, 1)",
-        ),
-        (
             "    def __init__(self, options):\n        pass",
             "model.kernel: must keep to docs/kernels.md: stranger:Deep: __init__ must not raise an error, "
             "got TypeError: Deep.__init__() takes 2 positional arguments but 4 were given",

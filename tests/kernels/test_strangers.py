@@ -27,7 +27,7 @@ def kernel(base=Linear, **methods):
 
 
 def rehearsed(made):
-    strangers.rehearse("odd:Odd", made, 2, 1, "regression")
+    strangers.rehearse(strangers.Inspected("odd:Odd", made, 1), 2, "regression")
 
 
 def with_loss(**parts):
@@ -48,7 +48,8 @@ def test_kernels_that_keep_the_contract_pass():
     finally:
         sys.path.pop()
     strangers.tried("q", found, found.Options())
-    strangers.rehearse("q", found(found.Options(), 2, 1), 2, 1, "binary")
+    made = found(found.Options(), 2, 1)
+    strangers.rehearse(strangers.Inspected("q", made, 1), 2, "binary")
 
 
 FAULTS = {
