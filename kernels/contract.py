@@ -170,7 +170,8 @@ class Kernel(Protocol):
     l2          the penalty l2/2 · |θ|² of the parameters that `penalised` names: a step adds l2 · θ
     l1          (where there is one) the penalty l1 · |θ|₁ of the same parameters: a proximal step
 
-    It is given `seed` afterwards, the job's. A kernel that drops units at random has `draws` = True,
+    One with `takes_ids` = True has features that are names, not amounts: they are never scaled, and
+    nothing can stand for one that is missing. It is given `seed` afterwards, the job's. A kernel that drops units at random has `draws` = True,
     and a third argument of `forward`: the rows' numbers over the job's life (n,) int64 when a step is
     learnt; what it drops is a function of these and the seed. A kernel whose gradients are products
     may have `factors(parameters, tape, residual)` and `factors_layout(rows)`, the named float64 arrays

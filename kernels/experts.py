@@ -72,7 +72,7 @@ class ExpertsOptions:
         object.__setattr__(self, "rates", tuple(self.rates))  # JSON only knows lists
         check_positive(self, "learning_rate", "serve_rows")
         if not self.rates or not all(0 < rate < float("inf") for rate in self.rates):
-            raise ValueError(f"rates: must be one or more numbers above 0, got {self.rates}")
+            raise ValueError(f"rates: must be one or more numbers above 0, got {list(self.rates)}")
         check_share(self, "share", "serve_share")
         check_not_negative(self, "half_life")
 

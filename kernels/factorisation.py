@@ -159,6 +159,7 @@ class MatrixFactorisation:
 
     Options: ClassVar[type] = MatrixOptions
     penalised: tuple[str, ...] = ("item/factors", "user/factors")
+    takes_ids = True
 
     def __init__(self, options: MatrixOptions, features: int, outputs: int) -> None:
         if features != 2:

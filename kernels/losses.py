@@ -241,6 +241,9 @@ def clipped_link(o: Any) -> Any:
     return np.minimum(np.maximum(0.5 * (o + 1.0), 0.0), 1.0)
 
 
+_INF = float("inf")
+
+
 class Number(NamedTuple):
     """The number that a loss brings: its key, its default, and the open interval it lies in.
 
@@ -255,6 +258,13 @@ class Number(NamedTuple):
     above: float
     below: float
     is_length: bool = False
+
+    @property
+    def words(self) -> str:
+        """Where it may lie, for people."""
+        if self.below == _INF:
+            return f"greater than {self.above:g} and finite"
+        return f"between {self.above:g} and {self.below:g}"
 
 
 class Formula(NamedTuple):
@@ -276,7 +286,6 @@ class Formula(NamedTuple):
     floor: Callable[[Any, Any], Any] | None = None
 
 
-_INF = float("inf")
 _NOT_NEGATIVE, _POSITIVE = Domain(0.0, is_open=False), Domain(0.0)
 _DELTA = Number("delta", 1.345, 0.0, _INF, is_length=True)
 """95 % efficient for normal errors of that spread (Huber, Robust Statistics, 1981, 4.2). Not 1: of two labels
@@ -434,8 +443,7 @@ class LossOptions:
                 if value is not None:
                     raise ValueError(f"{key}: must be left out: loss {self.loss} has no use for it")
             elif value is not None and not formula_number.above < value < formula_number.below:
-                above, below = formula_number.above, formula_number.below
-                raise ValueError(f"{key}: must be between {above:g} and {below:g}, got {value}")
+                raise ValueError(f"{key}: must be {formula_number.words}, got {value}")
 
     @classmethod
     def idle(cls, given: Mapping[str, Any]) -> list[str]:

@@ -43,7 +43,7 @@ class MlpOptions(LossOptions):
         object.__setattr__(self, "hidden", tuple(self.hidden))  # JSON only knows lists
         if not self.hidden or min(self.hidden) < 1 or max(self.hidden) > WIDEST:
             rule = f"must be one or more widths of 1 to {WIDEST}"
-            raise ValueError(f"hidden: {rule}, got {self.hidden}")
+            raise ValueError(f"hidden: {rule}, got {list(self.hidden)}")
         check_share(self, "dropout")
         check_not_negative(self, "l1", "l2")
 

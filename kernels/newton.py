@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from kernels.contract import Kernel, Layout, State
+from kernels.losses import LOSSES
 from kernels.optimizers import check_positive, shrunk
 from kernels.rules import Batch, Entry, Rule, Shapes, needs_linear, penalty
 
@@ -78,6 +79,12 @@ class Newton(Rule):
 def _fits(kernel: Any) -> str | None:
     if getattr(kernel, "outputs", 1) != 1:
         return "newton learns one output: take a kernel of numbers or of two classes"
+    if not getattr(kernel.loss, "is_bent", True):
+        bent = ", ".join(name for name, one in LOSSES.items() if one.curvature is not None)
+        return (
+            f"newton steps by a loss's second derivative, which {kernel.loss.name} hasn't: "
+            f"take another optimizer, or one of the losses {bent}"
+        )
     return needs_linear("newton", kernel)
 
 

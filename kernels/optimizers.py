@@ -73,11 +73,11 @@ def check_not_negative(options: Any, *names: str) -> None:
 
 
 def check_share(options: Any, *names: str) -> None:
-    """Raises ValueError for the first of these options that isn't in [0, 1)."""
+    """Raises ValueError for the first of these options that isn't from 0 to less than 1."""
     for name in names:
         value = getattr(options, name)
         if not 0 <= value < 1:
-            raise ValueError(f"{name}: must be in [0, 1), got {value}")
+            raise ValueError(f"{name}: must be from 0 to less than 1, got {value}")
 
 
 # Gradient descent, plain and with momentum

@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 
 from kernels import registry, strangers
 from kernels.contract import CLIP, Defaults, Kernel, KernelFault, Problem
+from kernels.losses import LOSSES
 from kernels.optimizers import OPTIMIZERS as ELEMENTWISE
 from service.core.complaints import Says, below, broken, shown
 from service.core.sections import (
@@ -30,8 +31,9 @@ from service.core.sections import (
     OpenSection,
     Section,
     Text,
-    Texts,
+    Words,
 )
+from service.core.spelling import missing_name, spelt
 
 COLUMNS = ("label", "id", "weight", "time", "offset", "exposure")
 """The keys of the columns that have a part of their own."""
@@ -55,6 +57,11 @@ class Model(OpenSection):
     @classmethod
     def idle(cls, meant: Any, given: Mapping[str, Any]) -> tuple[str, ...]:
         names = {field.name for field in dataclasses.fields(meant.Options)}
+        if "loss" in given.keys() - names and isinstance(given["loss"], str):
+            rule = "must be left out: this kernel has a loss of its own"
+            if given["loss"] in LOSSES:
+                rule += ', take kernel = "linear" for another'
+            raise broken(rule, "loss", value=given["loss"])
         try:
             options = meant.Options(**{key: given[key] for key in given.keys() & names})
             problem = meant.problem(options)
@@ -77,6 +84,11 @@ class Model(OpenSection):
         """The training settings that suit the kernel with these options."""
         kernel = registry.kernel(self.kernel)
         return kernel.defaults(kernel.Options(**self.options))
+
+    @property
+    def takes_ids(self) -> bool:
+        """Whether features are names: nothing to be scaled, or filled in."""
+        return bool(getattr(registry.kernel(self.kernel), "takes_ids", False))
 
     @property
     def loss(self) -> Any:
@@ -244,7 +256,7 @@ class Missing(Section):
     """`[jobs.missing]`: which features count as missing, and what becomes of them."""
 
     fill: Literal["none", "zero", "mean"] = "none"
-    values: Texts = ("NA", "N/A", "null", "none", "?")
+    values: Words = ("NA", "N/A", "null", "none", "?")
     indicators: Columns | None = None
 
     @model_validator(mode="after")
@@ -266,6 +278,19 @@ class Output(Section):
 
 class Job(Section):
     """`[[jobs]]`: one model trained from one inbox."""
+
+    @classmethod
+    def useless(cls, table: Mapping[str, Any]) -> tuple[str, ...]:
+        """The columns that the kernel has no use for."""
+        try:
+            problem = Model.model_validate(table["model"]).problem
+        except Exception:  # what is wrong with the model is told in its own words
+            return ()
+        return {
+            "clustering": ("label", "offset", "exposure"),
+            "multiclass": ("offset", "exposure"),
+            "counts": (),
+        }.get(problem, ("exposure",))
 
     name: Name
     label: Column | None = None
@@ -332,6 +357,8 @@ class Job(Section):
     @model_validator(mode="after")
     def _check_missing(self) -> Self:
         """The mean is that of the scaling, where a missing value lies in the middle."""
+        if self.model.takes_ids:
+            self._check_ids()
         given = self.scaling.standardise
         standardise = self.model.defaults.standardise if given == "auto" else given
         if self.missing.fill == "mean" and not standardise:
@@ -342,6 +369,40 @@ class Job(Section):
                 raise broken(
                     "must be one of the features", "missing", "indicators", i, value=column
                 )
+            for key, taken in self.columns.items():
+                if column == taken:
+                    rule = f"must be one of the features: this is the column of `{key}`"
+                    raise broken(rule, "missing", "indicators", i, value=column)
+            if missing_name(column) in (self.features or ()):
+                rule = (
+                    f'must have a name of its own for its feature, "{missing_name(column)}" is one '
+                    "already: rename that column, or leave one of them out"
+                )
+                raise broken(rule, "missing", "indicators", i, value=column)
+        return self
+
+    def _check_ids(self) -> None:
+        """A number that stands in for a user would be another user's."""
+        names = f"the features of kernel {self.model.kernel} are names, not amounts"
+        if self.scaling.standardise is True:
+            rule = f"must be false, or left out: {names}"
+            raise broken(rule, "scaling", "standardise", value=True)
+        if self.missing.fill != "none":
+            rule = f'must be "none": {names}; rows.on_bad_row = "skip" leaves rows without one of them out'
+            raise broken(rule, "missing", "fill", value=self.missing.fill)
+
+    @model_validator(mode="after")
+    def _check_class_weights(self) -> Self:
+        """A class that isn't there is a slip of the pen; where the first file names the classes, it is refused then."""
+        given, classes = self.training.class_weight, self.model.classes
+        if isinstance(given, str) or classes is None:
+            return self
+        some = range(classes) if isinstance(classes, int) else classes
+        names = [str(spelt(label)) for label in some]
+        for name, weight in given.items():
+            if name not in names:
+                rule = f"must be the weight of one of the classes {', '.join(names)}"
+                raise broken(rule, "training", "class_weight", name, value=weight)
         return self
 
     @model_validator(mode="after")

@@ -42,6 +42,10 @@ _Label = Annotated[str | int | float, AfterValidator(_canonical)]
 _Count = Annotated[int, Field(ge=1, lt=2**63)]
 
 Text = Annotated[_Text, Says("a string that is not empty")]
+Words = Annotated[
+    tuple[_Text, ...],
+    Says("a list of strings, none of them empty: an empty cell is missing anyway"),
+]
 Texts = Annotated[tuple[_Text, ...], Says("a list of strings")]
 Switch = Annotated[bool, Says("true or false")]
 Count = Annotated[_Count, Says("a whole number from 1")]
@@ -80,8 +84,13 @@ class Section(BaseModel):
     @classmethod
     def _arrange(cls, table: Any) -> Any:
         if isinstance(table, Mapping):
-            check_keys(table, cls.model_fields)
+            check_keys(table, cls.model_fields, cls.useless(table))
         return table
+
+    @classmethod
+    def useless(cls, table: Mapping[str, Any]) -> tuple[str, ...]:
+        """The keys that are known, and of no use beside the others in this table."""
+        return ()
 
 
 class OpenSection(Section):

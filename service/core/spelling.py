@@ -1,4 +1,4 @@
-"""How a class label is spelt, wherever people read it: as sample files give it.
+"""How a class label, or a feature of our own making, is spelt wherever people read it.
 
 Rules: files are read as "1" is 1 is 1.0, so a label may come here as any of these; it is shown as 1. Names stay as they are.
 """
@@ -6,6 +6,11 @@ Rules: files are read as "1" is 1 is 1.0, so a label may come here as any of the
 from __future__ import annotations
 
 _EXACT = 2**53  # from here on a float isn't one whole number: its digits would be made up
+
+
+def missing_name(column: str | int) -> str:
+    """The name of the feature that says where a column's value is missing."""
+    return f"{column} is missing"
 
 
 def spelt(label: str | float) -> str | float:

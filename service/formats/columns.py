@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from service.core.errors import FileRefused
+from service.core.spelling import missing_name
 from service.formats.contract import Column, Fields, Source, Wanted
 from service.formats.values import label_key
 from service.formats.wording import listed, shown
@@ -41,6 +42,11 @@ def features_of(source: Source, fields: Fields) -> tuple[str, ...]:
     if strangers:
         rule, remedy = "an indicator is one of a feature", "correct `missing.indicators`"
         raise _refused(source, rule, listed(strangers), remedy)
+    twice = [name for name in map(missing_name, fields.gaps.indicators) if name in names]
+    if twice:
+        rule = "no feature has the name that an indicator gets"
+        remedy = "rename the column, or leave it, or its indicator in missing.indicators, out"
+        raise _refused(source, rule, listed(twice), remedy)
     return names
 
 

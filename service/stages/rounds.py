@@ -19,6 +19,7 @@ from kernels.learner import Extra
 from service.core.errors import FileRefused, WorkerError
 from service.core.planning import Piece, RoundPlan, RowQueue, pieces_of
 from service.core.records import Subject
+from service.core.remedies import against_divergence
 from service.runtime.held import Held, dropped_on_error
 from service.stages.line import Line
 from service.stages.messages import Block, Learnt, Sample, Schema
@@ -227,8 +228,7 @@ def _diverged(file: OpenFile, pieces: list[Piece[Block]], broken: int | None) ->
         "the loss, the gradient and the parameters stay finite in every step",
         place=f"{where}, step to version {file.version + 1}",
         value=value,
-        remedy="look for extreme values in this row and those before it; else lower "
-        "optimizer.learning_rate, or scale the features (scaling.standardise)",
+        remedy=against_divergence(file.sample.terms.job),
     )
 
 

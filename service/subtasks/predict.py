@@ -15,7 +15,7 @@ import polars as pl
 from kernels.contract import ANY, Array, Spec
 from kernels.learner import Learner, build
 from service import formats
-from service.core.spelling import spelt
+from service.core.spelling import missing_name, spelt
 from service.formats.contract import BadRow, Block, Chunk, Fields, Gaps, RowRules, Source
 from service.runtime.arena import Region, back, view
 from service.storage import checkpoints
@@ -47,8 +47,7 @@ class Model:
     @property
     def names(self) -> list[str]:
         """What the model's columns are: the features, and the indicators of those that may be missing."""
-        missing = [f"{column} is missing" for column in self.gaps.indicators]
-        return [*self.header["features"], *missing]
+        return [*self.header["features"], *map(missing_name, self.gaps.indicators)]
 
     @property
     def fields(self) -> Fields:

@@ -230,6 +230,108 @@ def test_parts_that_do_not_fit_each_other_are_refused(parts: dict[str, str], exp
     assert complaint(**parts) == expected
 
 
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        (
+            {"kernel": "mf", "tables": '[jobs.missing]\nfill = "zero"'},
+            'missing.fill: must be "none": the features of kernel mf are names, not amounts; rows.on_bad_row = "skip" '
+            'leaves rows without one of them out, got "zero"',
+        ),
+        (
+            {"kernel": "mf", "tables": '[jobs.missing]\nfill = "mean"'},
+            'missing.fill: must be "none": the features of kernel mf are names, not amounts; rows.on_bad_row = "skip" '
+            'leaves rows without one of them out, got "mean"',
+        ),
+        (
+            {"kernel": "mf", "tables": "[jobs.scaling]\nstandardise = true"},
+            "scaling.standardise: must be false, or left out: the features of kernel mf are names, not amounts, got true",
+        ),
+        (
+            {
+                "keys": 'features = ["a", "a is missing"]',
+                "tables": '[jobs.missing]\nfill = "zero"\nindicators = ["a"]',
+            },
+            'missing.indicators[0]: must have a name of its own for its feature, "a is missing" is one already: '
+            'rename that column, or leave one of them out, got "a"',
+        ),
+        (
+            {"tables": '[jobs.missing]\nfill = "zero"\nindicators = ["y"]'},
+            'missing.indicators[0]: must be one of the features: this is the column of `label`, got "y"',
+        ),
+        (
+            {"tables": '[jobs.missing]\nvalues = [""]'},
+            'missing.values: must be a list of strings, none of them empty: an empty cell is missing anyway, got [""]',
+        ),
+        (
+            {"model": 'loss = "hinge"'},
+            'model.loss: must be left out: this kernel has a loss of its own, take kernel = "linear" for another, '
+            'got "hinge"',
+        ),
+        (
+            {"kernel": "linear", "model": 'loss = "huber"\ndelta = -1'},
+            "model.delta: must be greater than 0 and finite, got -1.0",
+        ),
+        (
+            {"kernel": "linear", "model": 'loss = "quantile"\ntau = 1'},
+            "model.tau: must be between 0 and 1, got 1.0",
+        ),
+        (
+            {"kernel": "mlp", "model": "hidden = [4, 0]"},
+            "model.hidden: must be one or more widths of 1 to 100000, got [4, 0]",
+        ),
+        (
+            {"tables": "[jobs.optimizer]\nrates = [0.1, -1]"},
+            "optimizer.rates: must be one or more numbers above 0, got [0.1, -1.0]",
+        ),
+        (
+            {"model": "classes = 2", "tables": "[jobs.training]\nclass_weight = {yes = 2}"},
+            "training.class_weight.yes: must be the weight of one of the classes 0, 1, got 2.0",
+        ),
+        (
+            {
+                "kernel": "softmax",
+                "model": 'classes = ["a", "b", "c"]',
+                "tables": "[jobs.training]\nclass_weight = {b = 2, d = 3}",
+            },
+            "training.class_weight.d: must be the weight of one of the classes a, b, c, got 3.0",
+        ),
+        (
+            {
+                "kernel": "linear",
+                "model": 'loss = "hinge"',
+                "tables": '[jobs.optimizer]\nname = "newton"',
+            },
+            "optimizer.name: must be another one: newton steps by a loss's second derivative, which hinge hasn't: take "
+            "another optimizer, or one of the losses squared, huber, poisson, gamma, tweedie, logistic, squared_hinge, "
+            'modified_huber, got "newton"',
+        ),
+    ],
+)
+def test_what_would_be_learnt_otherwise_than_meant_is_refused_with_the_remedy(
+    parts: dict[str, str], expected: str
+) -> None:
+    assert complaint(**parts) == expected
+
+
+@pytest.mark.parametrize(
+    ("kernel", "model", "useless"),
+    [
+        ("logistic", "", {"exposure"}),
+        ("linear", "", {"exposure"}),
+        ("linear", 'loss = "poisson"', set()),
+        ("softmax", "", {"offset", "exposure"}),
+        ("kmeans", "", {"label", "offset", "exposure"}),
+    ],
+)
+def test_the_columns_that_are_told_as_allowed_are_those_that_the_kernel_takes(
+    kernel: str, model: str, useless: set[str]
+) -> None:
+    told = complaint(keys="zzzz = 1", kernel=kernel, model=model)
+    allowed = set(told.removeprefix("zzzz: unknown key, allowed are ").split(", "))
+    assert allowed == Job.model_fields.keys() - useless
+
+
 def test_a_step_cut_by_features_has_defaults_of_its_own() -> None:
     given = job(kernel="logistic", tables='[jobs.training]\npartition = "features"')
     assert given.defaults.optimizer == "adagrad"

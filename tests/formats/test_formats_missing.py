@@ -116,6 +116,16 @@ def test_an_indicator_is_a_column_behind_all_features(read, fill, chunk_bytes):
     np.testing.assert_array_equal(whole.x, [expected[0], expected[3]])
 
 
+def test_a_column_that_is_called_as_an_indicator_will_be_refuses_the_file(refused):
+    fields = Fields("y", gaps=Gaps("zero", NAMES, indicators=("a",)))
+    refusal = refused(b"a,a is missing,y\n1,2,0\n", "t.csv", fields).refusal
+    assert (refusal.rule, refusal.value) == (
+        "no feature has the name that an indicator gets",
+        "a is missing",
+    )
+    assert "rename the column" in refusal.remedy
+
+
 def test_an_indicator_of_what_is_no_feature_refuses_the_file(refused):
     fields = Fields("y", id="a", gaps=Gaps("zero", NAMES, indicators=("b", "a")))
     refusal = refused(csv("1,2,0"), "t.csv", fields).refusal

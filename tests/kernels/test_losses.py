@@ -184,7 +184,7 @@ def test_a_row_has_the_same_bits_whatever_its_neighbours_are(name):
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        ({"loss": "huber", "delta": 0.0}, "delta: must be between 0 and inf, got 0.0"),
+        ({"loss": "huber", "delta": 0.0}, "delta: must be greater than 0 and finite, got 0.0"),
         ({"loss": "quantile", "tau": 1.0}, "tau: must be between 0 and 1, got 1.0"),
         ({"loss": "tweedie", "power": 2.5}, "power: must be between 1 and 2, got 2.5"),
         ({"loss": "squared", "delta": 1.0}, "delta: must be left out: loss squared has no use"),

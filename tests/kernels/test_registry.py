@@ -62,7 +62,7 @@ def test_an_unknown_optimizer_and_schedule_list_what_there_is():
         ("linear", {"l2": -1.0}, "l2: must be 0 or greater"),
         ("mlp", {"hidden": ()}, "hidden: must be one or more widths"),
         ("mlp", {"hidden": (4, 0)}, "hidden: must be one or more widths"),
-        ("mlp", {"hidden": (4, 100_001)}, "widths of 1 to 100000, got \\(4, 100001\\)"),
+        ("mlp", {"hidden": (4, 100_001)}, "widths of 1 to 100000, got \\[4, 100001\\]"),
     ],
 )
 def test_options_out_of_range_say_what_is_allowed(kernel, settings, text):

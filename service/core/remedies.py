@@ -1,0 +1,30 @@
+"""Remedies: what a user can do where a job's own settings say what there is left to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from service.core.job_settings import Job
+
+_SAFE_CLIP = 5
+
+
+def against_divergence(job: Job) -> str:
+    """What helps a resolved job whose step was no number any more: only what isn't done already."""
+    others = ", or ".join(_calmer(job))
+    return f"look for extreme values in this row and those before it; else {others}"
+
+
+def _calmer(job: Job) -> Iterator[str]:
+    takes_ids = job.model.takes_ids
+    if not job.scaling.standardise and not takes_ids:
+        yield "set scaling.standardise = true"
+    elif job.scaling.clip == 0 and not takes_ids:
+        yield f"set scaling.clip = {_SAFE_CLIP}"
+    options = job.optimizer.options
+    if "learning_rate" in options:
+        yield f"set a smaller optimizer.learning_rate than {options['learning_rate']:g}"
+    if options.get("clip_gradient") == 0:
+        yield "set optimizer.clip_gradient = 1"
+    if options.keys().isdisjoint(("learning_rate", "clip_gradient")):
+        yield 'set optimizer.name = "auto"'

@@ -1,0 +1,40 @@
+"""What a user is told to do is what isn't done already."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.core.remedies import against_divergence
+from service.core.resolution import resolve
+from service.core.settings import parse
+
+
+@pytest.mark.parametrize(
+    ("kernel", "tables", "remedy"),
+    [
+        (
+            "linear",
+            "[jobs.optimizer]\nname = 'sgd'\nlearning_rate = 100",
+            "set a smaller optimizer.learning_rate than 100, or set optimizer.clip_gradient = 1",
+        ),
+        (
+            "linear",
+            "[jobs.optimizer]\nname = 'sgd'\nclip_gradient = 2\n[jobs.scaling]\nstandardise = false",
+            "set scaling.standardise = true, or set a smaller optimizer.learning_rate than 0.01",
+        ),
+        ("linear", "", "set scaling.clip = 5, or set a smaller optimizer.learning_rate than 1"),
+        ("logistic", "", "set a smaller optimizer.learning_rate than 1"),
+        ("logistic", "[jobs.optimizer]\nname = 'lbfgs'", 'set optimizer.name = "auto"'),
+        (
+            "mf",
+            "",
+            "set a smaller optimizer.learning_rate than 0.1, or set optimizer.clip_gradient = 1",
+        ),
+    ],
+)
+def test_a_divergence_is_met_by_what_is_not_done_already(
+    kernel: str, tables: str, remedy: str
+) -> None:
+    text = f'[[jobs]]\nname = "a"\nlabel = "y"\n[jobs.model]\nkernel = "{kernel}"\n{tables}'
+    told = against_divergence(resolve(parse(text, "c").jobs[0]))
+    assert told == f"look for extreme values in this row and those before it; else {remedy}"
