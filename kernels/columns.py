@@ -55,7 +55,7 @@ class ByColumns:
         if self._learner.spec.standardise:
             moments = scaling.moments(out, "scaling")
             moments.assign(self._own_moments(state, columns))
-            self._learner.take_in(moments, [(x, rows.w)])
+            self._learner.watching.take_in(moments, [(x, rows.w)])
         z = self._scaled(out, x)
         weights = state[f"parameters/{self._wide}"][:, columns[0] : columns[1]]
         out["sums"][...] = z @ np.ascontiguousarray(weights).T
@@ -76,7 +76,7 @@ class ByColumns:
         Returns the first row whose numbers are not finite.
         """
         learner, columns = self._learner, parts[part]
-        before = learner.unit(state)
+        before = learner.watching.unit(state)
         now = {name: array.copy() for name, array in state.items() if self._is_small(name)}
         now |= {name: state[name] for name in state if name not in now}
         learner.enter(now, [rows], with_features=False)

@@ -39,6 +39,7 @@ from kernels.contract import (
 from kernels.losses import Scale
 from kernels.rules import Aim, Batch
 from kernels.scaling import Moments, Unit
+from kernels.watching import Watching
 
 __all__ = ["Extra", "Learner", "Rows", "build"]
 
@@ -79,6 +80,8 @@ class Learner:
         self._scale: Scale = "none"
         if spec.scale_target:
             self._scale = getattr(self.kernel.loss, "scale", "none")
+        classes = 2 if self.problem == "binary" else spec.outputs
+        self.watching = Watching(spec, self._scale, classes)
         self.in_spreads = self._scale == "spread" and getattr(kernel.loss, "in_spreads", False)
         self._shapes = {name: value.shape for name, value in sorted(self._fresh().items())}
         self.rule = registry.rule(spec, self.kernel, self._shapes)
@@ -103,7 +106,7 @@ class Learner:
         found: Layout = {"steps": ((1,), "int64"), "rows": ((1,), "int64")}
         for name, shape in self._shapes.items():
             found[f"parameters/{name}"] = (shape, self.spec.dtype)
-        found |= self.rule.layout() | self._watched_layout()
+        found |= self.rule.layout() | self.watching.layout()
         return dict(sorted(found.items()))
 
     def results_layout(self, rows: int, extra: Extra = "") -> Layout:
@@ -129,7 +132,7 @@ class Learner:
         found = {f"sum/{name}": entry for name, entry in self.rule.sums_layout().items()}
         whole = self.layout()
         observed = {name: whole[name] for name in self.rule.observed}
-        return dict(sorted((found | observed | self._watched_layout()).items()))
+        return dict(sorted((found | observed | self.watching.layout()).items()))
 
     def init(self, state: State) -> None:
         """Fills `state` with a model that has seen nothing."""
@@ -150,7 +153,7 @@ class Learner:
         rates = self._rates(state, batches)
         compiled = self._compiled
         if compiled is not None:
-            pushes = self._push_weights(state, rows, batch_rows)
+            pushes = self.watching.push_weights(state, rows, batch_rows)
             compiled(state, rows, pushes, batch_rows, rates, results)
             self.rule.settle(state)
             return self._first_broken(state, rows, results)
@@ -174,11 +177,11 @@ class Learner:
         costs less than a second barrier. Returns what `run` returns.
         """
         now = {**state}
-        for name, (shape, dtype) in {**self._watched_layout(), **self._observed()}.items():
+        for name, (shape, dtype) in {**self.watching.layout(), **self._observed()}.items():
             now[name] = out[name]
             out[name][...] = state[name].reshape(shape).astype(dtype, copy=False)
         rows = sum(len(rows.y) for rows in lanes)
-        scoring = self.unit(state)
+        scoring = self.watching.unit(state)
         self.enter(now, lanes)
         self._observe(now, lanes)
         first = int(state["rows"][0]) + sum(len(part.y) for part in lanes[:lane])
@@ -196,7 +199,7 @@ class Learner:
             for out in outs[1:]:
                 total += out[f"sum/{name}"]
             sums[name] = total
-        for name in (*self._watched_layout(), *self.rule.observed):
+        for name in (*self.watching.layout(), *self.rule.observed):
             state[name][...] = outs[0][name]
         self._step(state, sums, total_rows, self.rate(state))
         self.rule.settle(state)
@@ -218,7 +221,7 @@ class Learner:
             for name, array in out.items():
                 array[...] = lanes[0][name]
             return
-        merged = self._merged(before, lanes, lane_rows)
+        merged = self.watching.merged(before, lanes, lane_rows)
         total = sum(lane_rows)
         for name in self.layout():
             if name.startswith(("parameters/", "optimizer/")):
@@ -240,8 +243,8 @@ class Learner:
         `offset` (n,) is added. A row's outputs don't depend on its neighbours, to the last bit. They
         are reckoned in float64 whatever the job's dtype is.
         """
-        base, unit = scaling.scoring(self.unit(state))
-        features = self._features(state)
+        base, unit = scaling.scoring(self.watching.unit(state))
+        features = self.watching.features(state)
         parameters = {
             name: array.astype(np.float64, copy=False)
             for name, array in self.parameters(state).items()
@@ -291,16 +294,16 @@ class Learner:
         if found is None:
             return None
         intercept, weights = (np.asarray(array, np.float64) for array in found)
-        features = self._features(state)
+        features = self.watching.features(state)
         if features is not None:
             weights = weights * features.inverse()
             intercept = intercept - weights @ features.mean
-        base, unit = scaling.scoring(self.unit(state))
+        base, unit = scaling.scoring(self.watching.unit(state))
         return intercept * unit + base, weights * unit
 
     def unscaled(self, state: State, z: Array) -> Array:
         """Scaled rows z (n, f) in the features' own units, float64."""
-        features = self._features(state)
+        features = self.watching.features(state)
         z = z.astype(np.float64)
         return z if features is None else z * features.deviation() + features.mean
 
@@ -321,7 +324,7 @@ class Learner:
     # One batch
 
     def _learn_batch(self, state: State, rows: Rows, rate: float, results: Results) -> None:
-        scoring = self.unit(state)
+        scoring = self.watching.unit(state)
         self.enter(state, [rows])
         self._observe(state, [rows])
         score = Scoring(scoring, int(state["rows"][0]), len(rows.y), rate)
@@ -371,9 +374,9 @@ class Learner:
 
     def aim(self, state: State, rows: Rows) -> Aim:
         """What the step drives the rows' raw outputs to, in the labels' unit that includes them."""
-        factors = self._class_factors(state, rows)
+        factors = self.watching.class_factors(state, rows)
         loss, weights = self.kernel.loss, rows.w if factors is None else rows.w * factors
-        unit = self.unit(state)
+        unit = self.watching.unit(state)
         if self._scale == "spread":
             scaled = loss.of_aims(unit.unit) if unit.unit > 0 else loss
             y = unit.aims("spread", rows.y - rows.offset)
@@ -387,124 +390,20 @@ class Learner:
         state["rows"][0] += rows
         self.rule.step(state, sums, rows, rate)
 
-    # What is watched of the rows: moments of features and labels, weights of classes
-
-    def _watched_layout(self) -> Layout:
-        found: Layout = {}
-        if self.spec.class_weight == "balanced":
-            found["classes/weight"] = ((self._classes,), "float64")
-        if self.spec.standardise:
-            found |= scaling.layout("scaling", self.spec.features, self.spec.gaps)
-        if self._scale != "none":
-            found |= scaling.layout("target", 1)
-        return found
+    def enter(self, state: State, lanes: Sequence[Rows], with_features: bool = True) -> None:
+        """Takes a batch in, lane by lane, unless the rule wants the moments to stay."""
+        if self.rule.watches(state):
+            self.watching.enter(state, lanes, with_features)
 
     def _observed(self) -> Layout:
         whole = self.layout()
         return {name: whole[name] for name in self.rule.observed}
 
-    @property
-    def _classes(self) -> int:
-        return 2 if self.problem == "binary" else self.outputs
-
-    def _features(self, state: State) -> Moments | None:
-        return scaling.moments(state, "scaling") if self.spec.standardise else None
-
-    def _target(self, state: State) -> Moments | None:
-        return scaling.moments(state, "target") if self._scale != "none" else None
-
-    def unit(self, state: State) -> Unit:
-        """The unit of the labels seen."""
-        return scaling.unit(self._scale, self._target(state))
-
-    def enter(self, state: State, lanes: Sequence[Rows], with_features: bool = True) -> None:
-        """Takes a batch in, lane by lane: moments of features and labels, weights of classes."""
-        if not self.rule.watches(state):
-            return
-        features = self._features(state) if with_features else None
-        if features is not None:
-            self.take_in(features, [(rows.x, rows.w) for rows in lanes])
-        target = self._target(state)
-        if target is not None:
-            plain = [(self._without_offset(rows)[:, None], rows.w) for rows in lanes]
-            self.take_in(target, plain)
-        if self.spec.class_weight == "balanced":
-            for rows in lanes:
-                classes = rows.y.astype(np.intp)
-                state["classes/weight"][...] += np.bincount(classes, rows.w, self._classes)
-
-    def take_in(self, moments: Moments, lanes: Sequence[tuple[Array, Array]]) -> None:
-        """Takes a batch into moments, in place: values (n, f) and weights (n,), lane by lane."""
-        from kernels import loops
-
-        share = scaling.kept(self.spec.half_life, sum(len(w) for _, w in lanes))
-        for x, w in lanes:
-            loops.take_in_rows(x, w, share, *moments)
-            share = 1.0
-
-    def _without_offset(self, rows: Rows) -> Array:
-        """The labels (n,) that a row would have at offset 0: what their unit is taken from."""
-        if self._scale == "mean":
-            return np.asarray(rows.y * np.exp(-rows.offset))
-        return np.asarray(rows.y - rows.offset)
-
-    def _class_factors(self, state: State, rows: Rows) -> Array | None:
-        """The factors (n,) of the rows' steps by their classes; None where all are 1."""
-        given = self.spec.class_weight
-        if given is None:
-            return None
-        if given == "balanced":
-            factors = _balanced(state["classes/weight"])
-        else:
-            factors = np.asarray(given, np.float64)
-        return np.asarray(factors[rows.y.astype(np.intp)])
-
-    def _push_weights(self, state: State, rows: Rows, batch_rows: int) -> Array:
-        """The weights (n,) of the rows' steps; takes the classes in, batch by batch."""
-        if self.spec.class_weight is None:
-            return rows.w
-        if self.spec.class_weight != "balanced":
-            factors = self._class_factors(state, rows)
-            return np.asarray(rows.w * factors)
-        classes = rows.y.astype(np.intp)
-        taken = np.zeros((len(classes), self._classes))
-        taken[np.arange(len(classes)), classes] = rows.w
-        taken[0] += state["classes/weight"]
-        totals = np.cumsum(taken, axis=0)
-        ends = (
-            np.minimum((np.arange(len(classes)) // batch_rows + 1) * batch_rows, len(classes)) - 1
-        )
-        state["classes/weight"][...] = totals[-1]
-        factors = _balanced(totals[ends])
-        return np.asarray(rows.w * np.take_along_axis(factors, classes[:, None], axis=1)[:, 0])
-
-    def _merged(
-        self, before: State, lanes: Sequence[State], lane_rows: Sequence[int]
-    ) -> dict[str, Array]:
-        """What all lanes watched, from what each left: increments merged in lane order."""
-        found: dict[str, Array] = {}
-        if self.spec.class_weight == "balanced":
-            weights = before["classes/weight"].copy()
-            for state in lanes:
-                weights += state["classes/weight"] - before["classes/weight"]
-            found["classes/weight"] = weights
-        for prefix in ("scaling", "target"):
-            if f"{prefix}/mean" not in self._watched_layout():
-                continue
-            start = scaling.moments(before, prefix)
-            into = start.faded(scaling.kept(self.spec.half_life, sum(lane_rows)))
-            for state, rows in zip(lanes, lane_rows, strict=True):
-                faded = start.faded(scaling.kept(self.spec.half_life, rows))
-                after = scaling.moments(state, prefix)
-                scaling.merge(into, scaling.increment(after, faded))
-            found |= {f"{prefix}/{name}": a for name, a in zip(_MOMENTS, into, strict=True)}
-        return found
-
     # Parts
 
     def scaled(self, state: State, x: Array) -> Array:
         """The rows x (n, f) as the kernel gets them."""
-        return self.scaled_by(self._features(state), x)
+        return self.scaled_by(self.watching.features(state), x)
 
     def scaled_by(self, features: Moments | None, x: Array) -> Array:
         """The rows x (n, f) as the kernel gets them, by these moments."""
@@ -547,17 +446,6 @@ class Scoring(NamedTuple):
     first: int
     batch_rows: int
     rate: float
-
-
-_MOMENTS = ("count", "mean", "m2")
-
-
-def _balanced(weights: Array) -> Array:
-    """Factors (..., k) by the classes' weights (..., k): total / (k · weight), 1 on the mean; as
-    scikit-learn's "balanced" has it. A class that wasn't seen needs none."""
-    total = weights.sum(axis=-1, keepdims=True)
-    wanted = weights.shape[-1] * weights
-    return np.asarray(np.divide(total, wanted, out=np.ones_like(weights), where=wanted > 0))
 
 
 def first_broken(results: Results) -> int | None:

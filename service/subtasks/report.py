@@ -309,7 +309,7 @@ def _score_before(learner: Learner, before: Region, rows: Rows, state: dict[str,
     """How a model that serves between files would have done on these rows."""
     model = arrays(before, learner.layout())
     output = learner.predict(model, rows.x, rows.offset)
-    unit = scoring(learner.unit(model)).unit
+    unit = scoring(learner.watching.unit(model)).unit
     loss, floor = learner.loss(output, rows.y, unit), learner.floor(rows.y)
     metrics.update(state, output, learner.prediction(output), rows.y, rows.w, loss, floor)
 
