@@ -27,6 +27,7 @@ from service.runtime.channel import Ends, channel
 from service.runtime.inbox import Inbox
 from service.runtime.watch import Watch
 from service.stages import decode, intake, predict, record, train
+from service.stages.accounts import Unbundled
 from service.stages.line import SCARCITY_SECONDS, Line, Machinery
 from service.stages.messages import Decoded, Learning, Sample
 from service.stages.watched import Watched
@@ -165,6 +166,11 @@ class Life:
             raise
         except* record.Undone as errors:
             await self._undo(first(errors))
+            outcome = Outcome.AGAIN
+        except* Unbundled as errors:
+            self.machinery.log.write(
+                "learnt one by one from here", job=self.job.name, why=str(first(errors))
+            )
             outcome = Outcome.AGAIN
         except* Exception as errors:
             if _is_scarcity(first(errors)):

@@ -106,6 +106,10 @@ class Receiver(Generic[T]):
         """
         return await self._pipe.get()
 
+    def receive_nowait(self) -> T | None:
+        """Takes out the next item if one is there."""
+        return self._pipe.get_nowait()
+
     def close(self) -> list[T]:
         """Breaks the channel: `send` raises from now on. Returns what nobody received, so that
         the memory that those items stand for can be given back."""
@@ -180,7 +184,18 @@ class _Pipe(Generic[T]):
             if self._receiving:
                 raise EndOfChannel
             raise ClosedChannel(f"channel: its receiver is open while one receives, got {self}")
-        item, weight = entry
+        return self._taken(*entry)
+
+    def get_nowait(self) -> T | None:
+        if self._queue.empty():
+            return None
+        entry = self._queue.get_nowait()
+        if isinstance(entry, _End):
+            self._queue.put_nowait(entry)
+            return None
+        return self._taken(*entry)
+
+    def _taken(self, item: T, weight: int) -> T:
         self._held -= weight
         self.room.set()
         return item

@@ -11,8 +11,8 @@ import errno
 import math
 import mmap
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -102,6 +102,29 @@ def arrays(region: Region, layout: Layout) -> dict[str, NDArray[Any]]:
 def size_of(layout: Layout) -> int:
     """How many bytes `arrays` needs for a layout."""
     return sum(round_up(_nbytes(shape, dtype), ALIGNMENT_BYTES) for shape, dtype in layout.values())
+
+
+def cut(region: Region, nbytes: int) -> tuple[Region, Region]:
+    """The region's first `nbytes`, and the rest from the next multiple of 64 bytes on; the rest may be empty."""
+    start = min(round_up(nbytes, ALIGNMENT_BYTES), region.length)
+    return (
+        replace(region, length=nbytes),
+        replace(region, offset=region.offset + start, length=region.length - start),
+    )
+
+
+def pieces(region: Region, sizes: Iterable[int]) -> list[Region]:
+    """The region cut into pieces of these sizes, one behind the other; see `room_for`."""
+    found = []
+    for nbytes in sizes:
+        piece, region = cut(region, nbytes)
+        found.append(piece)
+    return found
+
+
+def room_for(sizes: Iterable[int]) -> int:
+    """How long a region must be to be cut into pieces of these sizes."""
+    return sum(round_up(nbytes, ALIGNMENT_BYTES) for nbytes in sizes)
 
 
 def forget() -> None:

@@ -6,14 +6,17 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.core.job_settings import COLUMNS
+from service.core.job_settings import COLUMNS, Job
+from service.core.records import Subject
 from service.runtime.arena import arrays
 from service.runtime.held import Held
+from service.runtime.region import Region
 from service.runtime.spool import Spool
 from service.stages.line import Line
-from service.stages.messages import Begun
+from service.stages.messages import Begun, Schema
 from service.storage.checkpoints import Tensors
 from service.storage.units import Progress
+from service.subtasks.learn import Shape
 from service.subtasks.report import Segment
 
 MODEL_FORMAT = 1
@@ -47,45 +50,53 @@ class OpenRecords:
             await spool.close()
 
 
+def samples_log(subject: Subject) -> str:
+    """The log that a file's sample records go to."""
+    return "samples.txt" if subject.samples_format == "text" else "samples.jsonl"
+
+
 def progress(
     line: Line, file: OpenRecords, row: int, version: int, state: Held, extra: dict[str, Any]
 ) -> Progress:
     """The file after `row` of its accepted rows, with the model `state` of that point."""
+    begun = file.begun
+    subject = begun.subject
+    common = header(line, begun.sample.terms.job, begun.shape, begun.schema)
     return Progress(
         job=line.job,
-        admission=file.begun.sample.row.admission,
+        admission=begun.sample.row.admission,
         row=row,
         version=version,
-        sequence=file.begun.subject.sequence,
-        tensors=_tensors(file, state),
-        header=_header(line, file, version),
+        sequence=subject.sequence,
+        tensors=tensors(begun.shape, state.region, file.scores.region),
+        header=common | at(version, subject),
         spools={log: spool.length for log, spool in file.spools.items()},
         extra=extra,
     )
 
 
-def _tensors(file: OpenRecords, state: Held) -> Tensors:
+def tensors(shape: Shape, state: Region, scores: Region) -> Tensors:
     """Views of all that a model file holds, under the names that it has there."""
-    shape = file.begun.shape
-    named = {f"state/{k}": a for k, a in arrays(state.region, shape.state_layout).items()}
-    named |= {f"scores/{k}": a for k, a in arrays(file.scores.region, shape.scores_layout).items()}
+    named = {f"state/{k}": a for k, a in arrays(state, shape.state_layout).items()}
+    named |= {f"scores/{k}": a for k, a in arrays(scores, shape.scores_layout).items()}
     return named
 
 
-def _header(line: Line, file: OpenRecords, version: int) -> dict[str, Any]:
-    begun = file.begun
-    job = begun.sample.terms.job
+def header(line: Line, job: Job, shape: Shape, schema: Schema) -> dict[str, Any]:
+    """What the header of a model file says of the job; `at` says where the model stands."""
     return {
         "format": MODEL_FORMAT,
         "job": line.job,
-        "problem": begun.shape.problem,
-        "spec": json.loads(begun.shape.spec),
+        "problem": shape.problem,
+        "spec": json.loads(shape.spec),
         "settings": job.model_dump(mode="json"),
         "columns": {key: getattr(job, key) for key in COLUMNS},
-        "features": list(begun.schema.features),
-        "classes": None if begun.schema.classes is None else list(begun.schema.classes),
-        "version": version,
-        "sequence": begun.subject.sequence,
-        "last_file": begun.subject.file,
+        "features": list(schema.features),
+        "classes": None if schema.classes is None else list(schema.classes),
         "fingerprint": line.machinery.fingerprint,
     }
+
+
+def at(version: int, subject: Subject) -> dict[str, Any]:
+    """Where a model stands: what its header says beside what all models of the job say."""
+    return {"version": version, "sequence": subject.sequence, "last_file": subject.file}

@@ -24,10 +24,18 @@ from service.core import classes
 from service.core.errors import FileRefused, WorkerError, poisoned
 from service.core.job_settings import Job
 from service.formats.contract import Chunk, Fields, Gaps, Label, RowRules, Source
-from service.runtime.channel import BrokenChannel, Ends, Receiver, Sender, channel
+from service.runtime.channel import (
+    BrokenChannel,
+    EndOfChannel,
+    Ends,
+    Receiver,
+    Sender,
+    channel,
+)
 from service.runtime.dispatch import Urgency
 from service.runtime.held import Held
 from service.stages import gate
+from service.stages.bundling import Bundling, Groups
 from service.stages.identity import same_as
 from service.stages.line import Line, Stopped
 from service.stages.messages import Block, Broken, Cause, Complete, Decoded, Opened, Sample, Schema
@@ -45,11 +53,19 @@ AHEAD = 8
 async def decode(line: Line, inbox: Receiver[Sample], outbox: Sender[Decoded]) -> None:
     """Decodes the files of `inbox` until it is closed or the line stops; closes `outbox`."""
     async with inbox, outbox:
-        with suppress(Stopped, BrokenChannel):
-            async for sample in inbox:
+        groups = Groups(line, inbox)
+        bundling = Bundling(
+            line, fields_of, lambda sample: _File(line, sample, outbox).decode(), outbox
+        )
+        with suppress(Stopped, BrokenChannel, EndOfChannel):
+            while not line.stopping.is_set():
+                group = await groups.receive()
                 if line.stopping.is_set():
                     return
-                await _File(line, sample, outbox).decode()
+                if len(group) > 1:
+                    await bundling.decode(group)
+                else:
+                    await _File(line, group[0], outbox).decode()
 
 
 class _File:
@@ -91,7 +107,7 @@ class _File:
         most_bytes = self.line.conduct.max_file_bytes
         ctime_ns = await asyncio.to_thread(gate.must_be_admissible, path, row, most_bytes)
         sample = self.sample = replace(self.sample, ctime_ns=ctime_ns)
-        fields = self._fields(self.line.schema)
+        fields = fields_of(sample, self.line.schema)
         source = await self.run(
             formats.prepare,
             str(path),
@@ -106,7 +122,7 @@ class _File:
             await self.outbox.send(duplicate)
             return
         schema = self.line.schema or await self._learn_schema(source, fields)
-        fields = self._fields(schema)
+        fields = fields_of(sample, schema)
         formats.features_of(source, fields)
         await self.outbox.send(Opened(sample, schema))
         complete = await self._blocks(source, fields)
@@ -114,28 +130,6 @@ class _File:
         gate.must_be_what_was_learnt(row, source.name, complete.sha256)
         self.line.undecided.known(row.admission, complete.sha256)
         await self.outbox.send(complete)
-
-    def _fields(self, schema: Schema | None) -> Fields:
-        job = self.sample.terms.job
-        return Fields(
-            label=job.label,
-            features=schema.features if schema else job.features,
-            id=job.id,
-            weight=job.weight,
-            time=job.time,
-            offset=job.offset,
-            exposure=job.exposure,
-            labels=_labels(job),
-            domain=getattr(job.model.loss, "domain", ANY),
-            classes=self._classes(schema),
-            gaps=Gaps(job.missing.fill, job.missing.values, job.missing.indicators or ()),
-        )
-
-    def _classes(self, schema: Schema | None) -> tuple[Label, ...] | None:
-        job = self.sample.terms.job
-        if _labels(job) != "class":
-            return None
-        return schema.classes if schema else classes.known(job)
 
     async def run(
         self, function: Callable[..., R], *args: Any, urgency: Urgency = Urgency.NOW
@@ -245,6 +239,30 @@ class _File:
         except (FileRefused, WorkerError) as error:
             return error  # raised when its turn comes
         return stored, held, chunk
+
+
+def fields_of(sample: Sample, schema: Schema | None) -> Fields:
+    """Which columns of a file are what; its features and classes are the schema's, if there is one."""
+    job = sample.terms.job
+    return Fields(
+        label=job.label,
+        features=schema.features if schema else job.features,
+        id=job.id,
+        weight=job.weight,
+        time=job.time,
+        offset=job.offset,
+        exposure=job.exposure,
+        labels=_labels(job),
+        domain=getattr(job.model.loss, "domain", ANY),
+        classes=_classes(job, schema),
+        gaps=Gaps(job.missing.fill, job.missing.values, job.missing.indicators or ()),
+    )
+
+
+def _classes(job: Job, schema: Schema | None) -> tuple[Label, ...] | None:
+    if _labels(job) != "class":
+        return None
+    return schema.classes if schema else classes.known(job)
 
 
 def _labels(job: Job) -> Literal["number", "class", "none"]:

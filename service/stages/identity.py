@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from service.stages.line import Line
 from service.stages.messages import Sample
+from service.storage.journal import Journal
 from service.storage.tables import FileRow
 
 
@@ -33,6 +35,53 @@ async def same_as(line: Line, sample: Sample, sha256: str | None) -> Same | None
     if line.conduct.identity == "name":
         return await _same_name(line, sample.row)
     return await _same_content(line, sample.row, sample.path, sha256)
+
+
+async def may_repeat(
+    line: Line, samples: Sequence[Sample], digests: Sequence[str | None]
+) -> list[bool]:
+    """Which of these files may repeat an earlier one, whatever its fate: `same_as` has the last word on them.
+
+    Without a digest a file is not asked about.
+    """
+    by_name = line.conduct.identity == "name"
+
+    def earlier(journal: Journal) -> list[bool]:
+        return [
+            digest is not None
+            and sample.row.path is None
+            and _earlier(journal, sample.row, by_name=by_name) is not None
+            for sample, digest in zip(samples, digests, strict=True)
+        ]
+
+    found = await line.ask(earlier)
+    if by_name or not any(found):
+        return found
+    asked = [
+        (sample.row, digest)
+        for sample, digest, is_asked in zip(samples, digests, found, strict=True)
+        if is_asked and digest is not None
+    ]
+    same = await line.ask(
+        lambda journal: {
+            row.admission for row, digest in asked if _learnt_before(journal, row, digest)
+        }
+    )
+    same |= {
+        row.admission for row, digest in asked if line.undecided.same_before(row.admission, digest)
+    }
+    return [sample.row.admission in same for sample in samples]
+
+
+def _earlier(journal: Journal, row: FileRow, *, by_name: bool) -> FileRow | None:
+    if by_name:
+        return journal.find_named(row.job, name=row.name, before=row.admission)
+    return journal.find_same(row.job, size=row.size, sha256=None, before=row.admission)
+
+
+def _learnt_before(journal: Journal, row: FileRow, sha256: str) -> bool:
+    found = journal.find_same(row.job, size=row.size, sha256=sha256, before=row.admission)
+    return found is not None
 
 
 async def _same_name(line: Line, row: FileRow) -> Same | None:

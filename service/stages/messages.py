@@ -1,7 +1,7 @@
 """What travels through the channels between the stages of one job's line.
 
-    intake ─▶ Sample ─▶ decode ─▶ Opened, Block…, Complete | Broken ─▶ train
-    train  ─▶ Begun, Learnt…, Mark…, Finished | Abandoned ─▶ record
+    intake ─▶ Sample ─▶ decode ─▶ Opened, Block…, Complete | Broken     ─▶ train ─▶ Begun, Learnt…, Mark…, Finished | Abandoned ─▶ record
+                              └─▶ Bundle (small files, several at once) ─▶       ─▶ LearntBundle | Apart                        ─▶
 
 Rules: a message passes on the holds of the regions that it names. A file's messages are never mixed
 with another's, and each file that was opened ends with exactly one of its two endings, unless the
@@ -21,8 +21,10 @@ from service.core.records import Subject
 from service.core.terms import Terms
 from service.formats.contract import Label
 from service.runtime.held import Held
+from service.runtime.region import Region
 from service.storage.tables import FileRow
 from service.subtasks.blocks import Part, StoredBlock
+from service.subtasks.bundles import Account, Clean
 from service.subtasks.learn import Shape
 from service.subtasks.report import Ending, RoundResults, Segment
 
@@ -115,7 +117,18 @@ class Broken:
     same: int | None = None
 
 
-Decoded = Opened | Block | Complete | Broken
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """Small files in a row, all of whose rows are good, in the blocks that `held` holds; learnt with a learner of `shape`."""
+
+    samples: tuple[Sample, ...]
+    clean: tuple[Clean, ...]
+    schema: Schema
+    shape: Shape
+    held: Held
+
+
+Decoded = Opened | Block | Complete | Broken | Bundle
 
 
 # --- train ─▶ record
@@ -179,4 +192,21 @@ class Abandoned:
     begun: bool
 
 
-Learning = Begun | Learnt | Mark | Finished | Abandoned
+@dataclass(frozen=True, slots=True)
+class LearntBundle:
+    """A bundle that was learnt: what to record of each file, the model after each, and the holds to drop then."""
+
+    bundle: Bundle
+    accounts: tuple[Account, ...]
+    states: tuple[Region, ...]
+    holds: tuple[Held, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """A bundle that can't be learnt as one: its files, and those after it, are to be learnt one by one."""
+
+    why: str
+
+
+Learning = Begun | Learnt | Mark | Finished | Abandoned | LearntBundle | Apart

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from service.core.errors import Refusal, WorkerError, poisoned
@@ -22,25 +23,27 @@ from service.runtime.arena import view
 from service.runtime.channel import Receiver
 from service.runtime.held import Held
 from service.runtime.spool import Spool
-from service.stages import gate
-from service.stages.commits import OpenRecords, progress
+from service.stages import accounts, gate
+from service.stages.accounts import Unbundled
+from service.stages.commits import OpenRecords, progress, samples_log
 from service.stages.line import Line, Stopped
 from service.stages.messages import (
     Abandoned,
+    Apart,
     Begun,
     Cause,
     Finished,
     Learning,
     Learnt,
+    LearntBundle,
     Mark,
     Sample,
 )
 from service.storage import units
 from service.storage.tables import Digests
+from service.storage.units import Whole
 from service.subtasks import fingerprint, report
 from service.subtasks.report import Books, Reported, Segment
-
-MODEL_FORMAT = 1
 
 
 class Undone(Exception):
@@ -90,6 +93,10 @@ class _Recorder:
                 await self._finish(message)
             case Abandoned():
                 await self._abandon(message)
+            case LearntBundle():
+                await self._accept_bundle(message)
+            case Apart():
+                raise Unbundled(message.why)
 
     async def close(self) -> None:
         if self.open is not None:
@@ -106,14 +113,15 @@ class _Recorder:
             self._replace_scores(begun.scores.hold())
         lengths = begun.resumption.spools if begun.resumption else {}
         subject = begun.subject
-        log = "samples.txt" if subject.samples_format == "text" else "samples.jsonl"
         wants_samples = subject.samples != "off" and subject.epoch == 1
         assert self.scores is not None
         self.open = OpenRecords(
             begun=begun,
             scores=begun.scores or self.scores.hold(),
             metrics=self._spool(row.admission, "metrics.jsonl", lengths),
-            samples=self._spool(row.admission, log, lengths) if wants_samples else None,
+            samples=self._spool(row.admission, samples_log(subject), lengths)
+            if wants_samples
+            else None,
             segment=begun.resumption.segment if begun.resumption else Segment(),
             digest=begun.resumption.digest if begun.resumption else "",
         )
@@ -223,13 +231,8 @@ class _Recorder:
                 ending.sha256, file.digest, fingerprint.digest(line.machinery.fingerprint)
             )
             sample = file.begun.sample
-            unit = units.acceptance(
-                layout,
-                whole,
-                digests,
-                keep=keep,
-                must_be_unchanged=lambda: gate.must_be_unchanged(sample.path, row, sample.ctime_ns),
-            )
+            unchanged = partial(gate.must_be_unchanged, sample.path, row, sample.ctime_ns)
+            unit = units.acceptance(layout, [Whole(whole, digests, unchanged)], keep=keep)
             accepted = await self.line.patiently(lambda: line.settle(unit))
         except gate.Changed:
             raise Undone(file.begun.sample) from None
@@ -258,6 +261,17 @@ class _Recorder:
         )
         await self._forget_file()
         self._decided(row.admission)
+
+    async def _accept_bundle(self, learnt: LearntBundle) -> None:
+        assert self.scores is not None
+        try:
+            after = await accounts.accept(self.line, learnt, self.scores)
+        finally:
+            for held in learnt.holds:
+                held.drop()
+        self._replace_scores(after)
+        for sample in learnt.bundle.samples:
+            self._decided(sample.row.admission)
 
     async def _abandon(self, abandoned: Abandoned) -> None:
         line, broken = self.line, abandoned.broken
@@ -314,10 +328,10 @@ def _drop(message: Learning) -> None:
             message.before.drop()
             if message.scores is not None:
                 message.scores.drop()
-        case Learnt():
+        case Learnt() | LearntBundle():
             for held in message.holds:
                 held.drop()
         case Mark() | Finished():
             message.state.drop()
-        case Abandoned():
+        case Abandoned() | Apart():
             pass

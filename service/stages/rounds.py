@@ -56,13 +56,17 @@ class OpenFile:
 
     @property
     def extra(self) -> Extra:
-        """What is recorded beside norms: what is asked for, or a gradient as cheap as its norm."""
-        if self.subject.epoch > 1:
-            return ""
-        if self.subject.samples == "factored":
-            return "factors"
-        one = self.shape.parameters == 1 and self.subject.samples == "norms"
-        return "gradient" if self.subject.samples == "full" or one else ""
+        return extra_of(self.subject, self.shape)
+
+
+def extra_of(subject: Subject, shape: Shape) -> Extra:
+    """What is recorded beside norms: what is asked for, or a gradient as cheap as its norm."""
+    if subject.epoch > 1:
+        return ""
+    if subject.samples == "factored":
+        return "factors"
+    one = shape.parameters == 1 and subject.samples == "norms"
+    return "gradient" if subject.samples == "full" or one else ""
 
 
 async def learn_round(line: Line, file: OpenFile, rows: int) -> Learnt:

@@ -21,12 +21,15 @@ from service.core.planning import RoundPlan
 from service.core.records import Subject
 from service.runtime.channel import BrokenChannel, EndOfChannel, Receiver, Sender
 from service.runtime.held import Held, dropped_on_error
+from service.stages.bundles import learn_bundle
 from service.stages.line import Line, Model
 from service.stages.messages import (
     Abandoned,
+    Apart,
     Begun,
     Block,
     Broken,
+    Bundle,
     Cause,
     Complete,
     Decoded,
@@ -54,12 +57,12 @@ async def train(line: Line, inbox: Receiver[Decoded], outbox: Sender[Learning]) 
         try:
             with suppress(BrokenChannel):  # record has failed, and its own error says why
                 with suppress(EndOfChannel):
-                    while not line.stopping.is_set():
+                    while not line.stopping.is_set() and not trainer.is_apart:
                         await trainer.take(await trainer.next(inbox))
                 await trainer.leave()
         finally:
             for message in inbox.close():
-                if isinstance(message, Block):
+                if isinstance(message, Block | Bundle):
                     message.held.drop()
             trainer.close()
 
@@ -73,6 +76,7 @@ class _Trainer:
         self.model: Model | None = line.model
         self.sequence = line.sequence
         self.open: OpenFile | None = None
+        self.is_apart = False  # a bundle could not be learnt as one: the line is to begin anew
         self.skipping: Sample | None = None  # a file whose blocks are to be dropped unseen
         self.marked = time.monotonic()
 
@@ -120,6 +124,8 @@ class _Trainer:
                 pass
             case Broken():
                 await self._break(message)
+            case Bundle():
+                await self._bundle(message)
 
     # --- a file's beginning ------------------------------------------------------------------------
 
@@ -134,7 +140,7 @@ class _Trainer:
         self.open = OpenFile(
             sample=sample,
             schema=schema,
-            subject=self._subject(sample, schema),
+            subject=self._subject(sample, schema, self.sequence + 1),
             shape=shape,
             plan=_plan(training),
             ranges=_ranges(training, schema.width(job)),
@@ -152,12 +158,12 @@ class _Trainer:
         await self.outbox.send(begun)
         self.marked = time.monotonic()
 
-    def _subject(self, sample: Sample, schema: Schema) -> Subject:
+    def _subject(self, sample: Sample, schema: Schema, sequence: int) -> Subject:
         terms = sample.terms
         return Subject(
             job=self.line.job,
             file=sample.shown,
-            sequence=self.sequence + 1,
+            sequence=sequence,
             epoch=sample.row.epoch,
             classes=schema.classes,
             every_rows=terms.every_rows,
@@ -253,6 +259,29 @@ class _Trainer:
         assert file is not None
         await self.outbox.send(Mark(file.learnt_rows, file.version, file.state.hold()))
         self.marked = time.monotonic()
+
+    # --- a bundle ------------------------------------------------------------------------------------
+
+    async def _bundle(self, bundle: Bundle) -> None:
+        """Learns several small files at once; what doesn't go smoothly is left to the way of a single file."""
+        model, learnt = self.model, None
+        if model is not None and model.shape.spec == bundle.shape.spec:
+            subjects = [
+                self._subject(sample, bundle.schema, self.sequence + place)
+                for place, sample in enumerate(bundle.samples, 1)
+            ]
+            with dropped_on_error(bundle.held):
+                learnt = await learn_bundle(self.line, model, bundle, subjects)
+        if learnt is None:
+            bundle.held.drop()
+            self.is_apart = True
+            await self.outbox.send(Apart("its files are not learnt smoothly from the model"))
+            return
+        old, self.model = self.model, learnt.model
+        if old is not None and old is not self.line.model:
+            old.state.drop()
+        self.sequence += len(bundle.samples)
+        await self.outbox.send(learnt.message)
 
     # --- a file's end --------------------------------------------------------------------------------
 

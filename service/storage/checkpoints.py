@@ -59,15 +59,24 @@ def private_stem(admission: int, row: int | Literal[""]) -> str:
     return f"a{admission}-r{row}"
 
 
-def write(directory: Path, stem: str, tensors: Tensors, header: Mapping[str, Any]) -> Written:
+def write(
+    directory: Path,
+    stem: str,
+    tensors: Tensors,
+    header: Mapping[str, Any],
+    *,
+    is_kept: bool = True,
+) -> Written:
     """Writes a model durably. `header` is JSON without NaN; tensors may be of any layout in memory.
 
-    Raises DiskFull and StorageError; then no file has the name that had not before.
+    One that is not to be kept (a newer one of the same commit takes its place) is not written; what it would be is said all
+    the same. Raises DiskFull and StorageError; then no file has the name that had not before.
     """
     text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
     data = save({name: np.ascontiguousarray(tensors[name]) for name in tensors}, {KEY: text})
     name = stem + SUFFIX
-    replace_file(directory / name, data)
+    if is_kept:
+        replace_file(directory / name, data)
     return Written(name, hashlib.sha256(data).hexdigest(), len(data))
 
 

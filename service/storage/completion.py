@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +60,30 @@ def settle(layout: Layout, file: FileRow) -> bytes | None:
             moves.discard(work)
             return None
         case FileState.ACCEPTED | FileState.DUPLICATE:
-            return moves.settle(work, layout.done(file.job), file.name, inode=file.inode)
+            return _to_done(layout, file, is_flushed=True)
         case FileState.WITHDRAWN if file.settled_as is not None:
             return _try_again(layout, file, file.settled_as)
         case FileState.WITHDRAWN:
             return give_back(layout, file)
     raise RuntimeError(f"job {file.job}, admission {file.admission}: must be decided to be settled")
+
+
+def settle_all(layout: Layout, files: Sequence[FileRow]) -> tuple[FileRow, ...]:
+    """Settles accepted files; their folders are flushed once for all. Says each with its name there."""
+    archived = [file for file in files if file.path is None and file.after == "archive"]
+    found = {file.admission: _to_done(layout, file, is_flushed=False) for file in archived}
+    for job in sorted({file.job for file in archived}):
+        fsync_directory(layout.done(job))
+        fsync_directory(layout.work(job))
+    for file in files:
+        if file.admission not in found:
+            found[file.admission] = settle(layout, file)
+    return tuple(replace(file, settled_as=found[file.admission]) for file in files)
+
+
+def _to_done(layout: Layout, file: FileRow, *, is_flushed: bool) -> bytes | None:
+    work, done = layout.work_file(file.job, file.admission), layout.done(file.job)
+    return moves.settle(work, done, file.name, inode=file.inode, is_flushed=is_flushed)
 
 
 UNKNOWN = {
@@ -135,19 +153,20 @@ def prune(
     return checkpoints.prune(layout.models(job), models, up_to=up_to)
 
 
-def clear(layout: Layout, job: str, admission: int) -> None:
-    """Deletes what a file's progress has left: spools, unpacked bytes, its resume point.
+def clear(layout: Layout, job: str, admissions: Collection[int]) -> None:
+    """Deletes what the progress of files has left: spools, unpacked bytes, resume points.
 
-    For a file whose records are published, or that has none. Not flushed: recovery would delete them again.
+    For files whose records are published, or that have none. Not flushed: recovery would delete them again.
     """
-    _remove(layout.spools(job), f"{admission:010d}.")
-    _remove(layout.work(job), f"{admission:010d}.")
-    _remove(layout.private(job), checkpoints.private_stem(admission, ""))
+    numbered = tuple(f"{admission:010d}." for admission in admissions)
+    _remove(layout.spools(job), numbered)
+    _remove(layout.work(job), numbered)
+    _remove(layout.private(job), tuple(checkpoints.private_stem(a, "") for a in admissions))
 
 
-def _remove(directory: Path, prefix: str) -> None:
+def _remove(directory: Path, prefixes: tuple[str, ...]) -> None:
     for name in names(directory):
-        if name.startswith(prefix):
+        if name.startswith(prefixes):
             with storage_border("delete", directory / name):
                 (directory / name).unlink(missing_ok=True)
 

@@ -166,15 +166,8 @@ class Journal:
             )
         self._update_file(commit.job, commit.admission, deaths=0)
 
-    def accept(
-        self,
-        commit: Commit,
-        *,
-        digests: Digests,
-        publications: Sequence[Publication],
-        ends: Mapping[str, LogState],
-    ) -> None:
-        """The file is in the model: `commit` becomes the public one, its spools get their places, the logs their ends.
+    def accept(self, commit: Commit, digests: Digests) -> None:
+        """The file is in the model: `commit` becomes the public one. Where its records go is for `plan`.
 
         `commit.row` is the file's number of rows. A sequence number that does not follow the last one is a bug.
         """
@@ -201,7 +194,6 @@ class Journal:
         )
         self._forget_progress(job, admission)
         self._set_commit(commit)
-        self.plan(job, publications, ends)
 
     def plan(
         self, job: str, publications: Sequence[Publication], ends: Mapping[str, LogState]

@@ -1,8 +1,8 @@
 """Result logs: append-only files that are never shortened, in segments, and the spools that feed them.
 
-Rules. A log grows only by whole spools, one per accepted file, each at the place that the accepting transaction recorded:
-doing it again writes the same bytes at the same place. A file's records are never split over segments. The newest
-segment bears the log's plain name; older ones carry their number:
+Rules. A log grows only by whole spools, one per acceptance, each at the place that the accepting transaction recorded:
+doing it again writes the same bytes at the same place. A file's records are never split over segments, and where a segment
+ends does not depend on how many files were accepted together. The newest segment bears the log's plain name; older ones carry their number:
 
     samples.000001.jsonl   samples.000002.jsonl   samples.jsonl (segment 3)
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from service.core.errors import StorageDamaged
@@ -42,6 +43,21 @@ def plan(
         end = LogState(end.segment + 1, 0)
     position = Position(end.segment, end.length, rotates=full and not renew)
     return position, LogState(end.segment, end.length + length)
+
+
+def together(
+    ends: Mapping[str, LogState], spools: Sequence[Mapping[str, int]], rotate_bytes: int
+) -> int:
+    """How many files, from the first on, may have their records put into the logs in one piece, so that these come to lie
+    as if they came one after the other: no log becomes full before the last of them."""
+    lengths = {log: end.length for log, end in ends.items()}
+    for place, spool in enumerate(spools):
+        full = {log for log in spool if 0 < rotate_bytes <= lengths.get(log, 0)}
+        if full and place:
+            return place
+        for log, length in spool.items():
+            lengths[log] = length + (0 if log in full else lengths.get(log, 0))
+    return len(spools)
 
 
 def publish(directory: Path, log: str, position: Position, spool: Path, length: int) -> None:

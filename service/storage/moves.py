@@ -54,12 +54,14 @@ def settle(
     inode: int,
     reserve: int = 0,
     announce: Callable[[bytes], bool] = lambda candidate: True,
+    is_flushed: bool = True,
 ) -> bytes | None:
     """Moves a work file into `directory` under its own name, told apart where names meet, durably; says which name.
 
     `inode` is the work file's as the journal has it, for when the move has already happened. `announce` is called with
     the name before the file gets it and may write a note there; it says False where that name's note is another's.
-    `reserve` bytes are left free in the name for the note's suffix. None: it was moved, and somebody has taken it away.
+    `reserve` bytes are left free in the name for the note's suffix. Not `is_flushed`, flushing both directories is the
+    caller's, once for many files. None: it was moved, and somebody has taken it away.
     """
     inode = _inode(work) or inode
     for candidate in told_apart(name, reserve):
@@ -71,8 +73,9 @@ def settle(
             continue
         if _inode(work) and not _moved(work, target):
             continue
-        fsync_directory(directory)
-        fsync_directory(work.parent)
+        if is_flushed:
+            fsync_directory(directory)
+            fsync_directory(work.parent)
         return candidate
     raise AssertionError("unreachable: the names never end")
 

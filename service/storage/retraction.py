@@ -153,7 +153,7 @@ def retraction(
 
     def finish(decided: _Decided) -> Retracted:
         retracted = _finish(layout, job, decided)
-        completion.clear(layout, job, key)
+        completion.clear(layout, job, [key])
         return retracted
 
     def mark(journal: Journal, decided: _Decided, retracted: Retracted) -> None:

@@ -5,7 +5,7 @@ a unit is given must not change until its future is done: the tensors are read i
 
     admission        intake    files get their numbers, then move into work/
     private_commit   record    a resume point inside the file in progress
-    acceptance       record    a whole file: model, records, done/
+    acceptance       record    whole files, one after the other: models, records, done/
     refusal          record    a file that broke a rule: note, failed/
     duplicate        record    a file that is in the model already: done/
     withdrawal       record    a file that changed: back to the inbox
@@ -17,7 +17,7 @@ a unit is given must not change until its future is done: the tensors are read i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -65,10 +65,20 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
-    """A whole file is in the model: its row, the public commit, and the logs that began anew since theirs were gone."""
+class Whole:
+    """A file that is learnt to its end. `must_be_unchanged` raises, and so fails the unit, where it is no longer the one
+    that was learnt."""
 
-    file: FileRow
+    progress: Progress
+    digests: Digests
+    must_be_unchanged: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Whole files are in the model: their rows, the public commit, and the logs that began anew since theirs were gone."""
+
+    files: tuple[FileRow, ...]
     commit: Commit
     renewed: tuple[str, ...]
 
@@ -77,7 +87,7 @@ class Accepted:
 class _Planned:
     """What an acceptance has committed."""
 
-    file: FileRow
+    files: tuple[FileRow, ...]
     commit: Commit
     publications: tuple[Publication, ...]
     renewed: tuple[str, ...]
@@ -132,7 +142,7 @@ def private_commit(layout: Layout, progress: Progress) -> Unit[Written, Commit, 
     private = layout.private(progress.job)
 
     def prepare() -> Written:
-        _flush_spools(layout, progress)
+        _flush_spools(layout, progress.job, progress.admission, progress.spools)
         stem = checkpoints.private_stem(progress.admission, progress.row)
         return checkpoints.write(private, stem, progress.tensors, progress.header)
 
@@ -149,52 +159,54 @@ def private_commit(layout: Layout, progress: Progress) -> Unit[Written, Commit, 
 
 
 def acceptance(
-    layout: Layout,
-    progress: Progress,
-    digests: Digests,
-    *,
-    keep: Keep,
-    must_be_unchanged: Callable[[], None] = lambda: None,
-) -> Unit[Written, _Planned, Accepted]:
-    """A whole file is in the model: its model becomes `current`, its spools the end of the logs, and it is settled.
+    layout: Layout, wholes: Sequence[Whole], *, keep: Keep
+) -> Unit[list[Written], _Planned, Accepted]:
+    """Files of one job, in order, are in the model: the last one's model becomes `current`, the spools the end of the logs,
+    and they are settled. What comes of several is what would come of one after the other: see `logs.together`.
 
-    `must_be_unchanged` raises, and so fails the unit, where the file is no longer the one that was learnt. It is asked
-    before anything is written, and in the last moment: what goes to done/ is what was learnt.
+    The spools bear the first file's number and hold the records of all, `Progress.spools` bytes of each. Whether the files
+    are unchanged is asked before anything is written, and in the last moment: what goes to done/ is what was learnt.
     """
-    job, number = progress.job, progress.admission
+    first, job = wholes[0].progress, wholes[0].progress.job
+    numbers = [whole.progress.admission for whole in wholes]
+    spools = _added(whole.progress.spools for whole in wholes)
 
-    def prepare() -> Written:
-        must_be_unchanged()
-        _flush_spools(layout, progress)
-        stem = checkpoints.public_stem(progress.sequence, progress.version)
-        return checkpoints.write(layout.models(job), stem, progress.tensors, progress.header)
+    def prepare() -> list[Written]:
+        _must_be_unchanged(wholes)
+        _flush_spools(layout, job, first.admission, spools)
+        return [
+            _write(layout, whole.progress, is_kept=place >= len(wholes) - keep.models)
+            for place, whole in enumerate(wholes)
+        ]
 
-    def apply(journal: Journal, model: Written) -> _Planned:
-        must_be_unchanged()
+    def apply(journal: Journal, models: list[Written]) -> _Planned:
+        _must_be_unchanged(wholes)
         publications, ends, renewed = places(
-            layout, journal, job, number, progress.spools, keep.rotate_bytes
+            layout, journal, job, first.admission, spools, keep.rotate_bytes
         )
-        commit = _commit(progress, "public", model)
-        journal.accept(commit, digests=digests, publications=publications, ends=ends)
-        models = tuple(name for name, _ in journal.models(job, keep.models))
-        return _Planned(journal.file(job, number), commit, publications, renewed, models)
+        for whole, model in zip(wholes, models, strict=True):
+            commit = _commit(whole.progress, "public", model)
+            journal.accept(commit, whole.digests)
+        journal.plan(job, publications, ends)
+        files = tuple(journal.file(job, number) for number in numbers)
+        kept = tuple(name for name, _ in journal.models(job, keep.models))
+        return _Planned(files, commit, publications, renewed, kept)
 
     def finish(planned: _Planned) -> Accepted:
         completion.publish(layout, planned.publications)
         checkpoints.point_current(layout.models(job), planned.commit.model)
-        settled_as = completion.settle(layout, planned.file)
-        completion.clear(layout, job, number)
+        files = completion.settle_all(layout, planned.files)
+        completion.clear(layout, job, numbers)
         completion.prune(layout, job, planned.models, keep, up_to=planned.commit.model)
-        return Accepted(
-            replace(planned.file, settled_as=settled_as), planned.commit, planned.renewed
-        )
+        return Accepted(files, planned.commit, planned.renewed)
 
     def aside(planned: _Planned) -> bool:
         return sum(p.length for p in planned.publications) > LONG_BYTES
 
     def mark(journal: Journal, _: _Planned, accepted: Accepted) -> None:
-        journal.published(job, number)
-        journal.settled(job, number, accepted.file.settled_as)
+        journal.published(job, first.admission)
+        for file in accepted.files:
+            journal.settled(job, file.admission, file.settled_as)
 
     return Unit(prepare, apply, finish, mark, aside)
 
@@ -241,7 +253,7 @@ def reset(layout: Layout, job: str) -> Unit[None, tuple[int, list[FileRow]], int
         checkpoints.prune(layout.private(job), ())
         for file in files:
             completion.settle(layout, file)
-            completion.clear(layout, job, file.admission)
+        completion.clear(layout, job, [file.admission for file in files])
         return generation
 
     def mark(journal: Journal, forgotten: tuple[int, list[FileRow]], _: int) -> None:
@@ -262,7 +274,7 @@ def drop_private(layout: Layout, job: str) -> Unit[None, Commit | None, None]:
     def finish(commit: Commit | None) -> None:
         if commit is not None:
             checkpoints.prune(layout.private(job), (), up_to=commit.model)
-            completion.clear(layout, job, commit.admission)
+            completion.clear(layout, job, [commit.admission])
 
     return Unit(_nothing, apply, finish)
 
@@ -293,7 +305,7 @@ def _decided(
 
     def finish(file: FileRow) -> FileRow:
         settled_as = completion.settle(layout, file)
-        completion.clear(layout, job, admission)
+        completion.clear(layout, job, [admission])
         return replace(file, settled_as=settled_as)
 
     def mark(journal: Journal, _: FileRow, file: FileRow) -> None:
@@ -310,12 +322,32 @@ def _done(_: None) -> None:
     """Nothing follows the commit."""
 
 
-def _flush_spools(layout: Layout, progress: Progress) -> None:
-    for log, length in progress.spools.items():
-        spool = layout.spool(progress.job, progress.admission, log)
+def _must_be_unchanged(wholes: Sequence[Whole]) -> None:
+    for whole in wholes:
+        whole.must_be_unchanged()
+
+
+def _write(layout: Layout, progress: Progress, *, is_kept: bool) -> Written:
+    p = progress
+    stem = checkpoints.public_stem(p.sequence, p.version)
+    return checkpoints.write(layout.models(p.job), stem, p.tensors, p.header, is_kept=is_kept)
+
+
+def _added(lengths: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The sums, log by log."""
+    sums: dict[str, int] = {}
+    for one in lengths:
+        for log, length in one.items():
+            sums[log] = sums.get(log, 0) + length
+    return sums
+
+
+def _flush_spools(layout: Layout, job: str, admission: int, spools: Mapping[str, int]) -> None:
+    for log, length in spools.items():
+        spool = layout.spool(job, admission, log)
         if length:
             logs.flush_spool(spool, length)
-    fsync_directory(layout.spools(progress.job))
+    fsync_directory(layout.spools(job))
 
 
 def _commit(progress: Progress, scope: Scope, model: Written) -> Commit:

@@ -39,6 +39,7 @@ from service.core.errors import Refusal
 from service.storage import units
 from service.storage.moves import told_apart
 from service.storage.tables import Digests, Entry
+from service.storage.units import Whole
 from tests.harness import oracle
 from tests.harness.fault import Fault, Round
 from tests.harness.ledger_root import JOB, KEEP, LedgerRoot, Make, Waits
@@ -210,7 +211,7 @@ class Ledger(RuleBasedStateMachine):
             sha256 = _sha256(file)
             if self._decide(
                 file, "accepted",
-                lambda: units.acceptance(where[0], progress, Digests(sha256, "records", "print"), keep=KEEP), crash,
+                lambda: units.acceptance(where[0], [Whole(progress, Digests(sha256, "records", "print"))], keep=KEEP), crash,
             ):  # fmt: skip
                 self.log += _records(file)
 

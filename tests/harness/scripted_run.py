@@ -3,7 +3,7 @@
 Rules. `prepare` makes a root with files in two inboxes; `run` is a daemon's life until nothing is left to do, and may be
 killed anywhere and run again. The trainer adds up numbers, row by row. What the files exercise: resume points, rotation,
 a name that meets another in done/, a refused file, a duplicate, a file that is deleted after training, odd bytes in a
-name. When all are learnt, some are taken back, tried again, and taken back to the very first: each step is told by what the
+name, files that are accepted together. When all are learnt, some are taken back, tried again, and taken back to the very first: each step is told by what the
 journal says, so that a life goes on where one ended. Units are carried out here and now (`by_hand`), or by the daemon's own thread, which waits for room on a full disk
 (`by_writer`).
 """
@@ -14,9 +14,9 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import numpy as np
 
 from service.core.errors import DiskFull, Refusal
 from service.core.layout import Layout, shown
-from service.storage import checkpoints, units, writer
+from service.storage import checkpoints, logs, units, writer
 from service.storage.archive import look_at
 from service.storage.completion import Keep
 from service.storage.disk import storage_border, write_at
@@ -35,13 +35,13 @@ from service.storage.retraction import planning, refuse_lost, retraction
 from service.storage.retrial import retrial
 from service.storage.root import RootLock, prepare_root
 from service.storage.tables import After, Digests, Entry, FileRow, FileState
-from service.storage.units import Progress, perform
+from service.storage.units import Progress, Whole, perform
 from service.storage.writer import Unit, Writer
 
 Does = Callable[[Unit[Any, Any, Any]], Any]
 Hands = Callable[[Journal], AbstractContextManager[Does]]
 
-AFTER: dict[str, After] = {"archived": "archive", "deleted": "delete"}
+AFTER: dict[str, After] = {"archived": "archive", "bundled": "archive", "deleted": "delete"}
 LOGS = ("metrics.jsonl", "samples.jsonl")
 KEEP = Keep(rotate_bytes=500, segments=0, models=3)
 LISTING = 3  # names admitted at once
@@ -60,6 +60,9 @@ def prepare(root: Path) -> None:
     _drop(layout, "archived", b"f.csv", range(30, 33))
     (layout.done("archived") / "c.csv.txt").write_text("somebody's\n")
     (layout.failed("archived") / "unrelated.csv").write_text("somebody's\n")
+    for number, name in enumerate((b"p.csv", b"q.csv", b"r.csv"), 50):
+        _drop(layout, "bundled", name, [number, number])
+    (layout.done("bundled") / "q.csv").write_text("somebody's\n")
     _drop(layout, "deleted", b"x.csv", range(3))
     _drop(layout, "deleted", b"y.csv", range(40, 46))
 
@@ -123,12 +126,16 @@ class _Job:
 
     def finish(self) -> None:
         while True:
-            for file in self.journal.unfinished(self.name):
+            unfinished = self.journal.unfinished(self.name)
+            if self.name == "bundled" and unfinished:
+                self._learn_together(unfinished)
+                continue
+            for file in unfinished:
                 self._learn(file)
             inbox = self.layout.inbox(self.name)
             names = sorted(path.name for path in inbox.iterdir())[:LISTING]
             if not names:
-                if AFTER[self.name] == "archive" and self._ask():
+                if self.name == "archived" and self._ask():
                     continue
                 return
             entries = [_entry(inbox / name) for name in names]
@@ -192,6 +199,25 @@ class _Job:
             _Training.begin(self.layout, self.journal, file, self.does).learn(rows, sha256)
             self._say(FileState.ACCEPTED, file)
 
+    def _learn_together(self, files: list[FileRow]) -> None:
+        """Several files and one acceptance; their records lie in the first one's spools."""
+        training = _Training.begin(self.layout, self.journal, files[0], self.does)
+        spools, wholes = training.open(), []
+        for file in files:
+            data = self.layout.work_file(file.job, file.admission).read_bytes()
+            lengths = {log: spool.length for log, spool in spools.items()}
+            training.read(data.decode().split(), spools)
+            wholes.append(training.whole(spools, hashlib.sha256(data).hexdigest(), lengths))
+            training = training.next(file=files[min(len(wholes), len(files) - 1)])
+        ends = self.journal.log_ends(self.name)
+        parts = [whole.progress.spools for whole in wholes]
+        assert logs.together(ends, parts, KEEP.rotate_bytes) == len(files)
+        accepted = self.does(units.acceptance(self.layout, wholes, keep=KEEP))
+        _close(spools)
+        assert accepted.renewed == ()
+        for file in files:
+            self._say(FileState.ACCEPTED, file)
+
 
 def _entry(path: Path) -> Entry:
     found = path.lstat()
@@ -246,9 +272,25 @@ class _Training:
         return training
 
     def learn(self, rows: list[str], sha256: str) -> None:
+        spools = self.open()
+        self.read(rows, spools)
+        unit = units.acceptance(self.layout, [self.whole(spools, sha256, {})], keep=KEEP)
+        accepted = self.does(unit)
+        _close(spools)
+        assert accepted.renewed == ()
+
+    def next(self, file: FileRow) -> _Training:
+        """Goes on with another file from here."""
+        return replace(self, file=file, sequence=self.sequence + 1, row=0, lengths={})
+
+    def open(self) -> dict[str, _Spool]:
         spools = {log: self._spool(log) for log in LOGS}
         for spool in spools.values():
             _patiently(spool.open)
+        return spools
+
+    def read(self, rows: list[str], spools: dict[str, _Spool]) -> None:
+        """Learns the rows that are left, and writes their records and the file's own."""
         samples, metrics, name = (
             spools["samples.jsonl"],
             spools["metrics.jsonl"],
@@ -264,12 +306,12 @@ class _Training:
                 self.does(units.private_commit(self.layout, self._progress(spools)))
         record = {"kind": "file", "file": name, "sequence": self.sequence}
         _patiently(lambda: metrics.append(record))
-        whole = self._progress(spools)
-        unit = units.acceptance(self.layout, whole, Digests(sha256, "records", "print"), keep=KEEP)
-        accepted = self.does(unit)
-        for spool in spools.values():
-            os.close(spool.descriptor)
-        assert accepted.renewed == ()
+
+    def whole(self, spools: dict[str, _Spool], sha256: str, before: Mapping[str, int]) -> Whole:
+        """The file as it is to be accepted; its part of the spools begins at these lengths."""
+        progress = self._progress(spools)
+        own = {log: length - before.get(log, 0) for log, length in progress.spools.items()}
+        return Whole(replace(progress, spools=own), Digests(sha256, "records", "print"))
 
     def _spool(self, log: str) -> _Spool:
         path = self.layout.spool(self.file.job, self.file.admission, log)
@@ -286,6 +328,11 @@ class _Training:
             {"version": self.version, "sequence": self.sequence},
             {log: spool.length for log, spool in spools.items()},
         )
+
+
+def _close(spools: dict[str, _Spool]) -> None:
+    for spool in spools.values():
+        os.close(spool.descriptor)
 
 
 def _patiently(act: Callable[[], Any]) -> Any:

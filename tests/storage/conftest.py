@@ -22,7 +22,7 @@ from service.storage.journal import Journal
 from service.storage.recovery import recover
 from service.storage.root import prepare_root
 from service.storage.tables import After, Digests, Entry, FileRow
-from service.storage.units import Accepted, Progress, perform
+from service.storage.units import Accepted, Progress, Whole, perform
 from service.storage.writer import Unit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,7 +101,7 @@ class Hand:
     def accepting(self, file: FileRow, sequence: int, **spools: bytes) -> Unit[Any, Any, Accepted]:
         progress = self.progress(file, sequence, **spools)
         digests = Digests(_sha256(file), f"records {sequence}", "print")
-        return units.acceptance(self.layout, progress, digests, keep=self.keep)
+        return units.acceptance(self.layout, [Whole(progress, digests)], keep=self.keep)
 
     def accept(self, file: FileRow, sequence: int, **spools: bytes) -> Accepted:
         return perform(self.journal, self.accepting(file, sequence, **spools))

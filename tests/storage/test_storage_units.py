@@ -13,7 +13,7 @@ from service.core.errors import Refusal, StorageDamaged
 from service.storage import checkpoints, units
 from service.storage.completion import Keep
 from service.storage.tables import Digests, Entry, FileState, LogState
-from service.storage.units import perform
+from service.storage.units import Whole, perform
 
 REFUSAL = Refusal("must be a number", "row 3, column x", "'two'", "write a number")
 
@@ -78,7 +78,7 @@ def test_a_file_named_on_the_command_line_is_never_moved(hand, tmp_path: Path) -
     entry = Entry(b"mine.csv", 2, 1, 1, path=os.fsencode(path))
     (row,) = perform(hand.journal, hand.admission(entry))
     accepted = hand.accept(row, 1, samples=b"record\n")
-    assert accepted.file.settled_as is None
+    assert accepted.files[0].settled_as is None
     (row,) = perform(hand.journal, hand.admission(replace(entry, epoch=2)))
     perform(hand.journal, units.refusal(hand.layout, "j", row.admission, REFUSAL))
     assert path.read_text() == "1\n"
@@ -94,7 +94,7 @@ def test_an_accepted_file_is_in_the_model_the_logs_and_done(hand) -> None:
     accepted = hand.accept(file, 1, samples=b"one\ntwo\n", metrics=b"file\n")
     assert (hand.log(), hand.log("metrics.jsonl")) == (b"one\ntwo\n", b"file\n")
     assert hand.names("done") == ["a.csv"]
-    assert accepted.file.settled_as == b"a.csv"
+    assert accepted.files[0].settled_as == b"a.csv"
     current = checkpoints.read(hand.layout.current("j"), accepted.commit.model_sha256)
     assert current.tensors["w"].tolist() == [1.0, 1.0]
     assert hand.journal.file("j", 1).settled_as == b"a.csv"
@@ -128,7 +128,8 @@ def test_a_later_files_end_leaves_the_resume_point_of_the_file_in_progress(hand)
 def test_a_spool_shorter_than_told_is_damaged_before_anything_is_committed(hand) -> None:
     (file,) = hand.admit("a")
     progress = replace(hand.progress(file, 1, samples=b"x\n"), spools={"samples.jsonl": 3})
-    unit = units.acceptance(hand.layout, progress, Digests("s", "r", "f"), keep=hand.keep)
+    whole = Whole(progress, Digests("s", "r", "f"))
+    unit = units.acceptance(hand.layout, [whole], keep=hand.keep)
     with pytest.raises(StorageDamaged, match="must have at least 3 bytes, got 2"):
         perform(hand.journal, unit)
     assert hand.journal.unfinished("j") == [file]

@@ -1,0 +1,199 @@
+"""A bundle's records: one sub-task for the accounts of all its files, and as few acceptances as the logs' segments allow.
+
+Rules: the records of the files that are accepted together lie in one spool, under the first one's number. What is true of a single
+file holds: nothing of it is visible before it is whole, and when something is scarce everything before waits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from service.core.errors import WorkerError
+from service.core.status import FileStatus, ModelStatus
+from service.runtime.arena import view
+from service.runtime.held import Held, dropped_on_error
+from service.runtime.region import Region
+from service.runtime.spool import Spool
+from service.stages import gate
+from service.stages.bundles import reserve_each
+from service.stages.commits import at, header, samples_log, tensors
+from service.stages.line import Line
+from service.stages.messages import LearntBundle, Sample
+from service.storage import logs, units
+from service.storage.tables import Digests
+from service.storage.units import Accepted, Progress, Whole
+from service.subtasks import bundles, fingerprint, report
+from service.subtasks.bundles import Account, Accounted
+from service.subtasks.report import Segment
+
+
+class Unbundled(Exception):
+    """What was learnt together can't become final together: the line goes back to the journal, and its files go one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """One file of the bundle, with what is to be committed of it."""
+
+    sample: Sample
+    account: Account
+    accounted: Accounted
+    state: Region
+    scores: Region
+    texts: Mapping[str, memoryview]
+
+
+async def accept(line: Line, learnt: LearntBundle, scores: Held) -> Held:
+    """Records and accepts all files of a bundle; `scores` are the metric states before it. Gives those after it.
+
+    Raises Unbundled, Stopped, StorageError.
+    """
+    begun = time.time()
+    shape = learnt.bundle.shape
+    between, last, afters = reserve_each(line, shape.scores_bytes, len(learnt.accounts))
+    with dropped_on_error(last):
+        text = line.reserve(sum(_text_bytes(learnt, account) for account in learnt.accounts))
+        try:
+            _show(line, learnt)
+            accounted = await _account(line, learnt, scores, afters, text)
+            files = _files(learnt, accounted, afters, text)
+            while files:
+                ends = await line.ask(lambda journal: journal.log_ends(line.job))
+                lengths = [_lengths(file) for file in files]
+                count = logs.together(ends, lengths, line.conduct.keep.rotate_bytes)
+                await _accept(line, learnt, files[:count], begun)
+                files = files[count:]
+        finally:
+            between.drop()
+            text.drop()
+    return last
+
+
+def _show(line: Line, learnt: LearntBundle) -> None:
+    sample, rows = learnt.bundle.samples[0], sum(a.done.rows for a in learnt.accounts)
+    size = sum(sample.row.size for sample in learnt.bundle.samples)
+    line.status.state = "training"
+    line.status.file = FileStatus(sample.shown, size, rows=rows, share=1.0, started=time.time())
+
+
+def _text_bytes(learnt: LearntBundle, account: Account) -> int:
+    subject, segment = account.subject, Segment()
+    rows = report.text_bytes(subject, learnt.bundle.shape, account.done, segment)
+    return rows + report.close_bytes(subject, account.ending, segment)
+
+
+async def _account(
+    line: Line, learnt: LearntBundle, scores: Held, afters: Sequence[Region], text: Held
+) -> list[Accounted]:
+    spec = learnt.bundle.shape.spec
+    try:
+        return await line.machinery.dispatcher.run(
+            bundles.account, spec, learnt.accounts, scores.region, afters, text.region, job=line.job
+        )
+    except WorkerError as error:
+        line.lost(error)
+        raise Unbundled("its records could not be made") from error
+
+
+def _files(
+    learnt: LearntBundle, accounted: Sequence[Accounted], afters: Sequence[Region], text: Held
+) -> list[_File]:
+    """The files with their parts of the text: the samples of all lie before the metrics of all."""
+    lines = view(text.region).data
+    samples_at, metrics_at = 0, sum(one.samples_bytes for one in accounted)
+    files = []
+    for place, one in enumerate(accounted):
+        account = learnt.accounts[place]
+        texts = {"metrics.jsonl": lines[metrics_at : metrics_at + one.metrics_bytes]}
+        if account.subject.samples != "off":
+            texts[samples_log(account.subject)] = lines[samples_at : samples_at + one.samples_bytes]
+        metrics_at += one.metrics_bytes
+        samples_at += one.samples_bytes
+        sample, state = learnt.bundle.samples[place], learnt.states[place]
+        files.append(_File(sample, account, one, state, afters[place], texts))
+    return files
+
+
+def _lengths(file: _File) -> dict[str, int]:
+    return {log: len(text) for log, text in file.texts.items()}
+
+
+async def _accept(line: Line, learnt: LearntBundle, files: Sequence[_File], begun: float) -> None:
+    await _spool(line, files)
+    common = header(
+        line, learnt.bundle.samples[0].terms.job, learnt.bundle.shape, learnt.bundle.schema
+    )
+    print_ = fingerprint.digest(line.machinery.fingerprint)
+    wholes = [
+        Whole(
+            _progress(line, learnt, file, common),
+            Digests(file.account.ending.sha256, file.accounted.digest, print_),
+            partial(
+                gate.must_be_unchanged, file.sample.path, file.sample.row, file.sample.ctime_ns
+            ),
+        )
+        for file in files
+    ]
+    unit = units.acceptance(line.machinery.layout, wholes, keep=line.conduct.keep)
+    try:
+        accepted = await line.patiently(lambda: line.settle(unit))
+    except gate.Changed:
+        raise Unbundled("one of its files has changed") from None
+    _tell(line, files, accepted, begun)
+
+
+async def _spool(line: Line, files: Sequence[_File]) -> None:
+    """Writes the records of all files, log by log, into spools that bear the first one's number."""
+    first = files[0].sample.row.admission
+    for log in files[0].texts:
+        spool = Spool(line.machinery.layout.spool(line.job, first, log), 0)
+        await line.patiently(spool.open)
+        try:
+            whole = memoryview(b"".join(file.texts[log] for file in files))
+            await line.patiently(lambda spool=spool, whole=whole: spool.append(whole))  # type: ignore[misc]
+        finally:
+            await spool.close()
+
+
+def _progress(line: Line, learnt: LearntBundle, file: _File, common: Mapping[str, Any]) -> Progress:
+    subject, ending, shape = file.account.subject, file.account.ending, learnt.bundle.shape
+    return Progress(
+        job=line.job,
+        admission=file.sample.row.admission,
+        row=ending.rows,
+        version=ending.version,
+        sequence=subject.sequence,
+        tensors=tensors(shape, file.state, file.scores),
+        header={**common, **at(ending.version, subject)},
+        spools=_lengths(file),
+        extra={"loss": file.accounted.loss, "rows": ending.rows},
+    )
+
+
+def _tell(line: Line, files: Sequence[_File], accepted: Accepted, begun: float) -> None:
+    for log in accepted.renewed:
+        line.note("a result log was gone: begun anew", log=log)
+    commit, last = accepted.commit, files[-1]
+    rows, loss = last.account.ending.rows, last.accounted.loss
+    line.status.model = ModelStatus(
+        commit.version, commit.model_sha256, commit.model, rows=rows, loss=loss
+    )
+    line.status.done += len(files)
+    seconds = time.time() - begun
+    for file in files:
+        subject, ending = file.account.subject, file.account.ending
+        line.note(
+            "accepted",
+            file=subject.file,
+            sequence=subject.sequence,
+            epoch=subject.epoch,
+            rows=ending.rows,
+            rejected=ending.rows_rejected,
+            version=ending.version,
+            loss=file.accounted.loss,
+            seconds=seconds,
+        )

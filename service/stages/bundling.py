@@ -1,0 +1,198 @@
+"""Bundling: small files that wait for decoding are decoded, and then learnt and recorded, several at a time.
+
+    Sample, Sample, … ─▶ a group ─▶ read (one sub-task) ─▶ Bundle of those that are plain, in order
+                                                       └─▶ each other one alone, in its turn
+
+Rules: nobody waits for company: a group is what waits already. What comes of files in a bundle is, to the bit, what comes of them one
+after the other. Whatever is out of the ordinary with a file (bad rows, a duplicate, a change, a death) is found by the way
+that a single file takes; here it is only left to go alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from service.core import resolution
+from service.core.errors import FileRefused, WorkerError
+from service.formats.contract import Fields
+from service.runtime.channel import Receiver, Sender
+from service.runtime.held import Held
+from service.stages import gate
+from service.stages.identity import may_repeat
+from service.stages.line import Line
+from service.stages.messages import Bundle, Decoded, Sample, Schema
+from service.subtasks import bundles
+from service.subtasks.bundles import Clean, Paper
+from service.subtasks.learn import Shape
+
+MOST_FILES = 64
+SMALL_BYTES = 128 << 10
+"""A larger file costs more than its trips."""
+STATES_BYTES = 32 << 20
+"""Room for the models and metric states after each file of a bundle."""
+
+
+class Groups:
+    """The files that arrive, those that may go together in groups."""
+
+    def __init__(self, line: Line, inbox: Receiver[Sample]) -> None:
+        self._line = line
+        self._inbox = inbox
+        self._next: Sample | None = None
+
+    async def receive(self) -> list[Sample]:
+        """The next file, and those behind it that may go with it; raises EndOfChannel."""
+        group = [self._next or await self._inbox.receive()]
+        self._next = None
+        while self._may_join(group) and (sample := self._inbox.receive_nowait()) is not None:
+            if not self._may_go_together(group[0], sample):
+                self._next = sample
+                break
+            group.append(sample)
+        return group
+
+    def _may_join(self, group: Sequence[Sample]) -> bool:
+        return len(group) < MOST_FILES and self._may_go_together(group[0], group[0])
+
+    def _may_go_together(self, first: Sample, sample: Sample) -> bool:
+        row, training = sample.row, sample.terms.job.training
+        is_new = not sample.is_inherited and row.epoch == 1 and not row.revision
+        is_plain = training.lanes == 1 and training.partition == "samples"
+        return (
+            self._line.schema is not None
+            and is_new
+            and is_plain
+            and row.size <= SMALL_BYTES
+            and row.settings == first.row.settings
+        )
+
+
+class Bundling:
+    """One group on its way through the stage; `alone` is the way of a single file."""
+
+    def __init__(
+        self,
+        line: Line,
+        fields: Callable[[Sample, Schema], Fields],
+        alone: Callable[[Sample], Awaitable[None]],
+        outbox: Sender[Decoded],
+    ) -> None:
+        self.line = line
+        self.fields = fields
+        self.alone = alone
+        self.outbox = outbox
+
+    async def decode(self, group: Sequence[Sample]) -> None:
+        """Sends on all files of a group, in order."""
+        assert self.line.schema is not None
+        schema = self.line.schema
+        shape = await self._shape(group[0], schema)
+        most = STATES_BYTES // (shape.state_bytes + shape.scores_bytes) if shape else 0
+        if shape is None or shape.ends_files or most < 2:
+            for sample in group:
+                await self.alone(sample)
+            return
+        for start in range(0, len(group), most):
+            await self._decode(group[start : start + most], schema, shape)
+
+    async def _shape(self, sample: Sample, schema: Schema) -> Shape | None:
+        job = sample.terms.job
+        try:
+            spec = resolution.spec(job, schema.width(job), schema.classes).to_json()
+            return await self.line.shape_of(spec)
+        except (FileRefused, WorkerError):
+            return None
+
+    async def _decode(self, group: Sequence[Sample], schema: Schema, shape: Shape) -> None:
+        slots, job = self.line.machinery.slots, self.line.job
+        samples = await asyncio.to_thread(_admissible, group, self.line.conduct.max_file_bytes)
+        held, _ = await slots.acquire(job, sum(bundles.room(sample.row.size) for sample in samples))
+        try:
+            found = await self._read(samples, schema, held)
+            clean = await asyncio.to_thread(_unchanged, samples, found)
+            for sample, one in zip(samples, clean, strict=True):
+                if one is not None:
+                    self.line.undecided.known(sample.row.admission, one.sha256)
+            clean = await self._without_repeats(samples, clean)
+            run: list[tuple[Sample, Clean]] = []
+            for sample, one in zip(samples, clean, strict=True):
+                if one is not None:
+                    run.append((sample, one))
+                    continue
+                await self._send(run, schema, shape, held)
+                run = []
+                await self.alone(sample)
+            await self._send(run, schema, shape, held)
+        finally:
+            held.drop()
+            slots.decoded(job)
+
+    async def _read(
+        self, samples: Sequence[Sample], schema: Schema, held: Held
+    ) -> list[Clean | None]:
+        machinery, training = self.line.machinery, samples[0].terms.job.training
+        scratch = machinery.layout.scratch
+        papers = [
+            Paper(
+                str(s.path), os.fsdecode(s.row.name), str(scratch(self.line.job, s.row.admission))
+            )
+            for s in samples
+            if s.ctime_ns
+        ]
+        fields = self.fields(samples[0], schema)
+        found: list[Clean | None] = [None] * len(papers)
+        with suppress(WorkerError, OSError):  # alone, each will meet its own
+            found = await machinery.dispatcher.run(
+                bundles.read,
+                papers,
+                fields,
+                machinery.limits,
+                self.line.conduct.chunk_bytes,
+                held.region,
+                job=self.line.job,
+            )
+        one_round = int(training.batch_rows) * int(training.local_steps)
+        ordered = iter(found)
+        clean = [next(ordered) if sample.ctime_ns else None for sample in samples]
+        return [one if one and one.stored.rows <= one_round else None for one in clean]
+
+    async def _without_repeats(
+        self, samples: Sequence[Sample], clean: Sequence[Clean | None]
+    ) -> list[Clean | None]:
+        digests = [one.sha256 if one else None for one in clean]
+        repeats = await may_repeat(self.line, samples, digests)
+        return [None if again else one for one, again in zip(clean, repeats, strict=True)]
+
+    async def _send(
+        self, run: Sequence[tuple[Sample, Clean]], schema: Schema, shape: Shape, held: Held
+    ) -> None:
+        if run:
+            samples, clean = zip(*run, strict=True)
+            await self.outbox.send(Bundle(samples, clean, schema, shape, held.hold()))
+
+
+def _admissible(group: Sequence[Sample], most_bytes: int) -> list[Sample]:
+    """The files with their ctimes; 0 for one that the way of a single file is to judge."""
+    found = []
+    for sample in group:
+        ctime_ns = 0
+        with suppress(FileRefused, OSError):
+            ctime_ns = gate.must_be_admissible(sample.path, sample.row, most_bytes)
+        found.append(replace(sample, ctime_ns=ctime_ns))
+    return found
+
+
+def _unchanged(samples: Sequence[Sample], clean: Sequence[Clean | None]) -> list[Clean | None]:
+    found: list[Clean | None] = []
+    for sample, one in zip(samples, clean, strict=True):
+        kept = None
+        if one is not None:
+            with suppress(gate.Changed, OSError):
+                gate.must_be_unchanged(sample.path, sample.row, sample.ctime_ns)
+                kept = one
+        found.append(kept)
+    return found

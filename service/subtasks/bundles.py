@@ -1,0 +1,152 @@
+"""Bundles: small files in a row that take each step of the way in one sub-task, since a trip to a worker costs more than they do.
+
+    read ─▶ Clean | None, a file each        learn ─▶ a state after each file        report ─▶ texts, metric states after each
+
+Rules: nothing is done here but what the sub-tasks for a single file do, one file after the other, so that the bits are the
+same. A file that is anything but plain (bad rows, several chunks or rounds, too large for the room) is left: it goes alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kernels.learner import Extra
+from service import formats
+from service.core.errors import FileRefused
+from service.core.records import Subject, chained
+from service.formats.contract import Fields, Limits, RowRules
+from service.runtime.region import Region, back, cut, size_of, view
+from service.subtasks import blocks, learn, report
+from service.subtasks.blocks import Part, StoredBlock
+from service.subtasks.learn import Learnt
+from service.subtasks.report import Books, Ending, RoundResults, Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """A file to be read: where it lies, its original name, and where it may be unpacked."""
+
+    path: str
+    name: str
+    scratch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Clean:
+    """A file whose rows are all good, as one block."""
+
+    stored: StoredBlock
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What is recorded of one file, and which regions hold its results and the model before it."""
+
+    subject: Subject
+    done: RoundResults
+    ending: Ending
+    before: Region
+
+
+@dataclass(frozen=True, slots=True)
+class Accounted:
+    """A file's part of the texts, in bytes, the digest of its records, and its loss."""
+
+    samples_bytes: int
+    metrics_bytes: int
+    digest: str
+    loss: float | None
+
+
+def room(size: int) -> int:
+    """Bytes that the block of a clean file of `size` bytes surely fits in, if it is text without gaps."""
+    return 12 * size + 64 * 8
+
+
+def read(
+    papers: Sequence[Paper],
+    fields: Fields,
+    limits: Limits,
+    chunk_bytes: int,
+    region: Region,
+) -> list[Clean | None]:
+    """Reads files into `region`, one behind the other; None for each that is to go alone."""
+    found: list[Clean | None] = []
+    free = region
+    for paper in papers:
+        clean = None
+        with suppress(FileRefused, OSError):
+            try:
+                clean = _clean(paper, fields, limits, chunk_bytes, free)
+            finally:
+                Path(paper.scratch).unlink(missing_ok=True)
+        if clean is not None:
+            _, free = cut(free, size_of(clean.stored.layout))
+        found.append(clean)
+    return found
+
+
+def _clean(
+    paper: Paper, fields: Fields, limits: Limits, chunk_bytes: int, free: Region
+) -> Clean | None:
+    source = formats.prepare(paper.path, paper.name, paper.scratch, fields, limits)
+    formats.features_of(source, fields)
+    survey = formats.Survey(source, chunk_bytes)
+    chunks = list(survey)
+    if len(chunks) != 1 or formats.block_bytes(source, chunks[0], fields) > free.length:
+        return None
+    stored = blocks.decode(source, chunks[0], fields, RowRules(), free)
+    if stored.rejected or not stored.rows:
+        return None
+    assert survey.sha256 is not None
+    return Clean(
+        replace(stored, region=replace(free, length=size_of(stored.layout))), survey.sha256
+    )
+
+
+def run(
+    spec: str,
+    source: Region,
+    states: Sequence[Region],
+    files: Sequence[Part],
+    batch_rows: int,
+    results: Sequence[Region],
+    extra: Extra,
+) -> list[Learnt]:
+    """Learns one file after the other, each from the state after the one before; stops at one that is not finite."""
+    found = []
+    for state, part, result in zip(states, files, results, strict=True):
+        found.append(learn.run(spec, source, state, [part], batch_rows, result, extra))
+        if not found[-1].finite:
+            break
+        source = state
+    return found
+
+
+def account(
+    spec: str, accounts: Sequence[Account], scores: Region, afters: Sequence[Region], text: Region
+) -> list[Accounted]:
+    """Records one file after the other. The samples of all lie in `text` first, the metrics behind them."""
+    found: list[Accounted] = []
+    samples, metrics = [], []
+    for one, after in zip(accounts, afters, strict=True):
+        books = Books(spec, one.before, scores, after, text)
+        rows = report.report(one.subject, one.done, books, Segment())
+        lines = view(text)[: rows.samples_bytes + rows.metrics_bytes].tobytes()
+        closing = replace(books, scores=after)
+        file = report.close(one.subject, one.ending, closing, rows.segment)
+        samples.append(lines[: rows.samples_bytes])
+        metrics.append(lines[rows.samples_bytes :])
+        metrics.append(view(text)[: file.metrics_bytes].tobytes())
+        digest = chained(chained("", rows.sha256), file.sha256)
+        written = rows.metrics_bytes + file.metrics_bytes
+        found.append(Accounted(rows.samples_bytes, written, digest, file.loss))
+        scores = after
+    whole = b"".join((*samples, *metrics))
+    back(text, len(whole))
+    view(text)[: len(whole)] = memoryview(whole)
+    return found
