@@ -84,24 +84,25 @@ def arrays(region: Region, layout: Layout) -> dict[str, NDArray[Any]]:
 
     Raises ValueError when the layout is larger than the region.
     """
-    needed = size_of(layout)
-    if needed > region.length:
-        raise ValueError(
-            f"arena: a layout fits its region of {region.length} bytes, got {needed} bytes"
-        )
-    memory = view(region)
-    found: dict[str, NDArray[Any]] = {}
-    start = 0
+    memory, found, start = view(region), {}, 0
     for name, (shape, dtype) in layout.items():
-        nbytes = _nbytes(shape, dtype)
+        nbytes = math.prod(shape) * _itemsize(dtype)
+        after = start + round_up(nbytes, ALIGNMENT_BYTES)
+        if after > region.length:
+            raise ValueError(
+                f"arena: a layout fits its region of {region.length} bytes, got {size_of(layout)} bytes"
+            )
         found[name] = memory[start : start + nbytes].view(dtype).reshape(shape)
-        start += round_up(nbytes, ALIGNMENT_BYTES)
+        start = after
     return found
 
 
 def size_of(layout: Layout) -> int:
     """How many bytes `arrays` needs for a layout."""
-    return sum(round_up(_nbytes(shape, dtype), ALIGNMENT_BYTES) for shape, dtype in layout.values())
+    return sum(
+        round_up(math.prod(shape) * _itemsize(dtype), ALIGNMENT_BYTES)
+        for shape, dtype in layout.values()
+    )
 
 
 def cut(region: Region, nbytes: int) -> tuple[Region, Region]:
@@ -162,11 +163,12 @@ def _opened(path: str, inode: int) -> int:
     return fd
 
 
-def _nbytes(shape: tuple[int, ...], dtype: str) -> int:
+@lru_cache(maxsize=64)
+def _itemsize(dtype: str) -> int:
     kind = np.dtype(dtype)
     if kind.hasobject:
         raise ValueError(f"arena: an array holds plain numbers, got dtype {dtype}")
-    return math.prod(shape) * kind.itemsize
+    return kind.itemsize
 
 
 def round_up(nbytes: int, multiple: int) -> int:
