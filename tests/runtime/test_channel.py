@@ -228,6 +228,23 @@ def test_a_cancelled_receive_has_taken_nothing() -> None:
     asyncio.run(main())
 
 
+def test_what_is_there_can_be_taken_without_waiting() -> None:
+    async def run() -> None:
+        sender, receiver = _numbers(2)
+        assert receiver.receive_nowait() is None
+        await sender.send(1)
+        await sender.send(2)
+        waits = await _begin(sender.send(3))
+        assert [receiver.receive_nowait(), receiver.receive_nowait()] == [1, 2]
+        await waits
+        sender.close()
+        assert [receiver.receive_nowait(), receiver.receive_nowait()] == [3, None]
+        with pytest.raises(EndOfChannel):
+            await receiver.receive()
+
+    asyncio.run(run())
+
+
 def test_a_capacity_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="its capacity is at least 1, got 0"):
         channel(0)

@@ -48,6 +48,42 @@ def test_without_a_limit_a_log_never_rotates() -> None:
     assert logs.plan(LogState(1, 10**12), 8, 0) == (Position(1, 10**12), LogState(1, 10**12 + 8))
 
 
+def test_records_go_together_as_far_as_no_log_becomes_full() -> None:
+    five = [{"a": 4, "b": 1}] * 5
+    assert logs.together({}, five, 0) == 5
+    assert logs.together({}, five, 16) == 4  # the fifth begins a new segment of a
+    assert logs.together({"a": LogState(1, 20)}, five, 16) == 4  # the first one did
+    assert logs.together({"b": LogState(3, 14)}, five, 16) == 2
+    assert logs.together({"b": LogState(3, 16)}, [{"a": 4}] * 3, 16) == 3  # b gets nothing
+
+
+@given(
+    st.lists(st.dictionaries(st.sampled_from("ab"), st.integers(0, 9)), max_size=12),
+    st.integers(0, 20),
+)
+def test_records_that_go_together_lie_where_they_lie_one_by_one(
+    spools: list[dict[str, int]], rotate_bytes: int
+) -> None:
+    alone: dict[str, LogState] = {}
+    for spool in spools:
+        _planned(alone, spool, rotate_bytes)
+    together: dict[str, LogState] = {}
+    left = spools
+    while left:
+        count = logs.together(together, left, rotate_bytes)
+        assert count
+        whole = {log: sum(s.get(log, 0) for s in left[:count]) for log in "ab"}
+        _planned(together, whole, rotate_bytes)
+        left = left[count:]
+    assert together == alone
+
+
+def _planned(ends: dict[str, LogState], spool: dict[str, int], rotate_bytes: int) -> None:
+    for log, length in spool.items():
+        if length:
+            ends[log] = logs.plan(ends.get(log, LogState()), length, rotate_bytes)[1]
+
+
 def test_a_log_that_is_gone_begins_anew_and_puts_nothing_away() -> None:
     assert logs.plan(LogState(1, 100), 8, 100, renew=True) == (Position(2, 0), LogState(2, 8))
 

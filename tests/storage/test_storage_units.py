@@ -102,6 +102,49 @@ def test_an_accepted_file_is_in_the_model_the_logs_and_done(hand) -> None:
     assert os.listdir(hand.layout.spools("j")) == []
 
 
+def test_files_accepted_together_come_to_what_they_come_to_one_by_one(hand, tmp_path) -> None:
+    hand.keep = Keep(rotate_bytes=0, segments=0, models=2)
+    (hand.layout.done("j") / "b").write_text("somebody's")
+    wholes, spooled = [], b""
+    for sequence, file in enumerate(hand.admit(*"abc"), 1):
+        progress = hand.progress(file, sequence)
+        line = b"%d\n" % sequence
+        wholes.append(
+            Whole(replace(progress, spools={"samples.jsonl": len(line)}), Digests("s", "r", "f"))
+        )
+        spooled += line
+    hand.layout.spool("j", 1, "samples.jsonl").write_bytes(spooled)
+    accepted = perform(hand.journal, units.acceptance(hand.layout, wholes, keep=hand.keep))
+    assert [file.settled_as for file in accepted.files] == [b"a", b"b~2", b"c"]
+    assert hand.names("done") == ["a", "b", "b~2", "c"]
+    assert hand.log() == spooled
+    assert hand.names("models") == [
+        "00000002-v21.safetensors", "00000003-v31.safetensors", "current.safetensors"
+    ]  # fmt: skip
+    rows = hand.journal.files("j")
+    assert [(row.sequence, row.model) for row in rows] == [
+        (n, f"{n:08d}-v{n}1.safetensors") for n in (1, 2, 3)
+    ]
+    assert len({row.model_sha256 for row in rows}) == 3
+    assert hand.journal.unsettled("j") == hand.journal.publications("j") == []
+    assert hand.names("work") == os.listdir(hand.layout.spools("j")) == []
+
+
+def test_one_file_that_has_changed_fails_all_that_were_to_be_accepted_with_it(hand) -> None:
+    def changed() -> None:
+        raise ValueError("changed")
+
+    wholes = [
+        Whole(hand.progress(file, sequence), Digests("s", "r", "f"))
+        for sequence, file in enumerate(hand.admit(*"ab"), 1)
+    ]
+    wholes[1] = replace(wholes[1], must_be_unchanged=changed)
+    with pytest.raises(ValueError, match="changed"):
+        perform(hand.journal, units.acceptance(hand.layout, wholes, keep=hand.keep))
+    assert len(hand.journal.unfinished("j")) == 2
+    assert hand.names("models") == []
+
+
 def test_a_resume_point_replaces_the_one_before_and_goes_with_the_file(hand) -> None:
     (file,) = hand.admit("a.csv")
     for row in (1, 2):
