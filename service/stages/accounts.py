@@ -78,6 +78,8 @@ def _show(line: Line, learnt: LearntBundle) -> None:
     size = sum(sample.row.size for sample in learnt.bundle.samples)
     line.status.state = "training"
     line.status.file = FileStatus(sample.shown, size, rows=rows, share=1.0, started=time.time())
+    for sample in learnt.bundle.samples:
+        line.note("started", file=sample.shown, admission=sample.row.admission, resumed_at_row=0)
 
 
 def _text_bytes(learnt: LearntBundle, account: Account) -> int:

@@ -3,7 +3,7 @@
     Sample, Sample, … ─▶ a group ─▶ read (one sub-task) ─▶ Bundle of those that are plain, in order
                                                        └─▶ each other one alone, in its turn
 
-Rules: nobody waits for company: a group is what waits already. What comes of files in a bundle is, to the bit, what comes of them one
+Rules: nobody waits for company: a group is what waits already, if only one. What comes of files in a bundle is, to the bit, what comes of them one
 after the other. Whatever is out of the ordinary with a file (bad rows, a duplicate, a change, a death) is found by the way
 that a single file takes; here it is only left to go alone.
 """
@@ -48,27 +48,23 @@ class Groups:
         """The next file, and those behind it that may go with it; raises EndOfChannel."""
         group = [self._next or await self._inbox.receive()]
         self._next = None
-        while self._may_join(group) and (sample := self._inbox.receive_nowait()) is not None:
-            if not self._may_go_together(group[0], sample):
-                self._next = sample
+        while len(group) < MOST_FILES and may_be_bundled(self._line, group[0]):
+            self._next = self._inbox.receive_nowait()
+            if self._next is None or self._next.row.settings != group[0].row.settings:
                 break
-            group.append(sample)
+            if not may_be_bundled(self._line, self._next):
+                break
+            group.append(self._next)
+            self._next = None
         return group
 
-    def _may_join(self, group: Sequence[Sample]) -> bool:
-        return len(group) < MOST_FILES and self._may_go_together(group[0], group[0])
 
-    def _may_go_together(self, first: Sample, sample: Sample) -> bool:
-        row, training = sample.row, sample.terms.job.training
-        is_new = not sample.is_inherited and row.epoch == 1 and not row.revision
-        is_plain = training.lanes == 1 and training.partition == "samples"
-        return (
-            self._line.schema is not None
-            and is_new
-            and is_plain
-            and row.size <= SMALL_BYTES
-            and row.settings == first.row.settings
-        )
+def may_be_bundled(line: Line, sample: Sample) -> bool:
+    """Whether a file is small and new, and is learnt row after row by a job that knows its columns."""
+    row, training = sample.row, sample.terms.job.training
+    is_new = not sample.is_inherited and row.epoch == 1 and not row.revision
+    is_sequential = training.lanes == 1 and training.partition == "samples"
+    return line.schema is not None and is_new and is_sequential and row.size <= SMALL_BYTES
 
 
 class Bundling:
@@ -112,12 +108,10 @@ class Bundling:
         samples = await asyncio.to_thread(_admissible, group, self.line.conduct.max_file_bytes)
         held, _ = await slots.acquire(job, sum(bundles.room(sample.row.size) for sample in samples))
         try:
-            found = await self._read(samples, schema, held)
-            clean = await asyncio.to_thread(_unchanged, samples, found)
-            for sample, one in zip(samples, clean, strict=True):
-                if one is not None:
-                    self.line.undecided.known(sample.row.admission, one.sha256)
-            clean = await self._without_repeats(samples, clean)
+            try:
+                clean = await self._clean(samples, schema, held)
+            finally:
+                slots.decoded(job)  # from here on a file that goes alone may need a slot
             run: list[tuple[Sample, Clean]] = []
             for sample, one in zip(samples, clean, strict=True):
                 if one is not None:
@@ -129,7 +123,19 @@ class Bundling:
             await self._send(run, schema, shape, held)
         finally:
             held.drop()
-            slots.decoded(job)
+
+    async def _clean(
+        self, samples: Sequence[Sample], schema: Schema, held: Held
+    ) -> list[Clean | None]:
+        """What was read of each file; None for those that are to go alone."""
+        found = await self._read(samples, schema, held)
+        clean = await asyncio.to_thread(_unchanged, samples, found)
+        digests = [one.sha256 if one else None for one in clean]
+        for sample, digest in zip(samples, digests, strict=True):
+            if digest is not None:
+                self.line.undecided.known(sample.row.admission, digest)
+        repeats = await may_repeat(self.line, samples, digests)
+        return [None if again else one for one, again in zip(clean, repeats, strict=True)]
 
     async def _read(
         self, samples: Sequence[Sample], schema: Schema, held: Held
@@ -159,13 +165,6 @@ class Bundling:
         ordered = iter(found)
         clean = [next(ordered) if sample.ctime_ns else None for sample in samples]
         return [one if one and one.stored.rows <= one_round else None for one in clean]
-
-    async def _without_repeats(
-        self, samples: Sequence[Sample], clean: Sequence[Clean | None]
-    ) -> list[Clean | None]:
-        digests = [one.sha256 if one else None for one in clean]
-        repeats = await may_repeat(self.line, samples, digests)
-        return [None if again else one for one, again in zip(clean, repeats, strict=True)]
 
     async def _send(
         self, run: Sequence[tuple[Sample, Clean]], schema: Schema, shape: Shape, held: Held

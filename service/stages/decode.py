@@ -35,7 +35,7 @@ from service.runtime.channel import (
 from service.runtime.dispatch import Urgency
 from service.runtime.held import Held
 from service.stages import gate
-from service.stages.bundling import Bundling, Groups
+from service.stages.bundling import Bundling, Groups, may_be_bundled
 from service.stages.identity import same_as
 from service.stages.line import Line, Stopped
 from service.stages.messages import Block, Broken, Cause, Complete, Decoded, Opened, Sample, Schema
@@ -62,7 +62,7 @@ async def decode(line: Line, inbox: Receiver[Sample], outbox: Sender[Decoded]) -
                 group = await groups.receive()
                 if line.stopping.is_set():
                     return
-                if len(group) > 1:
+                if may_be_bundled(line, group[0]):
                     await bundling.decode(group)
                 else:
                     await _File(line, group[0], outbox).decode()
