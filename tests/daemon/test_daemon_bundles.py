@@ -82,7 +82,9 @@ def test_files_that_wait_together_come_to_what_they_come_to_alone(
         life.stop()
         for name in NAMES:
             assert _state(root, name) == _state(alone, name), name
-        assert trips < alone.status()["subtasks"] * 0.6  # the job with lanes makes as many
+        assert (
+            trips < alone.status()["subtasks"] - 100
+        )  # of some 450; the job with lanes makes as many
 
 
 def test_a_file_that_is_not_learnt_smoothly_costs_its_neighbours_nothing(

@@ -23,7 +23,7 @@ from pathlib import Path
 from tests.daemon.daemon_root import root_in
 from tests.harness import shim
 from tests.harness.fault import Fault, Round
-from tests.harness.ordeal import FILES, JOBS, Ordeal, await_end_of_files, undisturbed
+from tests.harness.ordeal import COMING, JOBS, Ordeal, await_end_of_files, undisturbed
 from tests.harness.shim import Action, Plan
 
 TAIL_SECONDS = 0.02
@@ -135,16 +135,16 @@ def _besieged(chance: random.Random, place: Path, home: Path, leave: threading.E
 
 
 def _lives(ordeal: Ordeal, leave: threading.Event) -> None:
-    """The files come one after the other, in the first half of the lives, while no daemon lists the inbox: their order is that
+    """The files come one group after the other, in the first half of the lives, while no daemon lists the inbox: their order is that
     of their names."""
     kills = ordeal.chance.randint(*KILLS)
     coming = dict(
-        zip(sorted(ordeal.chance.sample(range(kills // 2), len(FILES))), FILES, strict=True)
+        zip(sorted(ordeal.chance.sample(range(kills // 2), len(COMING))), COMING, strict=True)
     )
     for number in range(kills):
         if leave.is_set():
             return
-        ordeal.drop([coming[number]] if number in coming else [])
+        ordeal.drop(coming.get(number, []))
         ordeal.chance.choice(DEATHS)(ordeal)
 
 

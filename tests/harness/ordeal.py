@@ -11,6 +11,7 @@ be met again. After each kill nobody may be left, and each start must be healthy
 from __future__ import annotations
 
 import functools
+import itertools
 import random
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -35,13 +36,17 @@ JOBS: tuple[Mapping[str, Any], ...] = (
 FILES: Mapping[str, bytes] = {
     "0-long.csv": sample_tables.csv(sample_tables.rows(5000, 1)),
     "1-short.csv": sample_tables.csv(sample_tables.rows(90, 2)),
+    "1-short-too.csv": sample_tables.csv(sample_tables.rows(70, 5)),
+    "1-shorter.csv": sample_tables.csv(sample_tables.rows(30, 6)),
     "2-bad.csv": b"a,b,c,y\n1,2,3,0\n1,2,three,0\n",
     "3-lines.jsonl": sample_tables.jsonl(sample_tables.rows(700, 3)),
     "4-again.csv": sample_tables.csv(sample_tables.rows(90, 2)),
     "5-empty.csv": b"",
     "6-table.parquet": sample_tables.parquet(sample_tables.rows(1500, 4)),
 }
-GOOD, SAME = 4, 1
+COMING = [list(names) for _, names in itertools.groupby(FILES, key=lambda name: name[0])]
+"""Files whose names begin alike come together: those that are small are learnt in a bundle."""
+GOOD, SAME = 6, 1
 
 
 @dataclass(slots=True)
