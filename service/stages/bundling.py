@@ -84,16 +84,17 @@ class Bundling:
 
     async def decode(self, group: Sequence[Sample]) -> None:
         """Sends on all files of a group, in order."""
-        assert self.line.schema is not None
-        schema = self.line.schema
-        shape = await self._shape(group[0], schema)
-        most = STATES_BYTES // (shape.state_bytes + shape.scores_bytes) if shape else 0
-        if shape is None or shape.ends_files or most < 2:
-            for sample in group:
-                await self.alone(sample)
-            return
-        for start in range(0, len(group), most):
-            await self._decode(group[start : start + most], schema, shape)
+        left = list(group)
+        while left:
+            schema = self.line.schema
+            assert schema is not None
+            shape = await self._shape(left[0], schema)
+            most = STATES_BYTES // (shape.state_bytes + shape.scores_bytes) if shape else 0
+            if shape is None or shape.ends_files or most < 2:
+                await self.alone(left.pop(0))
+            else:
+                sent = await self._decode(left[:most], schema, shape)
+                left = left[sent:]
 
     async def _shape(self, sample: Sample, schema: Schema) -> Shape | None:
         job = sample.terms.job
@@ -103,7 +104,8 @@ class Bundling:
         except (FileRefused, WorkerError):
             return None
 
-    async def _decode(self, group: Sequence[Sample], schema: Schema, shape: Shape) -> None:
+    async def _decode(self, group: Sequence[Sample], schema: Schema, shape: Shape) -> int:
+        """Sends on files of a group until one of them has taught the job something; says how many."""
         slots, job = self.line.machinery.slots, self.line.job
         samples = await asyncio.to_thread(_admissible, group, self.line.conduct.max_file_bytes)
         held, _ = await slots.acquire(job, sum(bundles.room(sample.row.size) for sample in samples))
@@ -113,14 +115,17 @@ class Bundling:
             finally:
                 slots.decoded(job)  # from here on a file that goes alone may need a slot
             run: list[tuple[Sample, Clean]] = []
-            for sample, one in zip(samples, clean, strict=True):
+            for sent, (sample, one) in enumerate(zip(samples, clean, strict=True), 1):
                 if one is not None:
                     run.append((sample, one))
                     continue
                 await self._send(run, schema, shape, held)
                 run = []
                 await self.alone(sample)
+                if self.line.schema != schema:
+                    return sent
             await self._send(run, schema, shape, held)
+            return len(samples)
         finally:
             held.drop()
 
