@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from kernels import registry, strangers
 from kernels.contract import CLIP, Defaults, Kernel, KernelFault, Problem
@@ -38,7 +38,14 @@ from service.core.spelling import missing_name, spelt
 COLUMNS = ("label", "id", "weight", "time", "offset", "exposure")
 """The keys of the columns that have a part of their own."""
 ClassWeights = dict[str, float]
+_DELIMITERS = "\t !#$%&'*,/:;<=>?@\\^_`|~"
 _CLASS_WEIGHT = 'must be "none", "balanced", or a table of numbers above 0 by class'
+
+
+def _delimits(text: str) -> str:
+    if text != "auto" and not (len(text) == 1 and text in _DELIMITERS):
+        raise ValueError
+    return text
 
 
 class Model(OpenSection):
@@ -252,6 +259,44 @@ class Scaling(Section):
         return self
 
 
+class Csv(Section):
+    """`[jobs.csv]`: how CSV files are written, where that is not what their first lines show."""
+
+    delimiter: Annotated[
+        Annotated[str, AfterValidator(_delimits)],
+        Says('"auto", or one ASCII character that delimits'),
+    ] = "auto"
+    encoding: Literal[
+        "auto",
+        "utf-8",
+        "utf-16-le",
+        "utf-16-be",
+        "latin-1",
+        "windows-1250",
+        "windows-1251",
+        "windows-1252",
+        "shift-jis",
+        "gb18030",
+        "big5",
+        "euc-kr",
+    ] = "auto"
+    decimal: Literal[".", ","] = "."
+    quote: Literal['"', "'", ""] = '"'
+    comment: Annotated[
+        Annotated[str, StringConstraints(pattern=r"^[!-~]{0,8}$")],
+        Says("at most 8 printable ASCII characters without spaces"),
+    ] = ""
+
+    @model_validator(mode="after")
+    def _check_marks(self) -> Self:
+        if self.quote and self.quote == self.delimiter:
+            raise broken("must be another character than quote", "delimiter", value=self.delimiter)
+        if self.comment[:1] and self.comment[0] in (self.quote, self.delimiter):
+            rule = "must not begin with the quote or the delimiter"
+            raise broken(rule, "comment", value=self.comment)
+        return self
+
+
 class Missing(Section):
     """`[jobs.missing]`: which features count as missing, and what becomes of them."""
 
@@ -305,6 +350,7 @@ class Job(Section):
     schedule: Schedule = Schedule()
     training: Training = Training()
     scaling: Scaling = Scaling()
+    csv: Csv = Csv()
     missing: Missing = Missing()
     output: Output = Output()
 

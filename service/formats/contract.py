@@ -52,6 +52,26 @@ class Gaps:
 
 
 @dataclass(frozen=True, slots=True)
+class Dialect:
+    """How CSV is written: what the settings say, and in a prepared source what its first lines show."""
+
+    delimiter: str = "auto"
+    """One character; "auto" until `csv.inspect` has found it."""
+    encoding: str = "auto"
+    """A codec's name; "auto" is UTF-8. A mark of byte order goes before both."""
+    decimal: Literal[".", ","] = "."
+    quote: Literal['"', "'", ""] = '"'
+    """Empty: quotes are characters like others."""
+    comment: str = ""
+    """Lines that begin with it are no rows; empty: there are none."""
+
+    @property
+    def quotes(self) -> bytes:
+        """The quote as it stands in the file; empty where nothing quotes."""
+        return self.quote.encode()
+
+
+@dataclass(frozen=True, slots=True)
 class Fields:
     """Which columns are what. Columns given as numbers mean a file without a header (CSV, TSV,
     NPY)."""
@@ -75,6 +95,8 @@ class Fields:
     "keep" a label that is no number, or none of the classes, is none, too; and the columns of the
     label and the id may be absent from the file."""
     gaps: Gaps = Gaps()
+    dialect: Dialect = Dialect()
+    """CSV only."""
 
     @property
     def roles(self) -> tuple[Column, ...]:
@@ -145,14 +167,17 @@ class Source:
     """Bytes of the file at `path`."""
     data_start: int = 0
     """Byte of the first data row (after BOM and header)."""
-    delimiter: str = ""
+    dialect: Dialect = Dialect()
+    """CSV and TSV only."""
+    unnamed: int = 0
+    """CSV: columns without a name behind `columns`."""
     rows: int | None = None
     """Rows, where the format knows them without reading all."""
     sha256: str | None = None
     """Of the file as it was dropped; only when it was unpacked (`Survey.sha256` has it in every
     case)."""
     notes: tuple[str, ...] = ()
-    """What was undone on the way: "gzip", "zstd", "utf-16", "utf-8 bom"."""
+    """What was undone on the way: "gzip", "zstd", "utf-8 bom", another encoding's name, "line ends", "comments"."""
     arrays: tuple[Array, ...] = ()
     """NPY and NPZ only."""
     limits: Limits = Limits()

@@ -1,5 +1,5 @@
-"""CSV and TSV: RFC 4180, with or without a header; LF or CRLF; "," or ";" or tab, as the first
-line shows.
+"""CSV and TSV: RFC 4180, with or without a header; LF or CRLF; comma, semicolon, tab or bar between
+fields, as the first lines show or the settings say.
 
 Rules
 - A quote opens only at a field's start and closes only at its end; anything else is no CSV, and
@@ -8,114 +8,31 @@ Rules
 - The fast way reads numbers at once; whenever it can't prove that all is well, the exact way reads
   the same bytes as text and says which row is wrong. Both accept the same numbers, so it never
   shows which one was taken.
-- Blank lines are no rows. Spaces around names, numbers and labels don't count.
+- Blank lines, and lines of nothing but delimiters, are no rows. Spaces around names, numbers and
+  labels don't count.
+- With a decimal comma a point is no decimal point: whether 1.500 is more than a thousand is not ours
+  to guess.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping
 from functools import partial
-from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from service.core.errors import FileRefused
 from service.formats import quoting
-from service.formats.contract import MOST_NOTES, BadRow, Chunk, Fields, Source, Table, Wanted
-from service.formats.text import (
-    check_bytes,
-    check_text,
-    near,
-    read_range,
-    rest_is_blank,
-    skip_blank,
-)
-from service.formats.wording import listed, shown
+from service.formats.contract import MOST_NOTES, BadRow, Chunk, Source, Table, Wanted
+from service.formats.header import inspect, marks_of, refused
+from service.formats.text import check_bytes, read_range
+from service.formats.values import Faults
 
-QUOTES_RULE = "quotes enclose whole fields, and close"
-HEADER_STEP_BYTES = 1 << 16
+__all__ = ["inspect", "row_starts", "table"]
 
-
-# --- before the rows: header and delimiter ---
-
-
-def inspect(source: Source, fields: Fields) -> Source:
-    """Finds the delimiter, the columns, and where the rows begin. Raises FileRefused."""
-    with open(source.path, "rb") as file:
-        source, start = skip_blank(source, file)
-        line = _first_row(source, file, start)
-        text = check_text(source, line, start).rstrip("\r\n")
-        if text.lstrip().startswith("{"):
-            raise _refused(source, "the content is what the name says, CSV", text, "name it .jsonl")
-        delimiter = source.delimiter or _delimiter(text)
-        names = _split(source, text, delimiter)
-        _check_columns(source, names, fields)
-        if not fields.numbered:
-            start += len(line)
-            if rest_is_blank(file, start):
-                rule = "a file has rows below its header"
-                raise _refused(source, rule, "a header only", "drop files that hold rows")
-    columns = tuple(map(str, range(len(names)))) if fields.numbered else tuple(names)
-    return replace(source, columns=columns, delimiter=delimiter, data_start=start)
-
-
-def _first_row(source: Source, file: BinaryIO, start: int) -> bytes:
-    file.seek(start)
-    line = b""
-    while part := file.read(HEADER_STEP_BYTES + len(line)):
-        line += part
-        data = np.frombuffer(line, np.uint8)
-        ends = np.flatnonzero((data == quoting.NEWLINE) & ~quoting.inside(data))
-        if ends.size:
-            return line[: int(ends[0]) + 1]
-        if len(line) > source.limits.max_row_bytes:
-            rule = f"a row has at most {source.limits.max_row_bytes} bytes"
-            raise _refused(source, rule, f"more than {len(line)}", "check the file's line breaks")
-    if line.count(b'"') % 2:
-        rule = "quotes that open also close"
-        raise _refused(source, rule, "a quote without an end", "close the quotes of the first line")
-    return line
-
-
-def _delimiter(header: str) -> str:
-    """The first of comma, semicolon and tab that the first row has outside of quotes; a comma if
-    it has none."""
-    outside = "".join(header.split('"')[::2])
-    return next((mark for mark in ",;\t" if mark in outside), ",")
-
-
-def _split(source: Source, text: str, delimiter: str) -> list[str]:
-    if "\r" in text and "\n" not in text and not text.count('"'):
-        rule = "lines end with LF or CRLF"
-        raise _refused(source, rule, "CR alone", "convert the line ends (dos2unix -c mac)")
-    _marks(replace(source, delimiter=delimiter), text.encode(), 0)
-    csv.field_size_limit(2 * source.limits.max_row_bytes)
-    try:
-        (cells,) = csv.reader([text], delimiter=delimiter)
-    except csv.Error as fault:
-        raise _refused(source, f"the first line is CSV: {fault}", text, "write it again") from fault
-    return [cell.strip(" \t") for cell in cells]
-
-
-def _check_columns(source: Source, names: list[str], fields: Fields) -> None:
-    most = source.limits.max_columns
-    if len(names) > most:
-        raise _refused(source, f"a file has at most {most} columns", str(len(names)), "split it")
-    twice = (
-        sorted({name for name in names if names.count(name) > 1})
-        if len(set(names)) < len(names)
-        else []
-    )
-    if twice and not fields.numbered:
-        rule = "a header names each column once"
-        raise _refused(source, rule, listed(twice), "rename the columns that share a name")
-
-
-# --- the rows ---
+COMMAED = r"^([ \t]*[+-]?\d*),(\d*(?:[eE][+-]?\d+)?[ \t]*)$"
+POINTED = r"^[ \t]*[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?[ \t]*$"
 
 
 def table(source: Source, chunk: Chunk, wanted: Wanted) -> Table:
@@ -124,23 +41,12 @@ def table(source: Source, chunk: Chunk, wanted: Wanted) -> Table:
     check_bytes(source, data, chunk.start)
     if data.endswith(b"\r"):  # the last row's CRLF was cut in two by the end of the file
         data = data[:-1]
-    marks = _marks(source, data, chunk.start)
+    marks = marks_of(source, data, chunk.start)
     frame = _fast(source, data, marks, wanted)
     if frame is None:
         return _exact(source, data, wanted)
     rows = np.arange(frame.height, dtype=np.int64)
     return Table(frame, rows, frame.height, texts=partial(_exact, source, data, wanted))
-
-
-def _marks(source: Source, data: bytes, start: int) -> quoting.Marks:
-    """Counts what separates the fields. Raises FileRefused for quotes in odd places."""
-    delimiter = ord(source.delimiter)
-    marks = quoting.count(data, delimiter)
-    if marks is None:
-        place = quoting.first_odd(data, delimiter)
-        remedy = 'quote the whole field, and write a quote within it twice ("")'
-        raise _refused(source, QUOTES_RULE, near(data, place), remedy, f"byte {start + place}")
-    return marks
 
 
 def _fast(source: Source, data: bytes, marks: quoting.Marks, wanted: Wanted) -> pl.DataFrame | None:
@@ -150,19 +56,46 @@ def _fast(source: Source, data: bytes, marks: quoting.Marks, wanted: Wanted) -> 
     row is short either. Blank lines make the sum wrong, except in a file of one column: there they
     are looked for.
     """
-    width = len(source.columns)
+    width = len(source.columns) + source.unnamed
     rows = marks.breaks + (not data.endswith(b"\n"))
     if not data or marks.delimiters != rows * (width - 1):
         return None
     if width == 1 and (data.startswith((b"\n", b"\r\n")) or b"\n\n" in data or b"\n\r\n" in data):
         return None
+    if source.dialect.decimal == "," and b"." in data:
+        return None
     columns = wanted.columns
     numbers = set(columns) - wanted.texts
-    schema = {c: pl.Float64 if c in numbers else pl.String for c in source.columns}
-    frame = _read(source, data, schema)
-    if frame is None or frame.height != rows:
+    frame = _read(source, data, _schema(source, numbers))
+    if frame is None or frame.height != rows or _overfull(frame, source).any():
         return None
-    return frame if columns == source.columns else frame.select(columns)
+    frame = frame if columns == tuple(frame.columns) else frame.select(columns)
+    return None if _may_have_blank(frame) else frame
+
+
+def _may_have_blank(frame: pl.DataFrame) -> bool:
+    """Whether some row has nothing in any of the columns: it may be a line of delimiters."""
+    if any(column.dtype == pl.Float64 and not column.null_count() for column in frame):
+        return False
+    nothing = [pl.col(c).is_null() | (pl.col(c).cast(pl.String) == "") for c in frame.columns]
+    return bool(frame.select(pl.all_horizontal(nothing)).to_series().any())
+
+
+def _overfull(frame: pl.DataFrame, source: Source) -> pl.Series:
+    """Which rows have something below a column without a name."""
+    if not source.unnamed:
+        return pl.Series([False])
+    return frame.select(pl.any_horizontal(pl.col(_extra(source)) != "")).to_series()
+
+
+def _schema(source: Source, numbers: Collection[str] = ()) -> Mapping[str, type[pl.DataType]]:
+    """All columns of the file in order, with names of ours for those that have none."""
+    named = {c: pl.Float64 if c in numbers else pl.String for c in source.columns}
+    return named | dict.fromkeys(_extra(source), pl.String)
+
+
+def _extra(source: Source) -> list[str]:
+    return [f"\0{place}" for place in range(source.unnamed)]  # no header has a NUL
 
 
 def _read(
@@ -173,8 +106,9 @@ def _read(
             data,
             has_header=False,
             schema=schema,
-            separator=source.delimiter,
-            quote_char='"' if b'"' in data else None,
+            separator=source.dialect.delimiter,
+            decimal_comma=source.dialect.decimal == ",",
+            quote_char=(source.dialect.quotes in data and source.dialect.quote) or None,
             empty_string_is_null=False,
             infer_schema=False,
             truncate_ragged_lines=False,
@@ -184,10 +118,10 @@ def _read(
 
 
 def _exact(source: Source, data: bytes, wanted: Wanted) -> Table:
-    """Leaves out the rows whose number of fields is wrong, and reads the others as text."""
-    width = len(source.columns)
+    """Leaves out the rows that can't be cut into the columns, and reads the others as text."""
+    width = len(source.columns) + source.unnamed
     bytes_ = np.frombuffer(data, np.uint8)
-    lines = quoting.lines(bytes_, ord(source.delimiter))
+    lines = quoting.lines(bytes_, source.dialect)
     seen = ~lines.blank
     good = seen & (lines.delimiters == width - 1)
     row = np.cumsum(seen) - 1
@@ -195,34 +129,57 @@ def _exact(source: Source, data: bytes, wanted: Wanted) -> Table:
     kept = data if whole else bytes_[np.repeat(good, lines.stops - lines.starts)].tobytes()
     rule = f"a row has {width} fields, as the first line has"
     remedy = "quote fields that hold the delimiter; fill in or delete short rows"
-    bad = tuple(
+    bad = [
         BadRow(int(row[i]), "", rule, f"{lines.delimiters[i] + 1} fields", remedy)
         for i in np.flatnonzero(seen & ~good)[:MOST_NOTES]
-    )
+    ]
     frame = _texts(source, kept, int(np.count_nonzero(good)))
-    return Table(frame.select(wanted.columns), row[good], int(np.count_nonzero(seen)), bad)
+    faults = Faults(np.zeros(frame.height, np.bool_))
+    _mark_overfull(source, frame, faults)
+    frame = frame.select(wanted.columns)
+    if source.dialect.decimal == ",":
+        frame = _with_points(frame, wanted, faults)
+    whole_rows = row[good]
+    bad = sorted([*bad, *faults.notes(whole_rows, MOST_NOTES)], key=lambda note: note.row)
+    kept_rows = ~faults.bad
+    if faults.bad.any():
+        frame, whole_rows = frame.filter(kept_rows), whole_rows[kept_rows]
+    return Table(frame, whole_rows, int(np.count_nonzero(seen)), tuple(bad[:MOST_NOTES]))
+
+
+def _mark_overfull(source: Source, frame: pl.DataFrame, faults: Faults) -> None:
+    """Rows that go on behind the last column that has a name."""
+    for place, name in enumerate(_extra(source)):
+        column = frame[name].alias(f"number {len(source.columns) + place}")
+        rule = "a column without a name is empty"
+        faults.mark((column != "").to_numpy(), column, rule, "name it in the header, or empty it")
+
+
+def _with_points(frame: pl.DataFrame, wanted: Wanted, faults: Faults) -> pl.DataFrame:
+    """Numbers as the rest of the house spells them, with a point; marks the rows that have one already."""
+    columns = [c for c in wanted.columns if c not in wanted.texts]
+    for name in columns:
+        column = frame[name]
+        rule = 'a number has a decimal comma (csv.decimal = ",")'
+        remedy = "write it as 1234,5, without points"
+        wrong = column.str.contains(POINTED).to_numpy()
+        faults.mark(wrong, column, rule, remedy, as_spelt=True)
+    return frame.with_columns(pl.col(columns).str.replace(COMMAED, "${1}.${2}"))
 
 
 def _texts(source: Source, data: bytes, rows: int) -> pl.DataFrame:
     """All columns of whole rows as text. Raises FileRefused if polars sees other rows."""
-    schema = dict.fromkeys(source.columns, pl.String)
+    schema = _schema(source)
     if not rows:
         return pl.DataFrame(schema=schema)
     frame = _read(source, data, schema)
     if frame is None or frame.height != rows:
         rule, remedy = "rows are lines of fields, as RFC 4180 has it", "write it with a CSV library"
-        raise _refused(source, rule, data[:200], remedy, f"{rows} rows")
+        raise refused(source, rule, data[:200], remedy, f"{rows} rows")
     return frame
 
 
 def row_starts(source: Source, data: bytes) -> npt.NDArray[np.int64]:
     """Where each data row of a chunk's bytes begins; blank lines left out."""
-    lines = quoting.lines(np.frombuffer(data, np.uint8), ord(source.delimiter))
+    lines = quoting.lines(np.frombuffer(data, np.uint8), source.dialect)
     return lines.starts[~lines.blank]
-
-
-def _refused(
-    source: Source, rule: str, value: str | bytes, remedy: str, place: str = ""
-) -> FileRefused:
-    where = f"{source.name}: {place}" if place else f"{source.name}:1"
-    return FileRefused(rule, place=where, value=shown(value), remedy=remedy)

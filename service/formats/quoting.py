@@ -10,15 +10,18 @@ Rules
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from service.formats.contract import Dialect
+
 Bytes = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.int64]
-NEWLINE, RETURN, QUOTE = b'\n\r"'
+NEWLINE, RETURN = b"\n\r"
 BLOCK_BYTES = 1 << 17
 
 
@@ -40,21 +43,23 @@ class Lines(NamedTuple):
     """How many of them, outside of quotes."""
 
 
-def inside(data: Bytes) -> Mask:
+def inside(data: Bytes, dialect: Dialect) -> Mask:
     """Whether each byte lies in quotes; an opening quote does, a closing one doesn't. (n,) ->
     (n,)"""
-    return np.bitwise_xor.accumulate((data == QUOTE).view(np.uint8)).view(np.bool_)
+    if not dialect.quote:
+        return np.zeros(data.size, np.bool_)
+    return np.bitwise_xor.accumulate((data == ord(dialect.quote)).view(np.uint8)).view(np.bool_)
 
 
-def count(data: bytes, delimiter: int) -> Marks | None:
+def count(data: bytes, dialect: Dialect) -> Marks | None:
     """The marks of a chunk; None if a quote stands where none may, or the last one doesn't close."""
     bytes_ = np.frombuffer(data, np.uint8)
-    if b'"' not in data:
-        return Marks(_count(bytes_, NEWLINE), _count(bytes_, delimiter))
+    if not dialect.quotes or dialect.quotes not in data:
+        return Marks(_count(bytes_, NEWLINE), _count(bytes_, ord(dialect.delimiter)))
     breaks = delimiters = 0
     quoted = False
     for start in range(0, bytes_.size, BLOCK_BYTES):
-        marks = _block(bytes_, start, delimiter, quoted)
+        marks = _block(bytes_, start, dialect, quoted)
         if marks is None:
             return None
         breaks, delimiters, quoted = breaks + marks[0], delimiters + marks[1], marks[2]
@@ -67,17 +72,18 @@ def _count(data: Bytes, mark: int) -> int:
     return sum(int(np.count_nonzero(block == mark)) for block in blocks)
 
 
-def _block(data: Bytes, start: int, delimiter: int, quoted: bool) -> tuple[int, int, bool] | None:
+def _block(data: Bytes, start: int, dialect: Dialect, quoted: bool) -> tuple[int, int, bool] | None:
     """Breaks, delimiters, and whether the block ends within quotes, if it begins as `quoted`
     says."""
     block = data[start : start + BLOCK_BYTES]
-    is_break, is_delimiter = block == NEWLINE, block == delimiter
-    places = np.flatnonzero(block == QUOTE)
+    is_break, is_delimiter = block == NEWLINE, block == ord(dialect.delimiter)
+    places = np.flatnonzero(block == ord(dialect.quote))
     runs = np.diff(places, prepend=0, append=block.size)
     within = np.repeat((np.arange(runs.size) % 2).astype(np.bool_) ^ quoted, runs)
     opening = within[places]
     before, after = _beside(data, start + places)
-    right = np.where(opening, MARKS[delimiter][before], ENDS[delimiter][after])
+    may_open, may_close = _neighbours(dialect)
+    right = np.where(opening, may_open[before], may_close[after])
     if not right.all():
         return None
     outside = ~within
@@ -104,35 +110,37 @@ def _allowed(*marks: int) -> Mask:
     return table
 
 
-DELIMITERS = b",;\t"
-MARKS = {d: _allowed(d, NEWLINE, QUOTE) for d in DELIMITERS}
-"""What may stand before an opening quote, as a table of all bytes."""
-ENDS = {d: _allowed(d, NEWLINE, QUOTE, RETURN) for d in DELIMITERS}
-"""What may stand behind a closing quote."""
+@lru_cache(maxsize=16)
+def _neighbours(dialect: Dialect) -> tuple[Mask, Mask]:
+    """What may stand before an opening quote, and behind a closing one, as tables of all bytes."""
+    delimiter, quote = ord(dialect.delimiter), ord(dialect.quote)
+    return _allowed(delimiter, NEWLINE, quote), _allowed(delimiter, NEWLINE, quote, RETURN)
 
 
-def first_odd(data: bytes, delimiter: int) -> int:
+def first_odd(data: bytes, dialect: Dialect) -> int:
     """The place of the first quote that stands where none may; of the last quote if all are right
     but don't pair."""
     bytes_ = np.frombuffer(data, np.uint8)
-    places = np.flatnonzero(bytes_ == QUOTE)
+    places = np.flatnonzero(bytes_ == ord(dialect.quote))
     before, after = _beside(bytes_, places)
-    right = np.where(inside(bytes_)[places], MARKS[delimiter][before], ENDS[delimiter][after])
+    may_open, may_close = _neighbours(dialect)
+    right = np.where(inside(bytes_, dialect)[places], may_open[before], may_close[after])
     wrong = np.flatnonzero(~right)
     return int(places[wrong[0] if wrong.size else -1])
 
 
-def lines(data: Bytes, delimiter: int) -> Lines:
-    """Every line outside of quotes. A line is blank when nothing but its line break (LF or CRLF)
-    is there."""
-    outside = ~inside(data)
+def lines(data: Bytes, dialect: Dialect) -> Lines:
+    """Every line outside of quotes. A line is blank when nothing but delimiters and its line break
+    (LF or CRLF) is there."""
+    outside = ~inside(data, dialect)
+    delimiter = ord(dialect.delimiter)
     stops = np.flatnonzero((data == NEWLINE) & outside) + 1
     if data.size and (not stops.size or stops[-1] != data.size):
         stops = np.append(stops, data.size)
     starts = np.concatenate((np.zeros(min(1, stops.size), np.int64), stops[:-1]))
-    lengths = stops - starts
-    blank = (data[starts] == NEWLINE) & (lengths == 1)
-    blank |= (lengths == 2) & (data[starts] == RETURN) & (data[stops - 1] == NEWLINE)
     places = np.flatnonzero((data == delimiter) & outside)
     delimiters = np.searchsorted(places, stops) - np.searchsorted(places, starts)
+    ends = (data[stops - 1] == NEWLINE).astype(np.int64)
+    ends += (ends == 1) & (stops - starts > 1) & (data[stops - 2] == RETURN)
+    blank = stops - starts == delimiters + ends
     return Lines(starts, stops, blank, delimiters)

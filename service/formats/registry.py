@@ -8,13 +8,14 @@ a module with the two functions of `contract.Format`, its suffixes in SUFFIXES, 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from service.core.errors import FileRefused
 from service.formats import csv, jsonl, npy, npz, parquet
 from service.formats.columns import check_fields
-from service.formats.contract import Fields, Format, Limits, Source
+from service.formats.contract import Dialect, Fields, Format, Limits, Source
 from service.formats.unpack import unpack
 from service.formats.wording import shown
 
@@ -53,7 +54,7 @@ def prepare(
         format=kind,
         columns=(),
         size=os.stat(path).st_size,
-        delimiter=delimiter,
+        dialect=_dialect(fields, delimiter),
         limits=limits or Limits(),
     )
     source = unpack(source, packing, scratch)
@@ -61,6 +62,12 @@ def prepare(
     source = FORMATS[kind].inspect(source, fields)
     check_fields(source, fields)
     return source
+
+
+def _dialect(fields: Fields, delimiter: str) -> Dialect:
+    """The settings' dialect; a name that says a delimiter says it where they don't."""
+    said = fields.dialect
+    return replace(said, delimiter=delimiter) if delimiter and said.delimiter == "auto" else said
 
 
 def _suffixes(safe: str, name: str) -> tuple[str, str | None]:

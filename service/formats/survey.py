@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from service.core.errors import FileRefused
 from service.formats.contract import Chunk, Source
-from service.formats.text import lines_before
+from service.formats.text import UNCLOSED, lines_before
 
 PIECE_BYTES = 1 << 20
 BLOCK_RATIO = 4
@@ -122,7 +122,7 @@ def _text_chunks(source: Source, reader: _Reader, chunk_bytes: int) -> Iterator[
     while start < source.size:
         size = min(chunk_bytes, longest)
         window += reader.read(max(0, size - len(window)))
-        while not (cut := last_row_end(window, quotes=source.format == "csv")):
+        while not (cut := last_row_end(window, _quote(source))):
             if reader.position == source.size:
                 cut = _final(source, window, start)
                 break
@@ -134,7 +134,12 @@ def _text_chunks(source: Source, reader: _Reader, chunk_bytes: int) -> Iterator[
         start, index, window = start + cut, index + 1, window[cut:]
 
 
-def last_row_end(window: bytes, *, quotes: bool) -> int:
+def _quote(source: Source) -> bytes:
+    """What encloses line breaks that end no row; empty where nothing does."""
+    return source.dialect.quotes if source.format == "csv" else b""
+
+
+def last_row_end(window: bytes, quote: bytes) -> int:
     """The position after the last line break of `window` (which starts at a row's start) outside
     of quotes; 0: none.
 
@@ -142,26 +147,26 @@ def last_row_end(window: bytes, *, quotes: bool) -> int:
     end, where it is odd every break up to the quote before is inside, too.
     """
     end = window.rfind(b"\n")
-    if not quotes or end < 0:
+    if not quote or end < 0:
         return end + 1
-    before = window.count(b'"', 0, end)
+    before = window.count(quote, 0, end)
     while end >= 0 and before % 2:
-        quote = window.rfind(b'"', 0, end)
+        opening = window.rfind(quote, 0, end)
         before -= 1
-        end = window.rfind(b"\n", 0, quote)
-        before -= window.count(b'"', max(end, 0), quote)
+        end = window.rfind(b"\n", 0, opening)
+        before -= window.count(quote, max(end, 0), opening)
     return end + 1
 
 
 def _final(source: Source, window: bytes, start: int) -> int:
     """The rest of the file: one row whose line break is missing."""
-    if source.format == "csv" and window.count(b'"') % 2:
+    if (quote := _quote(source)) and window.count(quote) % 2:
         raise _unclosed(source, window, start)
     return len(window)
 
 
 def _endless(source: Source, window: bytes, start: int) -> FileRefused:
-    if source.format == "csv" and window.count(b'"') % 2:
+    if (quote := _quote(source)) and window.count(quote) % 2:
         return _unclosed(source, window, start)
     return FileRefused(
         f"a row has at most {source.limits.max_row_bytes} bytes",
@@ -176,5 +181,5 @@ def _unclosed(source: Source, window: bytes, start: int) -> FileRefused:
         "quotes that open also close",
         place=f"{source.name}:{lines_before(source, start) + 1}",
         value="a quote without an end",
-        remedy='close the quotes; a quote within a quoted field is written twice ("")',
+        remedy=UNCLOSED,
     )

@@ -16,6 +16,10 @@ from service.formats.contract import Chunk, Source
 from service.formats.wording import shown
 
 STEP_BYTES = 1 << 16
+UNCLOSED = (
+    "close the quotes; a quote within a quoted field is written twice; where quotes are plain"
+    ' characters, set csv.quote = ""'
+)
 BLANK = b" \t\r\n"
 MAGICS = {
     b"PAR1": "parquet",
@@ -67,15 +71,20 @@ def check_bytes(source: Source, data: bytes, start: int) -> None:
             "text is valid UTF-8",
             place=f"{source.name}: byte {start + fault.start}",
             value=shown(data[fault.start : fault.end]),
-            remedy="save the file as UTF-8",
+            remedy=_save_as_utf8(source),
         ) from fault
     if nul >= 0:
         raise FileRefused(
             "text holds no NUL bytes",
             place=f"{source.name}: byte {start + nul}",
             value=shown(near(data, nul)),
-            remedy="save the file as UTF-8 text",
+            remedy=_save_as_utf8(source),
         )
+
+
+def _save_as_utf8(source: Source) -> str:
+    named = " or say what it is in csv.encoding" if source.format == "csv" else ""
+    return "save the file as UTF-8," + named if named else "save the file as UTF-8"
 
 
 def near(data: bytes, place: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Undoes what lies around a table: gzip, zstd, UTF-16; bounded, into a scratch file.
+"""Undoes what lies around a table: gzip, zstd, other encodings and line ends; bounded, into a scratch file.
 
 Rules
 - A decompressor never gives more than some MiB at a time, so a bomb costs disk only up to the
@@ -6,7 +6,7 @@ Rules
 - The digest is that of the dropped file's bytes, taken while they are read; all of them are read.
 - A container that is not whole (torn, bad sum, garbage behind it) refuses the file.
 
-    dropped file --Digested--> gzip | zstd | plain --> UTF-16 -> UTF-8 --> scratch
+    dropped file --Digested--> gzip | zstd | plain --bounded--> plain text, see plain.py --> scratch
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import BinaryIO
 import zstandard
 
 from service.core.errors import FileRefused
+from service.formats import plain
 from service.formats.contract import Limits, Source
 from service.formats.wording import shown
 
@@ -35,7 +36,6 @@ ZSTD_WINDOW_BYTES = 128 << 20
 """What the zstd tool itself accepts without --long."""
 RATIO_FROM_BYTES = 64 << 20
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 UTF32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 
 
@@ -65,9 +65,9 @@ def unpack(source: Source, packing: str | None, scratch: str | Path) -> Source:
     `packing` is what the name's suffix says: "gzip", "zstd" or None. Raises FileRefused.
     """
     with open(source.path, "rb", buffering=0) as file:
-        head = file.read(4)
-        _check_packing(source, packing, head)
-        if packing is None and _encoding(source, head) is None:
+        head = file.read(plain.HEAD_BYTES)
+        _check_packing(source, packing, head[:4])
+        if packing is None and not _undoings(source, head):
             return source
         file.seek(0)
         digested = Digested(file)
@@ -84,11 +84,11 @@ def _write(
     with open(scratch, "wb", buffering=0) as out:
         try:
             first = b""
-            while len(first) < 4 and (piece := next(pieces, b"")):
+            while len(first) < plain.HEAD_BYTES and (piece := next(pieces, b"")):
                 first += piece
-            encoding = _encoding(source, first[:4]) if source.format != "npy" else None
+            undoings = _undoings(source, first)
             bounded = _bounded(source.limits, source.name, digested, first, pieces)
-            for piece in _recoded(bounded, encoding) if encoding else bounded:
+            for piece in _plain_text(source, bounded, undoings):
                 view = memoryview(piece)
                 while view:
                     view = view[out.write(view) :]
@@ -102,12 +102,41 @@ def _write(
             ) from fault
         except UnicodeDecodeError as fault:
             raise FileRefused(
-                f"text is valid {encoding}",
-                place=source.name,
+                f"text is valid {undoings[0]}",
+                place=f"{source.name}: byte {fault.start}",
                 value=shown(fault.reason),
                 remedy="save the file as UTF-8",
             ) from fault
-    return size, (encoding,) if encoding else ()
+    return size, undoings
+
+
+def _undoings(source: Source, head: bytes) -> tuple[str, ...]:
+    """What must be undone to a text that begins with `head`, as notes: an encoding's name first."""
+    if source.format not in ("csv", "jsonl"):
+        return ()
+    if head[:4] in UTF32:
+        raise FileRefused(
+            "text is UTF-8 or UTF-16", place=source.name, value="utf-32", remedy="save it as UTF-8"
+        )
+    encoding = plain.encoding_of(head, source.dialect)
+    other = (encoding,) if encoding != "utf-8" else ()
+    if source.format == "jsonl":
+        return other
+    begin = plain.beginning(head, encoding) if other else head
+    ends = ("line ends",) if plain.ends_lines_with_returns(begin, source.dialect) else ()
+    return (*other, *ends, *(("comments",) if source.dialect.comment else ()))
+
+
+def _plain_text(
+    source: Source, pieces: Iterator[bytes], undoings: tuple[str, ...]
+) -> Iterator[bytes]:
+    if not undoings:
+        return pieces
+    encoding = undoings[0] if undoings[0] not in ("line ends", "comments") else "utf-8"
+    text = plain.recoded(pieces, encoding) if encoding != "utf-8" else plain.unmarked(pieces)
+    if "line ends" in undoings:
+        text = plain.with_line_feeds(text, source.dialect)
+    return plain.without_comments(text, source.dialect) if "comments" in undoings else text
 
 
 def _plain(file: Digested) -> Iterator[bytes]:
@@ -168,24 +197,6 @@ def _bounded(
 def _chain(first: bytes, rest: Iterable[bytes]) -> Iterator[bytes]:
     yield first
     yield from rest
-
-
-def _recoded(pieces: Iterable[bytes], encoding: str) -> Iterator[bytes]:
-    """UTF-16 with its mark to UTF-8 without one."""
-    decoder = codecs.getincrementaldecoder(encoding)()
-    for piece in pieces:
-        yield decoder.decode(piece).encode()
-    yield decoder.decode(b"", final=True).encode()
-
-
-def _encoding(source: Source, head: bytes) -> str | None:
-    if source.format not in ("csv", "jsonl"):
-        return None
-    if head in UTF32:
-        raise FileRefused(
-            "text is UTF-8 or UTF-16", place=source.name, value="utf-32", remedy="save it as UTF-8"
-        )
-    return "utf-16" if head[:2] in UTF16 else None
 
 
 def _check_packing(source: Source, packing: str | None, head: bytes) -> None:

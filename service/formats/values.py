@@ -29,20 +29,23 @@ class Faults:
     """What is wrong with which of n rows; each row keeps its first fault."""
 
     bad: Mask
-    found: list[tuple[Mask, pl.Series, str, str]] = field(default_factory=list)
+    found: list[tuple[Mask, pl.Series, str, str, bool]] = field(default_factory=list)
 
-    def mark(self, wrong: Mask, column: pl.Series, rule: str, remedy: str) -> None:
+    def mark(
+        self, wrong: Mask, column: pl.Series, rule: str, remedy: str, *, as_spelt: bool = False
+    ) -> None:
+        """Marks rows (n,) as wrong; `as_spelt` where the rule is about how a number is written."""
         new = wrong & ~self.bad
         if new.any():
             self.bad |= new
-            self.found.append((new, column, rule, remedy))
+            self.found.append((new, column, rule, remedy, as_spelt))
 
     def notes(self, row: npt.NDArray[np.int64], most: int) -> list[BadRow]:
         """The first `most` bad rows in words, by the rows' own numbers."""
         described = []
         for place in np.flatnonzero(self.bad)[:most].tolist():
-            column, rule, remedy = next(f[1:] for f in self.found if f[0][place])
-            value = value_shown(column[place])
+            column, rule, remedy, as_spelt = next(f[1:] for f in self.found if f[0][place])
+            value = shown(column[place]) if as_spelt else value_shown(column[place])
             described.append(BadRow(int(row[place]), shown(column.name), rule, value, remedy))
         return described
 

@@ -23,7 +23,7 @@ from service import formats
 from service.core import classes
 from service.core.errors import FileRefused, WorkerError, poisoned
 from service.core.job_settings import Job
-from service.formats.contract import Chunk, Fields, Gaps, Label, RowRules, Source
+from service.formats.contract import Chunk, Dialect, Fields, Gaps, Label, RowRules, Source
 from service.runtime.channel import (
     BrokenChannel,
     EndOfChannel,
@@ -255,6 +255,7 @@ def fields_of(sample: Sample, schema: Schema | None) -> Fields:
         labels=_labels(job),
         domain=getattr(job.model.loss, "domain", ANY),
         classes=_classes(job, schema),
+        dialect=Dialect(**job.csv.model_dump()),
         gaps=Gaps(job.missing.fill, job.missing.values, job.missing.indicators or ()),
     )
 

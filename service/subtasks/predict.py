@@ -16,7 +16,7 @@ from kernels.contract import ANY, Array, Spec
 from kernels.learner import Learner, build
 from service import formats
 from service.core.spelling import missing_name, spelt
-from service.formats.contract import BadRow, Block, Chunk, Fields, Gaps, RowRules, Source
+from service.formats.contract import BadRow, Block, Chunk, Dialect, Fields, Gaps, RowRules, Source
 from service.runtime.arena import Region, back, view
 from service.storage import checkpoints
 from service.subtasks.blocks import CARRIED_BYTES
@@ -64,6 +64,7 @@ class Model:
             classes=self.classes,
             unlabelled="keep",
             gaps=self.gaps,
+            dialect=Dialect(**self.header["settings"].get("csv", {})),
         )
 
 

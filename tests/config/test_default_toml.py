@@ -50,7 +50,16 @@ def test_it_is_a_valid_configuration() -> None:
 def test_it_has_every_section() -> None:
     assert set(TABLES) == set(Settings.model_fields)
     nested = {name for name, value in TABLES["jobs"][0].items() if isinstance(value, dict)}
-    assert nested == {"model", "optimizer", "schedule", "training", "scaling", "missing", "output"}
+    assert nested == {
+        "model",
+        "optimizer",
+        "schedule",
+        "training",
+        "scaling",
+        "csv",
+        "missing",
+        "output",
+    }
 
 
 @pytest.mark.parametrize(("name", "model", "table"), sections())

@@ -124,6 +124,22 @@ def test_a_kernels_options_come_out_whole() -> None:
             "serve_rows, serve_share, share",
         ),
         (
+            {"tables": '[jobs.csv]\ndelimiter = "a"'},
+            'csv.delimiter: must be "auto", or one ASCII character that delimits, got "a"',
+        ),
+        (
+            {"tables": '[jobs.csv]\nquote = "\'"\ndelimiter = "\'"'},
+            'csv.delimiter: must be another character than quote, got "\'"',
+        ),
+        (
+            {"tables": '[jobs.csv]\ncomment = ",x"\ndelimiter = ","'},
+            'csv.comment: must not begin with the quote or the delimiter, got ",x"',
+        ),
+        (
+            {"tables": '[jobs.csv]\ncomment = "a b"'},
+            'csv.comment: must be at most 8 printable ASCII characters without spaces, got "a b"',
+        ),
+        (
             {"tables": '[jobs.schedule]\nname = "constant"\npower = 1'},
             "schedule.power: unknown key, allowed are name, warm_up",
         ),

@@ -1,0 +1,195 @@
+"""CSV as it is found in the wild: delimiters, encodings, line ends, comments, decimal commas, quotes."""
+
+from __future__ import annotations
+
+import gzip
+
+import pytest
+
+from service.formats import Fields, Gaps, line_of, prepare
+from service.formats import plain as passes
+from service.formats.contract import Dialect
+
+Y = Fields("y")
+CHUNKS = (1, 7, 64, 4 << 20)
+PLAIN = "a,y,k\n1.5,2,é\n-3,4,z\n"
+CARRIED = {"id": ["é", "z"]}
+
+
+def fields(**dialect: str) -> Fields:
+    return Fields("y", ("a",), id="k", dialect=Dialect(**dialect))
+
+
+def decimal_comma(text: str) -> str:
+    return text.replace(",", ";").replace(".", ",")
+
+
+WILD = {
+    "a mark of byte order": ("t.csv", b"\xef\xbb\xbf" + PLAIN.encode(), {}),
+    "CRLF": ("t.csv", PLAIN.replace("\n", "\r\n").encode(), {}),
+    "CR": ("t.csv", PLAIN.replace("\n", "\r").encode(), {}),
+    "CR without a last one": ("t.csv", PLAIN.replace("\n", "\r").rstrip().encode(), {}),
+    "CR, then LF": ("t.csv", PLAIN.replace("\n", "\r", 1).encode(), {}),
+    "CR, then CRLF": ("t.csv", PLAIN.replace("\n", "\r", 1).replace("\n", "\r\n").encode(), {}),
+    "LF, then CRLF": ("t.csv", "\n".join(PLAIN.split("\n", 1)).replace("4,z\n", "4,z\r\n").encode(), {}),
+    "CR in UTF-16": ("t.csv", PLAIN.replace("\n", "\r").encode("utf-16"), {}),
+    "UTF-16": ("t.csv", PLAIN.encode("utf-16"), {}),
+    "UTF-16 without a mark": ("t.csv", PLAIN.encode("utf-16-be"), {"encoding": "utf-16-be"}),
+    "Latin-1": ("t.csv", PLAIN.encode("latin-1"), {"encoding": "latin-1"}),
+    "Latin-1, packed": ("t.csv.gz", gzip.compress(PLAIN.encode("latin-1")), {"encoding": "latin-1"}),
+    "a mark goes before what is said": ("t.csv", PLAIN.encode("utf-8-sig"), {"encoding": "latin-1"}),
+    "semicolons": ("t.csv", PLAIN.replace(",", ";").encode(), {}),
+    "tabs": ("t.csv", PLAIN.replace(",", "\t").encode(), {}),
+    "bars": ("t.csv", PLAIN.replace(",", "|").encode(), {}),
+    "a delimiter of one's own": ("t.csv", PLAIN.replace(",", "^").encode(), {"delimiter": "^"}),
+    "a name that doesn't hold": ("t.tsv", PLAIN.encode(), {"delimiter": ","}),
+    "decimal commas": ("t.csv", decimal_comma(PLAIN).encode(), {"decimal": ","}),
+    "quoted decimal commas": ("t.csv", b'a,y,k\n"1,5",2,\xc3\xa9\n-3,4,z\n', {"decimal": ","}),
+    "comments": ("t.csv", ("# it's \"\n" + PLAIN.replace("\n", "\n#,\"\n", 2)).encode(), {"comment": "#"}),
+    "a comment at the end": ("t.csv", (PLAIN + "//").encode(), {"comment": "//"}),
+    "a mark before a comment": ("t.csv", ("\ufeff# x\n" + PLAIN).encode(), {"comment": "#"}),
+    "single quotes": ("t.csv", PLAIN.replace("z", "'z'").encode(), {"quote": "'"}),
+    "trailing commas": ("t.csv", PLAIN.replace("\n", ",,\n").encode(), {}),
+    "lines of commas": ("t.csv", PLAIN.replace("\n", "\n,,\n,,\n").encode(), {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", WILD)
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+def test_what_is_written_otherwise_is_read_alike(read, how, chunk_bytes):
+    name, data, dialect = WILD[how]
+    got = read(data, name, fields(**dialect), chunk_bytes)
+    assert (got.x.tolist(), got.y.tolist(), got.carried) == ([[1.5], [-3]], [2, 4], CARRIED)
+    assert (got.rows_seen, got.row.tolist()) == (2, [0, 1])
+
+
+DELIMITERS = [
+    ("Temp, C;y;k\n1;2;3\n4;5;6\n", ";"),
+    ("a;y\n1,5;2,5\n2,5;3,5\n", ";"),
+    ('"a;b","y"\n1,2\n', ","),
+    ("a|b,y\n1|2,3\n", ","),
+    ("a,b\tc,y\n1,2 \t3,4\n", ","),
+    ("y\n1\n", ","),
+    ("a;y\n1;2\n3;4;5\n6;7\n8,8,8;9\n", ";"),
+    ("a;b,c,y\n1;2\n3;4\n5,6,7\n", ";"),
+]
+
+
+@pytest.mark.parametrize(("text", "mark"), DELIMITERS)
+def test_the_delimiter_is_what_splits_the_first_rows_alike(tmp_path, text, mark):
+    path = tmp_path / "1"
+    path.write_text(text)
+    name = text.split("\n")[0].split(mark)[0].strip('"')
+    source = prepare(path, "t.csv", tmp_path / "s", Fields(None, (name,), unlabelled="keep"))
+    assert source.dialect.delimiter == mark
+
+
+def test_a_decimal_comma_delimits_only_where_nothing_else_does(read):
+    got = read(b"1,5;2,5\n3,5;4,5\n", "t.csv", Fields(1, dialect=Dialect(decimal=",")))
+    assert (got.x.tolist(), got.y.tolist()) == ([[1.5], [3.5]], [2.5, 4.5])
+
+
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+def test_with_a_decimal_comma_a_number_with_a_point_makes_a_bad_row(read, chunk_bytes):
+    data = b"k;a;y\n1.5;1,5;2\n2.5;1.500;3\n3.5;-,5e1;4\n4.5;1.000,5;5\n5.5;1,5;6.\n6.5;x,y;7\n"
+    got = read(data, "t.csv", fields(decimal=","), chunk_bytes)
+    assert (got.x.tolist(), got.y.tolist()) == ([[1.5], [-5]], [2, 4])
+    assert got.carried == {"id": ["1.5", "3.5"]}
+    found = [(row, column, value) for row, column, _, value in got.bad]
+    assert found == [(1, "a", "1.500"), (3, "a", "1.000,5"), (4, "y", "6."), (5, "a", "x,y")]
+    assert "decimal comma" in got.bad[0][2]
+
+
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+def test_what_stands_below_no_name_makes_a_bad_row(read, chunk_bytes):
+    got = read(b"a,y,,\n1,2,,\n3,4,,x\n5,6,,\n7,8\n", "t.csv", Y, chunk_bytes)
+    assert got.source.columns == ("a", "y")
+    assert got.x.tolist() == [[1], [5]]
+    assert [b[:2] for b in got.bad] == [(1, "number 3"), (3, "")]
+    assert "a column without a name is empty" in got.bad[0][2]
+
+
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+def test_a_line_of_delimiters_is_a_blank_line_and_a_line_of_quotes_is_none(read, chunk_bytes):
+    gaps = Fields("y", gaps=Gaps("zero"))
+    got = read(b'a,y\n,\n1,2\n,\n"",3\n,\n"",""\n,4\n5,\n', "t.csv", gaps, chunk_bytes)
+    assert (got.y.tolist(), got.row.tolist()) == ([2, 3, 4], [0, 1, 3])
+    assert (got.rows_seen, got.unlabelled, got.rejected) == (5, 2, 0)
+
+
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+def test_where_quotes_are_characters_they_are_left_alone(read, chunk_bytes):
+    data = b'k\ta\ty\n"so" 5" he\t1\t2\nsaid"\t3\t4\n'
+    got = read(data, "t.tsv", fields(quote=""), chunk_bytes)
+    assert got.carried == {"id": ['"so" 5" he', 'said"']}
+    assert got.y.tolist() == [2, 4]
+
+
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+def test_a_comments_mark_in_quotes_is_none(read, chunk_bytes):
+    got = read(b'k,a,y\n"x\n#y",1,2\n#,"\nz,3,4\n', "t.csv", fields(comment="#"), chunk_bytes)
+    assert got.carried == {"id": ["x\n#y", "z"]}
+
+
+def test_lines_keep_their_numbers(tmp_path):
+    path = tmp_path / "1"
+    path.write_bytes(b"# one\r# two\r\ra,y\r1,2\r#\r\r3,4\r")
+    source = prepare(path, "t.csv", tmp_path / "s", Fields("y", dialect=Dialect(comment="#")))
+    assert source.notes == ("line ends", "comments")
+    assert [line_of(source, row) for row in (0, 1)] == [5, 8]
+
+
+TEXT = b'#a"\r\n"b\r\n#c\rd";e\r#f\r\r\n##\n"";"\r"\n#g"\n"h'
+PASSES = [passes.with_line_feeds, passes.without_comments]
+
+
+@pytest.mark.parametrize("of", PASSES)
+def test_it_makes_no_difference_where_a_text_is_cut(of):
+    dialect = Dialect(comment="#")
+    whole = b"".join(of([TEXT], dialect))
+    for first in range(len(TEXT) + 1):
+        for second in range(first, len(TEXT) + 1):
+            pieces = [TEXT[:first], TEXT[first:second], TEXT[second:]]
+            assert b"".join(of(pieces, dialect)) == whole
+    assert b"".join(of([bytes([byte]) for byte in TEXT], dialect)) == whole
+
+
+def test_only_what_lies_outside_of_quotes_is_touched():
+    dialect = Dialect(comment="#")
+    assert b"".join(passes.with_line_feeds([b'a\r\n"b\r"\rc\r'], dialect)) == b'a\n"b\r"\nc\n'
+    assert b"".join(passes.without_comments([b'#"\n"\n#"\n#\n'], dialect)) == b'\n"\n#"\n\n'
+
+
+REFUSED = [
+    (b"a,y\n1,\xe9\n", {}, "UTF-8", "t.csv: byte 6", "csv.encoding"),
+    (PLAIN.encode("utf-16-le"), {}, "NUL", "t.csv: byte 1", "csv.encoding"),
+    (b"a,y\n1,\x81\n", {"encoding": "windows-1252"}, "windows-1252", "t.csv: byte 6", "UTF-8"),
+    (PLAIN.encode("utf-16")[:-1], {}, "utf-16", f"t.csv: byte {2 * len(PLAIN)}", "UTF-8"),
+    (b'a,y\n1,2\n5" x" ,3\n', {}, "enclose whole fields", "t.csv: byte 9", 'csv.quote = ""'),
+    (b'a,y\n1,"2\n', {}, "close", "t.csv:2", 'csv.quote = ""'),
+]
+
+
+@pytest.mark.parametrize(("data", "dialect", "rule", "place", "remedy"), REFUSED)
+def test_a_refusal_names_the_setting_that_helps(refused, data, dialect, rule, place, remedy):
+    refusal = refused(data, "t.csv", Fields("y", dialect=Dialect(**dialect))).refusal
+    assert rule in refusal.rule
+    assert refusal.place == place
+    assert remedy in refusal.remedy
+
+
+def test_the_export_of_a_sensor_is_read_as_it_is(read):
+    data = (
+        "Date;Time;CO;T;y;;\r\n"
+        "10/03/2004;18.00.00;2,6;13,6;0,75;;\r\n"
+        "10/03/2004;19.00.00;-200;13,3;0,7;;\r\n" + ";;;;;;\r\n" * 3
+    ).encode()
+    how = Fields("y", ("CO", "T"), time="Time", gaps=Gaps("zero", ("-200",)))
+    got = read(
+        data,
+        "air.csv",
+        Fields(**{k: getattr(how, k) for k in how.__slots__} | {"dialect": Dialect(decimal=",")}),
+    )
+    assert (got.x.tolist(), got.y.tolist()) == ([[2.6, 13.6], [0, 13.3]], [0.75, 0.7])
+    assert got.carried == {"time": ["18.00.00", "19.00.00"]}
+    assert (got.rows_seen, got.missing) == (2, {"CO": 1})
