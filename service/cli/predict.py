@@ -78,7 +78,7 @@ def _predict(pool: Pool, arena: Arena, current: Path, file: Path, out: BinaryIO)
             formats.prepare, str(file.absolute()), name, scratch, need.fields, Limits()
         ).result()
         out.write(need.header)
-        rows = 0
+        rows = lines = 0
         console = terminal(stderr=True)
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             bar = progress.add_task(shown(file.name), total=source.rows or source.size)
@@ -88,8 +88,10 @@ def _predict(pool: Pool, arena: Arena, current: Path, file: Path, out: BinaryIO)
                     predicting.predict, model, need.sha256, source, chunk, RowRules(), rows, text
                 ).result()
                 if done.first_bad:
-                    raise formats.refusal(source, done.first_bad[0], rows + done.first_bad[0].row)
+                    bad = formats.placed(source, done.first_bad[0], rows, lines)
+                    raise formats.refusal(source, bad)
                 out.write(view(text)[: done.bytes].data)
                 arena.release(text)
                 rows += done.rows_seen
+                lines += done.lines
                 progress.update(bar, completed=chunk.stop)

@@ -7,8 +7,8 @@ decode(source, chunk, fields, rows) -> Block                     in a worker, pu
 labels(source, chunk, fields) -> set of distinct labels          in a worker, once for a job's
 first file features_of(source, fields) -> names of the feature columns
 block_bytes(source, chunk, fields) -> bound on a block's arrays, in bytes
-line_of(source, row) -> 1-based line of a data row, or None      slow, for refusals only
-refusal(source, bad, row, line) -> FileRefused for a bad row
+placed(source, bad, rows, lines) -> a chunk's bad row by the file's row and line
+refusal(source, bad) -> FileRefused for a bad row
 """
 
 from service.formats.columns import features_of
@@ -24,7 +24,7 @@ from service.formats.contract import (
     Source,
 )
 from service.formats.decoding import block_bytes, decode, labels
-from service.formats.refusing import line_of, refusal
+from service.formats.refusing import placed, refusal
 from service.formats.registry import prepare
 from service.formats.survey import Survey
 
@@ -43,7 +43,7 @@ __all__ = [
     "decode",
     "features_of",
     "labels",
-    "line_of",
+    "placed",
     "prepare",
     "refusal",
 ]

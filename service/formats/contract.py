@@ -27,7 +27,7 @@ import polars as pl
 
 from kernels.contract import ANY, Domain
 
-MOST_NOTES = 100
+MOST_NOTES = 1000
 """However many bad rows a chunk has, no more than these are described."""
 
 Floats = npt.NDArray[np.float64]
@@ -133,7 +133,7 @@ class RowRules:
     max_bad_rows: float = 0.01
     """With "skip": the share of a file's rows that may be bad."""
     notes: int = 5
-    """How many of a chunk's bad rows are described, at most 100; all are counted."""
+    """How many of a chunk's bad rows are described, at most `MOST_NOTES`; all are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +167,8 @@ class Source:
     """Bytes of the file at `path`."""
     data_start: int = 0
     """Byte of the first data row (after BOM and header)."""
+    first_line: int = 1
+    """Text: the 1-based line on which that byte stands."""
     dialect: Dialect = Dialect()
     """CSV and TSV only."""
     unnamed: int = 0
@@ -198,12 +200,16 @@ class BadRow:
     """Why a row was left out; every text is bounded and escaped."""
 
     row: int
-    """Index among the chunk's data rows, bad ones and unlabelled ones counted."""
+    """Index among the data rows, bad ones and unlabelled ones counted: the chunk's, and once it is
+    `placed` the file's."""
     column: str
     """Empty when the whole row is wrong."""
     rule: str
     value: str
     remedy: str
+    line: int | None = None
+    """Line breaks of the chunk before the row, and once it is `placed` the file's 1-based line; None
+    where the format has no lines."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -234,6 +240,8 @@ class Block:
     unlabelled: int
     rejected: int
     first_bad: tuple[BadRow, ...] = ()
+    lines: int = 0
+    """Text: line breaks in the chunk."""
     missing: Mapping[str, int] = field(default_factory=dict)
     """How many of the n rows lacked a feature, by feature; only those that were lacking."""
 
@@ -288,6 +296,8 @@ class Table:
     JSON object)."""
     bad: tuple[BadRow, ...] = ()
     """The first of these, with their reasons, in order."""
+    lines: int = 0
+    """Text: line breaks in the chunk."""
     x: Floats | None = None
     """(height, features), C-order: the features, where a reader has them as a matrix; then they
     aren't in the frame."""

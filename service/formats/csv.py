@@ -43,10 +43,11 @@ def table(source: Source, chunk: Chunk, wanted: Wanted) -> Table:
         data = data[:-1]
     marks = marks_of(source, data, chunk.start)
     frame = _fast(source, data, marks, wanted)
+    exact = partial(_exact, source, data, marks.lines, wanted)
     if frame is None:
-        return _exact(source, data, wanted)
+        return exact()
     rows = np.arange(frame.height, dtype=np.int64)
-    return Table(frame, rows, frame.height, texts=partial(_exact, source, data, wanted))
+    return Table(frame, rows, frame.height, lines=marks.lines, texts=exact)
 
 
 def _fast(source: Source, data: bytes, marks: quoting.Marks, wanted: Wanted) -> pl.DataFrame | None:
@@ -117,7 +118,7 @@ def _read(
         return None
 
 
-def _exact(source: Source, data: bytes, wanted: Wanted) -> Table:
+def _exact(source: Source, data: bytes, line_breaks: int, wanted: Wanted) -> Table:
     """Leaves out the rows that can't be cut into the columns, and reads the others as text."""
     width = len(source.columns) + source.unnamed
     bytes_ = np.frombuffer(data, np.uint8)
@@ -144,7 +145,8 @@ def _exact(source: Source, data: bytes, wanted: Wanted) -> Table:
     kept_rows = ~faults.bad
     if faults.bad.any():
         frame, whole_rows = frame.filter(kept_rows), whole_rows[kept_rows]
-    return Table(frame, whole_rows, int(np.count_nonzero(seen)), tuple(bad[:MOST_NOTES]))
+    rows_seen = int(np.count_nonzero(seen))
+    return Table(frame, whole_rows, rows_seen, tuple(bad[:MOST_NOTES]), line_breaks)
 
 
 def _mark_overfull(source: Source, frame: pl.DataFrame, faults: Faults) -> None:

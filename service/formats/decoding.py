@@ -7,10 +7,13 @@ Which columns a file has is checked once, by `prepare`.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from service.core.errors import FileRefused
 from service.core.spelling import spelt
 from service.formats.columns import features_of, wanted
 from service.formats.contract import Block, Chunk, Fields, Label, RowRules, Source, Wanted
+from service.formats.refusing import with_lines
 from service.formats.registry import FORMATS
 from service.formats.table import block, distinct
 from service.formats.wording import listed
@@ -28,7 +31,8 @@ def decode(source: Source, chunk: Chunk, fields: Fields, rows: RowRules | None =
         raise ValueError("fields: classes are given when labels are classes, got none")
     want = wanted(source, fields)
     table = FORMATS[source.format].table(source, chunk, want)
-    return block(table, fields, want.features, rows or RowRules())
+    decoded = block(table, fields, want.features, rows or RowRules())
+    return replace(decoded, first_bad=with_lines(source, chunk, decoded.first_bad))
 
 
 def labels(source: Source, chunk: Chunk, fields: Fields) -> set[Label]:

@@ -17,7 +17,15 @@ import numpy as np
 from service.core.errors import FileRefused
 from service.formats import quoting
 from service.formats.contract import Dialect, Fields, Source
-from service.formats.text import BLANK, UNCLOSED, check_text, near, rest_is_blank, skip_blank
+from service.formats.text import (
+    BLANK,
+    UNCLOSED,
+    check_text,
+    lines_before,
+    near,
+    rest_is_blank,
+    skip_blank,
+)
 from service.formats.wording import listed, shown
 
 QUOTES_RULE = "quotes enclose whole fields, and close"
@@ -47,7 +55,10 @@ def inspect(source: Source, fields: Fields) -> Source:
                 rule = "a file has rows below its header"
                 raise refused(source, rule, "a header only", "drop files that hold rows")
     columns = tuple(map(str, range(len(names)))) if fields.numbered else tuple(names)
-    return replace(source, columns=columns, unnamed=unnamed, data_start=start)
+    first_line = lines_before(source, start) + 1
+    return replace(
+        source, columns=columns, unnamed=unnamed, data_start=start, first_line=first_line
+    )
 
 
 def _first_row(source: Source, file: BinaryIO, start: int) -> bytes:

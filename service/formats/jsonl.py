@@ -23,7 +23,8 @@ import polars as pl
 
 from service.core.errors import FileRefused
 from service.formats.contract import MOST_NOTES, BadRow, Chunk, Fields, Source, Table, Wanted
-from service.formats.text import BLANK, check_bytes, read_range, skip_blank
+from service.formats.quoting import count_lines
+from service.formats.text import BLANK, check_bytes, lines_before, read_range, skip_blank
 from service.formats.wording import listed, shown
 
 HEAD_BYTES = 1 << 20
@@ -75,7 +76,8 @@ def inspect(source: Source, fields: Fields) -> Source:
     if len(columns) > source.limits.max_columns:
         rule = f"a file has at most {source.limits.max_columns} columns"
         raise FileRefused(rule, place=source.name, value=str(len(columns)), remedy="split the file")
-    return replace(source, columns=tuple(columns), data_start=start)
+    first_line = lines_before(source, start) + 1
+    return replace(source, columns=tuple(columns), data_start=start, first_line=first_line)
 
 
 def _named(fields: Fields) -> set[str]:
@@ -101,9 +103,10 @@ def table(source: Source, chunk: Chunk, wanted: Wanted) -> Table:
     data = read_range(source, chunk)
     check_bytes(source, data, chunk.start)
     frame = _fast(source, data, wanted)
+    lines = count_lines(data)
     if frame is not None:
-        return Table(frame, np.arange(frame.height, dtype=np.int64), frame.height)
-    return _exact(data, wanted)
+        return Table(frame, np.arange(frame.height, dtype=np.int64), frame.height, lines=lines)
+    return _exact(data, lines, wanted)
 
 
 # --- the fast way ---
@@ -169,7 +172,7 @@ def _count_pairs(data: bytes, chosen: npt.NDArray[np.bool_]) -> int | None:
 # --- the exact way ---
 
 
-def _exact(data: bytes, wanted: Wanted) -> Table:
+def _exact(data: bytes, line_breaks: int, wanted: Wanted) -> Table:
     cells: dict[str, list[Cell]] = {column: [] for column in wanted.columns}
     rows: list[int] = []
     bad: list[BadRow] = []
@@ -185,7 +188,7 @@ def _exact(data: bytes, wanted: Wanted) -> Table:
         for column, value in zip(wanted.columns, values, strict=True):
             cells[column].append(value)
     frame = pl.DataFrame(cells, schema=dict.fromkeys(wanted.columns, pl.String))
-    return Table(frame, np.array(rows, np.int64), len(lines), tuple(bad))
+    return Table(frame, np.array(rows, np.int64), len(lines), tuple(bad), line_breaks)
 
 
 def _cells(line: bytes, wanted: Wanted) -> list[Cell]:

@@ -26,10 +26,11 @@ BLOCK_BYTES = 1 << 17
 
 
 class Marks(NamedTuple):
-    """How many line breaks and delimiters lie outside of quotes."""
+    """How many line breaks and delimiters lie outside of quotes, and all line breaks."""
 
     breaks: int
     delimiters: int
+    lines: int
 
 
 class Lines(NamedTuple):
@@ -55,7 +56,8 @@ def count(data: bytes, dialect: Dialect) -> Marks | None:
     """The marks of a chunk; None if a quote stands where none may, or the last one doesn't close."""
     bytes_ = np.frombuffer(data, np.uint8)
     if not dialect.quotes or dialect.quotes not in data:
-        return Marks(_count(bytes_, NEWLINE), _count(bytes_, ord(dialect.delimiter)))
+        lines = count_lines(data)
+        return Marks(lines, _count(bytes_, ord(dialect.delimiter)), lines)
     breaks = delimiters = 0
     quoted = False
     for start in range(0, bytes_.size, BLOCK_BYTES):
@@ -63,7 +65,12 @@ def count(data: bytes, dialect: Dialect) -> Marks | None:
         if marks is None:
             return None
         breaks, delimiters, quoted = breaks + marks[0], delimiters + marks[1], marks[2]
-    return None if quoted else Marks(breaks, delimiters)
+    return None if quoted else Marks(breaks, delimiters, count_lines(data))
+
+
+def count_lines(data: bytes) -> int:
+    """All line breaks, those within quotes too."""
+    return _count(np.frombuffer(data, np.uint8), NEWLINE)
 
 
 def _count(data: Bytes, mark: int) -> int:

@@ -64,6 +64,7 @@ def block(table: Table, fields: Fields, features: Sequence[str], rules: RowRules
         int(unlabelled.sum()),
         rejected,
         tuple(notes[:most]),
+        table.lines,
         {name: count for name, gap in missing.items() if (count := int(gap.sum()))},
     )
 

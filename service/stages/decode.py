@@ -23,7 +23,7 @@ from service import formats
 from service.core import classes
 from service.core.errors import FileRefused, WorkerError, poisoned
 from service.core.job_settings import Job
-from service.formats.contract import Chunk, Dialect, Fields, Gaps, Label, RowRules, Source
+from service.formats.contract import BadRow, Chunk, Dialect, Fields, Gaps, Label, RowRules, Source
 from service.runtime.channel import (
     BrokenChannel,
     EndOfChannel,
@@ -189,7 +189,7 @@ class _File:
                 ordered, tasks = ends
                 group.create_task(self._cut(survey, source, fields, ordered, group, unsent))
                 async for task in tasks:
-                    await tally.check(outcome := await task)
+                    tally.check(outcome := await task)
                     stored, held, chunk = cast("_Decoded", outcome)
                     share = chunk.stop / (source.rows if source.rows is not None else source.size)
                     await self.outbox.send(Block(stored, held, tally.rows_seen, share))
@@ -202,7 +202,7 @@ class _File:
             for held in unsent:
                 held.drop()
                 self.line.machinery.slots.decoded(self.line.job)
-        await tally.finish()
+        tally.finish()
         assert survey.sha256 is not None  # known once the survey has come to its end
         missing = {c: n for c in map(str, fields.features or ()) if (n := tally.missing[c])}
         return Complete(survey.sha256, tally.rejected, tally.unlabelled, missing)
@@ -284,28 +284,30 @@ class _Tally:
         self.file = file
         self.source = source
         self.rows_seen = 0
+        self.lines = 0
         self.rejected = 0
         self.unlabelled = 0
         self.missing = Counter[str]()
 
-    async def check(self, outcome: _Outcome) -> None:
+    def check(self, outcome: _Outcome) -> None:
         """Raises what is wrong with the next block, in the order of the file's rows."""
         if isinstance(outcome, FileRefused | WorkerError):
             raise outcome
         stored, *_ = outcome
         if stored.rejected and self.file.bad_rows_refuse:
-            bad = stored.first_bad[0]
-            row = self.rows_seen + bad.row
-            line = await self.file.run(formats.line_of, self.source, row)
-            raise formats.refusal(self.source, bad, row, line)
+            raise formats.refusal(self.source, self._placed(stored.first_bad[0]))
+
+    def _placed(self, bad: BadRow) -> BadRow:
+        return formats.placed(self.source, bad, self.rows_seen, self.lines)
 
     def add(self, stored: StoredBlock) -> None:
         self.rows_seen += stored.rows_seen
+        self.lines += stored.lines
         self.rejected += stored.rejected
         self.unlabelled += stored.unlabelled
         self.missing.update(stored.missing)
 
-    async def finish(self) -> None:
+    def finish(self) -> None:
         """Raises FileRefused when too large a share of the rows was bad."""
         most = self.file.sample.terms.rows.max_bad_rows
         if self.rejected > most * self.rows_seen:

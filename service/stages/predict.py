@@ -147,7 +147,7 @@ class _File:
     async def _write(self, model: str, need: predicting.Needs, source: Source) -> int:
         """Writes all predictions to the hidden result; returns the rows."""
         survey = formats.Survey(source, self.line.conduct.chunk_bytes)
-        rows = 0
+        rows = lines = 0
         async with aiofiles.open(self.result, "wb") as out:
             with disk.storage_border("write", self.result):
                 await out.write(need.header)
@@ -169,13 +169,13 @@ class _File:
                             urgency=Urgency.NOW,
                         )
                         if done.first_bad:
-                            raise formats.refusal(
-                                source, done.first_bad[0], rows + done.first_bad[0].row
-                            )
+                            bad = formats.placed(source, done.first_bad[0], rows, lines)
+                            raise formats.refusal(source, bad)
                         await out.write(view(text.region)[: done.bytes].data)
                     finally:
                         text.drop()
                     rows += done.rows_seen
+                    lines += done.lines
         return rows
 
     def _flush(self) -> int:

@@ -33,6 +33,7 @@ class StoredBlock:
     unlabelled: int
     rejected: int
     first_bad: tuple[BadRow, ...]
+    lines: int
     missing: Mapping[str, int]
 
 
@@ -92,6 +93,7 @@ def decode(
         unlabelled=block.unlabelled,
         rejected=block.rejected,
         first_bad=block.first_bad,
+        lines=block.lines,
         missing=block.missing,
     )
 

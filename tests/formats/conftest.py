@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from service.core.errors import FileRefused
-from service.formats import Block, Fields, Limits, RowRules, Source, Survey, decode, prepare
+from service.formats import Block, Fields, Limits, RowRules, Source, Survey, decode, placed, prepare
 from service.formats.contract import Floats, Integers
 
 
@@ -77,6 +77,21 @@ def whole(source: Source, fields: Fields, chunk_bytes: int) -> Whole:
 def read_whole() -> Callable[[Source, Fields, int], Whole]:
     """read_whole(source, fields, chunk_bytes) -> Whole, of a prepared source."""
     return whole
+
+
+@pytest.fixture(scope="session")
+def lines_of_bad_rows() -> Callable[[Source, Fields, int], list[int | None]]:
+    """lines_of_bad_rows(source, fields, chunk_bytes) -> the file's line of each bad row."""
+
+    def lines_of(source: Source, fields: Fields, chunk_bytes: int) -> list[int | None]:
+        found, rows, lines = [], 0, 0
+        for chunk in Survey(source, chunk_bytes):
+            block = decode(source, chunk, fields, RowRules(notes=100))
+            found += [placed(source, bad, rows, lines) for bad in block.first_bad]
+            rows, lines = rows + block.rows_seen, lines + block.lines
+        return [bad.line for bad in found]
+
+    return lines_of
 
 
 Read = Callable[..., Whole]

@@ -23,7 +23,7 @@ from service.formats import (
     block_bytes,
     decode,
     labels,
-    line_of,
+    placed,
     prepare,
     refusal,
 )
@@ -91,27 +91,33 @@ def test_a_survey_may_end_early(tmp_path):
     assert survey.sha256 is None
 
 
+@pytest.mark.parametrize("chunk_bytes", [1, 9, 1 << 20])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_the_line_of_a_row_counts_blank_lines_and_breaks_in_quotes(tmp_path, end):
-    lines = ['"a', '",k,y', "1,p,1", "", '2,"q', "", 'r",2', "3,s,3"]
+def test_the_line_of_a_row_counts_blank_lines_and_breaks_in_quotes(
+    tmp_path, lines_of_bad_rows, end, chunk_bytes
+):
+    lines = ['"a', '",k,y', "x,p,1", "", '2,"q', "", 'r",x', "3,s,3", "4", "5,t,x"]
     fields = Fields("y", id="k")
     source = prepared(tmp_path, end.join(lines).encode(), fields=fields)
-    assert [line_of(source, row) for row in range(4)] == [3, 5, 8, None]
+    assert lines_of_bad_rows(source, fields, chunk_bytes) == [3, 5, 9, 10]
 
 
-def test_the_line_of_a_row_of_json_and_of_parquet(tmp_path):
-    source = prepared(tmp_path, b'\n{"a":1,"y":2}\n\n{"a":1,"y":2}\n', "t.jsonl")
-    assert [line_of(source, row) for row in range(3)] == [2, 4, None]
+@pytest.mark.parametrize("chunk_bytes", [1, 1 << 20])
+def test_the_line_of_a_row_of_json_and_of_parquet(tmp_path, lines_of_bad_rows, chunk_bytes):
+    lines = b'\n{"a":"x","y":2}\n\n{"a":1,"y":2}\n{"a":"x","y":2}\n\n{\n'
+    source = prepared(tmp_path, lines, "t.jsonl")
+    assert lines_of_bad_rows(source, Y, chunk_bytes) == [2, 5, 7]
     out = io.BytesIO()
-    pl.DataFrame({"a": [1], "y": [2]}).write_parquet(out)
-    assert line_of(prepared(tmp_path, out.getvalue(), "t.parquet"), 0) is None
+    pl.DataFrame({"a": ["x"], "y": [2]}).write_parquet(out)
+    source = prepared(tmp_path, out.getvalue(), "t.parquet")
+    assert lines_of_bad_rows(source, Y, chunk_bytes) == [None]
 
 
 def test_a_refusal_for_a_row_says_rule_place_value_and_remedy(tmp_path):
     source = prepared(tmp_path, b"a,y\n1,2\nx,3\n")
     (chunk,) = Survey(source, 1000)
     (bad,) = decode(source, chunk, Y).first_bad
-    got = refusal(source, bad, bad.row, line_of(source, bad.row)).refusal
+    got = refusal(source, placed(source, bad, 0, 0)).refusal
     assert (got.rule, got.place, got.value) == (
         "a feature is a number",
         "t.csv:3: row 1, column a",
