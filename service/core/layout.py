@@ -87,6 +87,10 @@ class Layout:
         """The results of one file for one log (`metrics.jsonl`) until the file is whole."""
         return self.spools(job) / f"{admission:010d}.{log}"
 
+    def rejected(self, job: str, admission: int) -> Path:
+        """The list of a file's bad rows, from before its fate is decided until it lies in failed/."""
+        return self.spool(job, admission, "rows.jsonl")
+
     def work_file(self, job: str, admission: int) -> Path:
         """A taken file; its own name stays in the journal."""
         return self.work(job) / f"{admission:010d}"

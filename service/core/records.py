@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 Record = dict[str, Any]
@@ -45,6 +46,27 @@ def json_line(record: Record) -> bytes:
     """One record as a line of JSON: UTF-8, NaN and infinity as null."""
     text = json.dumps(_finite(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.encode() + b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """A bad row, as it is listed: where in the file, which rule it broke, with which value, and the remedy."""
+
+    row: int
+    line: int | None
+    column: str | None
+    rule: str
+    value: str
+    remedy: str
+
+
+def rejected_rows(file: str, admission: int, rows: Sequence[RejectedRow], rejected: int) -> bytes:
+    """The list of a file's bad rows, a record each; a last one says how many of the `rejected` more there are."""
+    head: Record = {"file": file, "admission": admission}
+    lines = [json_line(head | asdict(row)) for row in rows]
+    if rejected > len(rows):
+        lines.append(json_line(head | {"more": rejected - len(rows)}))
+    return b"".join(lines)
 
 
 def _finite(value: Any) -> Any:

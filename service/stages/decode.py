@@ -23,7 +23,18 @@ from service import formats
 from service.core import classes
 from service.core.errors import FileRefused, WorkerError, poisoned
 from service.core.job_settings import Job
-from service.formats.contract import BadRow, Chunk, Dialect, Fields, Gaps, Label, RowRules, Source
+from service.core.records import RejectedRow
+from service.formats.contract import (
+    MOST_NOTES,
+    BadRow,
+    Chunk,
+    Dialect,
+    Fields,
+    Gaps,
+    Label,
+    RowRules,
+    Source,
+)
 from service.runtime.channel import (
     BrokenChannel,
     EndOfChannel,
@@ -38,13 +49,26 @@ from service.stages import gate
 from service.stages.bundling import Bundling, Groups, may_be_bundled
 from service.stages.identity import same_as
 from service.stages.line import Line, Stopped
-from service.stages.messages import Block, Broken, Cause, Complete, Decoded, Opened, Sample, Schema
+from service.stages.messages import (
+    Block,
+    Broken,
+    Cause,
+    Complete,
+    Decoded,
+    Opened,
+    Rejected,
+    Sample,
+    Schema,
+)
 from service.stages.suspects import counted
 from service.storage.disk import scarcity_border
 from service.subtasks import blocks
 from service.subtasks.blocks import StoredBlock
 
 R = TypeVar("R")
+
+MOST_LISTED = MOST_NOTES
+"""However many bad rows a file has, no more than these are listed."""
 
 AHEAD = 8
 """Chunks of one file that may be under way at a time; the slots bound them all."""
@@ -76,6 +100,7 @@ class _File:
         self.sample = sample
         self.outbox = outbox
         self.dispatcher = line.machinery.dispatcher
+        self.rejected = Rejected()  # known at the file's end
         self.scratch = line.machinery.layout.scratch(line.job, sample.row.admission)
 
     async def decode(self) -> None:
@@ -100,7 +125,7 @@ class _File:
             await line.news()
 
     async def _broken(self, cause: Cause, refused: FileRefused) -> None:
-        await self.outbox.send(Broken(self.sample, cause, refused.refusal))
+        await self.outbox.send(Broken(self.sample, cause, refused.refusal, self.rejected))
 
     async def _decode(self) -> None:
         path, row = self.sample.path, self.sample.row
@@ -205,7 +230,7 @@ class _File:
         tally.finish()
         assert survey.sha256 is not None  # known once the survey has come to its end
         missing = {c: n for c in map(str, fields.features or ()) if (n := tally.missing[c])}
-        return Complete(survey.sha256, tally.rejected, tally.unlabelled, missing)
+        return Complete(survey.sha256, tally.unlabelled, missing, self.rejected)
 
     async def _cut(
         self,
@@ -231,7 +256,8 @@ class _File:
         self, source: Source, chunk: Chunk, fields: Fields, held: Held, urgency: Urgency
     ) -> _Outcome:
         rows = self.sample.terms.rows
-        rules = RowRules(rows.on_bad_row, rows.max_bad_rows)
+        notes = 1 if self.bad_rows_refuse else MOST_LISTED
+        rules = RowRules(rows.on_bad_row, rows.max_bad_rows, notes)
         try:
             stored = await self.run(
                 blocks.decode, source, chunk, fields, rules, held.region, urgency=urgency
@@ -286,6 +312,7 @@ class _Tally:
         self.rows_seen = 0
         self.lines = 0
         self.rejected = 0
+        self.listed: list[RejectedRow] = []
         self.unlabelled = 0
         self.missing = Counter[str]()
 
@@ -301,6 +328,8 @@ class _Tally:
         return formats.placed(self.source, bad, self.rows_seen, self.lines)
 
     def add(self, stored: StoredBlock) -> None:
+        for bad in stored.first_bad[: MOST_LISTED - len(self.listed)]:
+            self.listed.append(_listed(self._placed(bad)))
         self.rows_seen += stored.rows_seen
         self.lines += stored.lines
         self.rejected += stored.rejected
@@ -308,15 +337,20 @@ class _Tally:
         self.missing.update(stored.missing)
 
     def finish(self) -> None:
-        """Raises FileRefused when too large a share of the rows was bad."""
+        """Tells the file its bad rows; raises FileRefused when too large a share of the rows was bad."""
+        self.file.rejected = Rejected(self.rejected, tuple(self.listed))
         most = self.file.sample.terms.rows.max_bad_rows
         if self.rejected > most * self.rows_seen:
             raise FileRefused(
                 f"at most a share of {most:g} of the rows may be bad (rows.max_bad_rows)",
                 place=self.source.name,
                 value=f"{self.rejected} bad rows of {self.rows_seen}",
-                remedy="mend the rows, or raise rows.max_bad_rows",
+                remedy="mend the rows that the list beside it (.rows.jsonl) names, or raise rows.max_bad_rows",
             )
+
+
+def _listed(bad: BadRow) -> RejectedRow:
+    return RejectedRow(bad.row, bad.line, bad.column or None, bad.rule, bad.value, bad.remedy)
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from service.core.errors import Refusal
 from service.core.job_settings import Job
-from service.core.records import Subject
+from service.core.records import RejectedRow, Subject
 from service.core.terms import Terms
 from service.formats.contract import Label
 from service.runtime.held import Held
@@ -88,14 +88,22 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
+class Rejected:
+    """A file's bad rows: how many, and the first of them."""
+
+    count: int = 0
+    listed: tuple[RejectedRow, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Complete:
     """All of the file's blocks were sent, and the file is as it was when it was admitted."""
 
     sha256: str
-    rows_rejected: int
     rows_unlabelled: int
     missing: Mapping[str, int]
     """Rows without a value, by feature, in the features' order."""
+    rejected: Rejected
 
 
 class Cause(Enum):
@@ -113,6 +121,7 @@ class Broken:
     sample: Sample
     cause: Cause
     refusal: Refusal | None = None
+    rejected: Rejected = Rejected()
     sha256: str | None = None
     same: int | None = None
 
@@ -182,6 +191,7 @@ class Finished:
 
     ending: Ending
     state: Held
+    rejected: Rejected
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from service.core.errors import Refusal, WorkerError, poisoned
-from service.core.records import chained
+from service.core.records import chained, rejected_rows
 from service.core.status import FileStatus, ModelStatus
 from service.runtime.arena import view
 from service.runtime.channel import Receiver
@@ -37,6 +37,7 @@ from service.stages.messages import (
     Learnt,
     LearntBundle,
     Mark,
+    Rejected,
     Sample,
 )
 from service.storage import units
@@ -232,7 +233,9 @@ class _Recorder:
             )
             sample = file.begun.sample
             unchanged = partial(gate.must_be_unchanged, sample.path, row, sample.ctime_ns)
-            unit = units.acceptance(layout, [Whole(whole, digests, unchanged)], keep=keep)
+            is_first = subject.epoch == 1 and not subject.revision  # else they are listed already
+            listing = _list_of(sample, finished.rejected) if is_first else bytes
+            unit = units.acceptance(layout, [Whole(whole, digests, unchanged, listing)], keep=keep)
             accepted = await self.line.patiently(lambda: line.settle(unit))
         except gate.Changed:
             raise Undone(file.begun.sample) from None
@@ -290,7 +293,8 @@ class _Recorder:
         else:
             refusal = broken.refusal
             assert refusal is not None
-            await self.line.patiently(lambda: line.settle(units.refusal(*where, refusal)))
+            rejected = _list_of(broken.sample, broken.rejected)
+            await self.line.patiently(lambda: line.settle(units.refusal(*where, refusal, rejected)))
             line.status.failed += 1
             line.refused(refusal)
             line.note("refused", file=broken.sample.shown, **asdict(refusal))
@@ -319,6 +323,12 @@ class _Recorder:
         file.scores.drop()
         file.begun.before.drop()
         self.open = None
+
+
+def _list_of(sample: Sample, rejected: Rejected) -> Callable[[], bytes]:
+    """What writes the list of a file's bad rows, in the thread that needs it."""
+    who = sample.shown, sample.row.admission
+    return partial(rejected_rows, *who, rejected.listed, rejected.count)
 
 
 def _drop(message: Learning) -> None:

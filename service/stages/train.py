@@ -295,7 +295,7 @@ class _Trainer:
         ending = Ending(
             version=file.version,
             rows=file.row,
-            rows_rejected=complete.rows_rejected,
+            rows_rejected=complete.rejected.count,
             rows_unlabelled=complete.rows_unlabelled,
             missing=complete.missing,
             size=file.sample.row.size,
@@ -307,7 +307,7 @@ class _Trainer:
         if old is not None and old is not self.line.model:
             old.state.drop()
         self.sequence = file.subject.sequence
-        await self.outbox.send(Finished(ending, file.state.hold()))
+        await self.outbox.send(Finished(ending, file.state.hold(), complete.rejected))
         self._forget_file()
 
     async def _break(self, broken: Broken) -> None:

@@ -21,6 +21,7 @@ from service.storage.disk import fsync_directory, names, replace_file, storage_b
 from service.storage.tables import FileRow, FileState, Publication
 
 NOTE_SUFFIX = ".error.json"
+ROWS_SUFFIX = ".rows.jsonl"  # as long as the note's: what leaves room for one leaves it for both
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +47,24 @@ def publish(layout: Layout, publications: Sequence[Publication]) -> None:
 def settle(layout: Layout, file: FileRow) -> bytes | None:
     """Brings a decided file to where its state says, durably; says its name there, None where it has none.
 
-    A file named on the command line stays where it is, without a note.
+    A file named on the command line stays where it is, without a note. The list of bad rows follows the file.
     """
+    settled_as = _placed(layout, file)
+    if file.state in (FileState.ACCEPTED, FileState.REFUSED):
+        beside = settled_as if file.state is FileState.REFUSED else None
+        _list_rejected(layout, file, beside)
+    return settled_as
+
+
+def _placed(layout: Layout, file: FileRow) -> bytes | None:
     work = layout.work_file(file.job, file.admission)
     if file.path is not None:
         return None
     match file.state:
         case FileState.REFUSED:
-            return _to_failed(layout.failed(file.job), work, file.name, file.inode, note(file))
+            has_list = os.path.lexists(layout.rejected(file.job, file.admission))
+            failed, text = layout.failed(file.job), note(file)
+            return _to_failed(failed, work, file.name, file.inode, text, has_list=has_list)
         case FileState.RETRACTED:
             return _take_back(layout, file, work)
         case FileState.ACCEPTED | FileState.DUPLICATE if file.after == "delete":
@@ -171,10 +182,33 @@ def _remove(directory: Path, prefixes: tuple[str, ...]) -> None:
                 (directory / name).unlink(missing_ok=True)
 
 
-def _to_failed(failed: Path, work: Path, name: bytes, inode: int, text: bytes) -> bytes | None:
-    """The note first: a file in failed/ without its reason would be a riddle."""
+def _list_rejected(layout: Layout, file: FileRow, beside: bytes | None) -> None:
+    """Moves the list of bad rows to failed/: under the name of the file where it lies `beside`, else told apart from
+    those of others. It is there no more where that has happened."""
+    rejected, failed = layout.rejected(file.job, file.admission), layout.failed(file.job)
+    if not os.path.lexists(rejected):
+        return
+
+    def is_free(candidate: bytes) -> bool:
+        other = candidate.removesuffix(ROWS_SUFFIX.encode())
+        taken = (other, other + NOTE_SUFFIX.encode())
+        return beside is not None or not any(
+            os.path.lexists(failed / os.fsdecode(name)) for name in taken
+        )
+
+    name = (file.name if beside is None else beside) + ROWS_SUFFIX.encode()
+    moves.settle(rejected, failed, name, inode=0, announce=is_free)
+
+
+def _to_failed(
+    failed: Path, work: Path, name: bytes, inode: int, text: bytes, *, has_list: bool = False
+) -> bytes | None:
+    """The note first: a file in failed/ without its reason would be a riddle. With a list of bad rows to come, a name
+    that has another's list is not taken."""
 
     def announce(candidate: bytes) -> bool:
+        if has_list and os.path.lexists(failed / os.fsdecode(candidate + ROWS_SUFFIX.encode())):
+            return False
         path = failed / os.fsdecode(candidate + NOTE_SUFFIX.encode())
         with storage_border("read", path):
             if os.path.lexists(path):

@@ -26,7 +26,7 @@ from service.core.layout import Layout
 from service.storage import checkpoints, completion, logs
 from service.storage.checkpoints import Tensors, Written
 from service.storage.completion import Keep
-from service.storage.disk import fsync_directory
+from service.storage.disk import fsync_directory, replace_file
 from service.storage.journal import Journal
 from service.storage.tables import (
     After,
@@ -72,6 +72,8 @@ class Whole:
     progress: Progress
     digests: Digests
     must_be_unchanged: Callable[[], None] = lambda: None
+    rejected: Callable[[], bytes] = bytes
+    """Gives the list of its bad rows, which goes to failed/; nothing where there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,8 @@ def acceptance(
 
     def prepare() -> list[Written]:
         _must_be_unchanged(wholes)
+        for whole in wholes:
+            _write_rejected(layout, job, whole.progress.admission, whole.rejected)
         _flush_spools(layout, job, first.admission, spools)
         return [
             _write(layout, whole.progress, is_kept=place >= len(wholes) - keep.models)
@@ -212,12 +216,17 @@ def acceptance(
 
 
 def refusal(
-    layout: Layout, job: str, admission: int, refusal: Refusal
+    layout: Layout,
+    job: str,
+    admission: int,
+    refusal: Refusal,
+    rejected: Callable[[], bytes] = bytes,
 ) -> Unit[None, FileRow, FileRow]:
-    """The file broke a rule: its note, then the file, go to failed/; nothing else remembers it."""
-    return _decided(
+    """The file broke a rule: its note, then the file, then the list of its bad rows go to failed/; nothing else remembers it."""
+    unit = _decided(
         layout, job, admission, lambda journal: journal.refuse(job, admission, asdict(refusal))
     )
+    return replace(unit, prepare=lambda: _write_rejected(layout, job, admission, rejected))
 
 
 def duplicate(
@@ -348,6 +357,14 @@ def _flush_spools(layout: Layout, job: str, admission: int, spools: Mapping[str,
         if length:
             logs.flush_spool(spool, length)
     fsync_directory(layout.spools(job))
+
+
+def _write_rejected(
+    layout: Layout, job: str, admission: int, rejected: Callable[[], bytes]
+) -> None:
+    """Before the decision, whole and durable: what is decided moves it, as it moves the file itself."""
+    if text := rejected():
+        replace_file(layout.rejected(job, admission), text)
 
 
 def _commit(progress: Progress, scope: Scope, model: Written) -> Commit:

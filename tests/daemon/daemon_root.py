@@ -256,6 +256,11 @@ class Root:
         )
         return found
 
+    def listed(self, name: str, job: str = "j") -> list[dict[str, Any]]:
+        """The list of a file's bad rows."""
+        text = (self.folder("failed", job) / f"{name}.rows.jsonl").read_text()
+        return [json.loads(line) for line in text.splitlines()]
+
     # --- what came of it
 
     def status(self) -> dict[str, Any]:

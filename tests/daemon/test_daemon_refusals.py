@@ -202,6 +202,14 @@ def test_skipped_rows_are_counted_and_not_learnt(root: Root) -> None:
     assert [sample["row"] for sample in root.samples()] == [
         row for row in range(62) if row not in (4, 9)
     ]
+    listed = root.listed("bad.csv")
+    assert [(one["row"], one["line"], one["column"], one["value"]) for one in listed] == [
+        (4, 6, None, "2 fields"),
+        (9, 11, "a", "x"),
+    ]
+    assert all(one["rule"] and one["remedy"] and one["file"] == "bad.csv" for one in listed)
+    assert root.names("failed") == ["bad.csv.rows.jsonl"]
+    assert root.names("done") == ["bad.csv"]
 
 
 def test_too_large_a_share_of_bad_rows_refuses_the_file(root: Root) -> None:
@@ -209,6 +217,7 @@ def test_too_large_a_share_of_bad_rows_refuses_the_file(root: Root) -> None:
     root.drop("bad.csv", sample_tables.csv(TABLE[:9]) + b"1,2\n1,2\n")
     root.once()
     assert "max_bad_rows" in root.note("bad.csv")["rule"]
+    assert [one["line"] for one in root.listed("bad.csv")] == [11, 12]
     assert root.model_sha256() is None
     assert root.log("samples.jsonl") == b""
 

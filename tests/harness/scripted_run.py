@@ -2,7 +2,7 @@
 
 Rules. `prepare` makes a root with files in two inboxes; `run` is a daemon's life until nothing is left to do, and may be
 killed anywhere and run again. The trainer adds up numbers, row by row. What the files exercise: resume points, rotation,
-a name that meets another in done/, a refused file, a duplicate, a file that is deleted after training, odd bytes in a
+a name that meets another in done/, a refused file, lists of bad rows, a duplicate, a file that is deleted after training, odd bytes in a
 name, files that are accepted together. When all are learnt, some are taken back, tried again, and taken back to the very first: each step is told by what the
 journal says, so that a life goes on where one ended. Units are carried out here and now (`by_hand`), or by the daemon's own thread, which waits for room on a full disk
 (`by_writer`).
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +194,7 @@ class _Job:
         elif wrong:
             place = f"row {wrong[0]}"
             refusal = Refusal("must be digits", place, rows[wrong[0]], "write a number")
-            self.does(units.refusal(*where, refusal))
+            self.does(units.refusal(*where, refusal, lambda: b'{"row":0}\n'))
             self._say(FileState.REFUSED, file)
         else:
             _Training.begin(self.layout, self.journal, file, self.does).learn(rows, sha256)
@@ -311,7 +312,9 @@ class _Training:
         """The file as it is to be accepted; its part of the spools begins at these lengths."""
         progress = self._progress(spools)
         own = {log: length - before.get(log, 0) for log, length in progress.spools.items()}
-        return Whole(replace(progress, spools=own), Digests(sha256, "records", "print"))
+        bad = bytes if self.file.revision else partial(_bad_rows, self.file)
+        digests = Digests(sha256, "records", "print")
+        return Whole(replace(progress, spools=own), digests, rejected=bad)
 
     def _spool(self, log: str) -> _Spool:
         path = self.layout.spool(self.file.job, self.file.admission, log)
@@ -333,6 +336,11 @@ class _Training:
 def _close(spools: dict[str, _Spool]) -> None:
     for spool in spools.values():
         os.close(spool.descriptor)
+
+
+def _bad_rows(file: FileRow) -> bytes:
+    """Of every other file some rows were bad."""
+    return b'{"row":1}\n' if file.admission % 2 else b""
 
 
 def _patiently(act: Callable[[], Any]) -> Any:

@@ -98,10 +98,13 @@ class Hand:
             "j", file.admission, row, 10 * sequence + row, sequence, tensors, {}, lengths
         )
 
-    def accepting(self, file: FileRow, sequence: int, **spools: bytes) -> Unit[Any, Any, Accepted]:
+    def accepting(
+        self, file: FileRow, sequence: int, rejected: Callable[[], bytes] = bytes, **spools: bytes
+    ) -> Unit[Any, Any, Accepted]:
         progress = self.progress(file, sequence, **spools)
         digests = Digests(_sha256(file), f"records {sequence}", "print")
-        return units.acceptance(self.layout, [Whole(progress, digests)], keep=self.keep)
+        whole = Whole(progress, digests, rejected=rejected)
+        return units.acceptance(self.layout, [whole], keep=self.keep)
 
     def accept(self, file: FileRow, sequence: int, **spools: bytes) -> Accepted:
         return perform(self.journal, self.accepting(file, sequence, **spools))

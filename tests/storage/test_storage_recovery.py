@@ -155,6 +155,34 @@ def test_a_refusal_is_finished_with_the_same_note(hand) -> None:
     assert hand.recover() == []
 
 
+@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("decision", ["accepted", "refused"])
+def test_the_list_of_bad_rows_is_brought_to_its_place(hand, decision: str, moved: bool) -> None:
+    (file,) = hand.admit("a.csv")
+    unit = {
+        "accepted": lambda: hand.accepting(file, 1, rejected=lambda: b"{}\n"),
+        "refused": lambda: units.refusal(hand.layout, "j", 1, REFUSAL, lambda: b"{}\n"),
+    }[decision]()
+    applied = hand.commit(unit)
+    if moved:
+        unit.finish(applied)  # the journal wasn't told
+    hand.recover()
+    own = ["a.csv", "a.csv.error.json"] if decision == "refused" else []
+    assert hand.names("failed") == [*own, "a.csv.rows.jsonl"]
+    assert os.listdir(hand.layout.spools("j")) == []
+    assert hand.recover() == []
+
+
+def test_a_list_of_what_was_not_committed_is_cleared_away(hand) -> None:
+    (file,) = hand.admit("a.csv")
+    hand.accepting(file, 1, rejected=lambda: b"{}\n").prepare()
+    assert hand.recover() == [
+        "deleted a spool: 0000000001.rows.jsonl",
+        "deleted a model: 00000001-v11.safetensors",
+    ]
+    assert hand.names("failed") == []
+
+
 def test_admitted_files_that_are_still_in_the_inbox_are_taken(hand) -> None:
     same, grown, gone = hand.drop("same"), hand.drop("grown"), hand.drop("gone")
     hand.commit(hand.admission(same, grown, gone))

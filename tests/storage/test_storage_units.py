@@ -361,3 +361,51 @@ def test_a_dropped_resume_point_starts_the_file_again(hand) -> None:
     perform(hand.journal, units.drop_private(hand.layout, "j"))
     assert hand.journal.commits() == []
     assert os.listdir(hand.layout.private("j")) == []
+
+
+# The list of bad rows
+
+
+ROWS = b'{"row":1}\n'
+
+
+def accept_with_rows(hand, name: str, sequence: int) -> None:
+    (file,) = hand.admit(name)
+    perform(hand.journal, hand.accepting(file, sequence, rejected=lambda: ROWS))
+
+
+def test_the_bad_rows_of_an_accepted_file_are_listed_in_failed(hand) -> None:
+    accept_with_rows(hand, "a.csv", 1)
+    assert hand.names("failed") == ["a.csv.rows.jsonl"]
+    assert (hand.layout.failed("j") / "a.csv.rows.jsonl").read_bytes() == ROWS
+    assert hand.names("done") == ["a.csv"]
+    assert os.listdir(hand.layout.spools("j")) == []
+
+
+def test_a_list_meets_no_other_list_and_no_file_that_was_refused(hand) -> None:
+    accept_with_rows(hand, "a.csv", 1)
+    accept_with_rows(hand, "a.csv", 2)
+    (file,) = hand.admit("b.csv")
+    perform(hand.journal, units.refusal(hand.layout, "j", file.admission, REFUSAL))
+    accept_with_rows(hand, "b.csv", 3)
+    assert [name for name in hand.names("failed") if "rows" in name] == [
+        "a.csv.rows.jsonl",
+        "a~2.csv.rows.jsonl",
+        "b~2.csv.rows.jsonl",
+    ]
+
+
+def test_the_list_of_a_refused_file_lies_beside_it_under_its_name(hand) -> None:
+    accept_with_rows(hand, "a.csv", 1)
+    (file,) = hand.admit("a.csv")
+    unit = units.refusal(hand.layout, "j", file.admission, REFUSAL, lambda: ROWS)
+    assert perform(hand.journal, unit).settled_as == b"a~2.csv"
+    own = ["a~2.csv", "a~2.csv.error.json", "a~2.csv.rows.jsonl"]
+    assert hand.names("failed") == ["a.csv.rows.jsonl", *own]
+
+
+def test_the_longest_name_leaves_room_for_its_list(hand) -> None:
+    accept_with_rows(hand, "n" * 251 + ".csv", 1)
+    (name,) = hand.names("failed")
+    assert name.endswith("nn.csv.rows.jsonl")
+    assert len(name) == 255
