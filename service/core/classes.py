@@ -2,12 +2,13 @@
 
 Rules: of two, the second is the one that is learnt as 1: `positive`, or the larger number, or the last of `classes`. Of many, the
 order is that of `classes`, or else numbers by size and names by code point. What the settings leave open, the labels of the
-job's first file decide, once; where they can't, the file is refused with the key that can.
+job's first file decide, once; where they can't, the file is refused with the key that can. With `classes_max` each file may bring new
+classes, in the order of their appearance, until there are so many: names to names, numbers to numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from service.core.complaints import shown
 from service.core.errors import FileRefused
@@ -33,7 +34,7 @@ def known(job: Job) -> Classes | None:
 
 
 def learnt(job: Job, found: Collection[str | float]) -> Classes:
-    """The classes by index, from the distinct labels of the job's first file, where `known` is None.
+    """The classes by index, from the distinct labels of the job's first file as they are found, where `known` is None.
 
     Raises FileRefused where they are not enough, too many, or of both kinds, or where nothing says which of two names is positive.
     """
@@ -47,9 +48,21 @@ def learnt(job: Job, found: Collection[str | float]) -> Classes:
     return _in_order(model, _pair(job, found))
 
 
+def grown(job: Job, classes: Classes, found: Iterable[str | float]) -> Classes:
+    """The classes with those that a file's labels bring, in the order in which they are `found`, as far as there is room."""
+    room = (job.model.classes_max or 0) - len(classes)
+    if room <= 0:
+        return classes
+    kind = isinstance(classes[0], str)
+    new = [label for label in found if isinstance(label, str) is kind and label not in classes]
+    return (*classes, *new[:room])
+
+
 def _many(job: Job, found: Collection[str | float]) -> Classes:
     if len(found) < 2:
         raise _refusal(job, found, "the first file must hold at least 2 classes", _NAME_CLASSES)
+    if job.model.classes_max is not None:
+        return tuple(found)[: job.model.classes_max]
     return tuple(sorted(found))
 
 

@@ -51,11 +51,14 @@ def _delimits(text: str) -> str:
 class Model(OpenSection):
     """`[jobs.model]`: the kernel, the classes it tells apart, and the kernel's own options."""
 
-    OWN = ("kernel", "positive", "classes")
+    OWN = ("kernel", "positive", "classes", "classes_max")
 
     kernel: Text
     positive: Label | None = None
     classes: Classes | None = None
+    classes_max: Annotated[
+        Annotated[int, Field(ge=2, le=1000)] | None, Says("a whole number from 2 to 1000")
+    ] = None
 
     @staticmethod
     def meant(name: str) -> type[Kernel]:
@@ -77,8 +80,8 @@ class Model(OpenSection):
         ):  # what is wrong with them, or with a stranger's kernel, is told in its own words
             return ()
         if problem == "binary":
-            return ()
-        return ("positive",) if problem == "multiclass" else ("classes", "positive")
+            return ("classes_max",)
+        return ("positive",) if problem == "multiclass" else ("classes", "classes_max", "positive")
 
     @property
     def problem(self) -> Problem:
@@ -141,10 +144,16 @@ class Model(OpenSection):
             self._refuse("classes", f"must be left out: kernel {self.kernel} learns {learns}")
         if self.problem != "binary":
             self._refuse("positive", "must be left out: it belongs to kernels of two classes")
+        if self.problem != "multiclass":
+            self._refuse("classes_max", "must be left out: it belongs to kernels of many classes")
         if self.problem == "binary" and self.classes is not None:
             self._check_pair()
         if isinstance(self.classes, tuple):
             _check_distinct(self.classes)
+        named = self.classes if isinstance(self.classes, int) else len(self.classes or ())
+        if self.classes_max is not None and self.classes_max < named:
+            rule = f"must be {named} or more, the number of classes"
+            raise broken(rule, "classes_max", value=self.classes_max)
         return self
 
     def _refuse(self, key: str, rule: str) -> None:
@@ -466,6 +475,9 @@ class Job(Section):
         misfit = registry.optimizer(name).misfit(kernel)
         if misfit is not None:
             raise broken(f"must be another one: {misfit}", "optimizer", "name", value=name)
+        if name == "lbfgs" and self.model.classes_max is not None:
+            rule = "must be left out: lbfgs remembers steps of a fixed number of parameters"
+            raise broken(rule, "model", "classes_max", value=self.model.classes_max)
         if self.training.partition == "features":
             self._check_columns_apart(name)
         return self

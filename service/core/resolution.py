@@ -72,7 +72,7 @@ def _class_weight(
         return "balanced"
     names = [str(spelt(label)) for label in classes or ()]
     unknown = sorted(given.keys() - set(names))
-    if unknown:
+    if unknown and job.model.classes_max is None:  # else they may come yet
         raise FileRefused(
             f"training.class_weight names classes that the job has: {', '.join(names)}",
             place="the settings that the file was admitted with",

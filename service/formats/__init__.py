@@ -4,8 +4,9 @@ module a format.
 prepare(path, name, scratch, fields, limits) -> Source          in a worker
 Survey(source, chunk_bytes): iterate -> Chunk; then .sha256      in a thread, piece by piece
 decode(source, chunk, fields, rows) -> Block                     in a worker, pure
-labels(source, chunk, fields) -> set of distinct labels          in a worker, once for a job's
-first file features_of(source, fields) -> names of the feature columns
+labels(source, chunk, fields) -> distinct labels, as they appear in a worker, where classes are
+to be learnt
+features_of(source, fields) -> names of the feature columns
 block_bytes(source, chunk, fields) -> bound on a block's arrays, in bytes
 placed(source, bad, rows, lines) -> a chunk's bad row by the file's row and line
 refusal(source, bad) -> FileRefused for a bad row

@@ -35,14 +35,14 @@ def decode(source: Source, chunk: Chunk, fields: Fields, rows: RowRules | None =
     return replace(decoded, first_bad=with_lines(source, chunk, decoded.first_bad))
 
 
-def labels(source: Source, chunk: Chunk, fields: Fields) -> set[Label]:
-    """The distinct labels of a chunk: numbers where the text is a number, otherwise text. Reads
-    only the label's column.
+def labels(source: Source, chunk: Chunk, fields: Fields) -> tuple[Label, ...]:
+    """The distinct labels of a chunk in the order of their appearance: numbers where the text is a
+    number, otherwise text. Reads only the label's column.
 
     Raises FileRefused when there are more than 1,000 of them.
     """
     if fields.label is None:
-        return set()
+        return ()
     label = str(fields.label)
     want = Wanted((), (label,), frozenset((label,)))
     found = distinct(FORMATS[source.format].table(source, chunk, want).frame[label])

@@ -25,7 +25,7 @@ from service.formats.contract import (
     Table,
 )
 from service.formats.features import matrix
-from service.formats.values import BLANK, FILL_IN, Faults, Mask, label_key, label_keys, numbers
+from service.formats.values import FILL_IN, Faults, Mask, label_key, label_keys, numbers
 from service.formats.wording import listed
 
 
@@ -69,9 +69,10 @@ def block(table: Table, fields: Fields, features: Sequence[str], rules: RowRules
     )
 
 
-def distinct(column: pl.Series) -> set[Label]:
-    """The labels of a column of text, absent ones left out."""
-    return set(label_keys(column.drop_nulls().unique())) - {""}
+def distinct(column: pl.Series) -> tuple[Label, ...]:
+    """The labels of a column of text in the order of their appearance, absent ones left out."""
+    found = dict.fromkeys(label_keys(column.drop_nulls().unique(maintain_order=True)))
+    return tuple(label for label in found if label != "")
 
 
 def _label(frame: pl.DataFrame, fields: Fields, faults: Faults) -> tuple[Floats, Mask]:
@@ -118,13 +119,15 @@ def _classes(column: pl.Series, fields: Fields, faults: Faults) -> tuple[Floats,
         texts = column.fill_null("")
         names = texts.unique()
         which = texts.cast(pl.Enum(names)).to_physical().to_numpy()
-        found = [places.get(key, -1) for key in label_keys(names)]
-        missing = (names.str.strip_chars(BLANK) == "").to_numpy()[which]
+        labels = label_keys(names)
+        found = [places.get(label, -1) for label in labels]
+        missing = np.array([label == "" for label in labels], np.bool_)[which]
     y = np.array(found, np.float64)[which]
     if fields.unlabelled == "keep":
         missing = y < 0
     rule = f"a label is one of the classes {listed(map(spelt, classes))}"
-    faults.mark((y < 0) & ~missing, column, rule, "correct the label, or give all `classes`")
+    remedy = "correct the label, give all `classes`, or raise model.classes_max"
+    faults.mark((y < 0) & ~missing, column, rule, remedy)
     y[missing] = np.nan
     return y, missing
 

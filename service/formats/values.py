@@ -65,11 +65,12 @@ def label_key(label: Label | int | bool) -> Label:
 
 
 def label_keys(labels: pl.Series) -> list[Label]:
-    """Each label of a column of text as the number that it is, or without the spaces around it."""
+    """Each label of a column of text as the number that it is, or without the spaces around it; "" for NaN, which is
+    none, however a reader has it."""
     texts = labels.str.strip_chars(BLANK)
     numbers = texts.cast(pl.Float64, strict=False).to_list()
     return [
-        text if number is None or not math.isfinite(number) else number
+        text if number is None or math.isinf(number) else "" if math.isnan(number) else number
         for text, number in zip(texts.to_list(), numbers, strict=True)
     ]
 

@@ -60,11 +60,13 @@ class Groups:
 
 
 def may_be_bundled(line: Line, sample: Sample) -> bool:
-    """Whether a file is small and new, and is learnt row after row by a job that knows its columns."""
-    row, training = sample.row, sample.terms.job.training
+    """Whether a file is small and new, and is learnt row after row by a job that knows its columns and all its classes."""
+    row, training, schema = sample.row, sample.terms.job.training, line.schema
     is_new = not sample.is_inherited and row.epoch == 1 and not row.revision
     is_sequential = training.lanes == 1 and training.partition == "samples"
-    return line.schema is not None and is_new and is_sequential and row.size <= SMALL_BYTES
+    if schema is None or len(schema.classes or ()) < (sample.terms.job.model.classes_max or 0):
+        return False  # it may teach the files behind it
+    return is_new and is_sequential and row.size <= SMALL_BYTES
 
 
 class Bundling:

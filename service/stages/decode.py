@@ -5,7 +5,8 @@
 
 Rules: the survey reads the file once, in a thread, cutting chunks and taking the digest. What is
 wrong with a file is found in the order of its rows, whatever worker found it first. The first file
-of a job teaches it the features and classes: the next one waits until its fate is known.
+of a job teaches it the features and classes, and others perhaps new classes: whenever a file teaches
+something, the next one waits until its fate is known.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal, TypeVar, cast
@@ -100,6 +101,7 @@ class _File:
         self.sample = sample
         self.outbox = outbox
         self.dispatcher = line.machinery.dispatcher
+        self.teaches = line.schema is None  # the files after it wait for its fate
         self.rejected = Rejected()  # known at the file's end
         self.scratch = line.machinery.layout.scratch(line.job, sample.row.admission)
 
@@ -121,7 +123,7 @@ class _File:
             await self._broken(Cause.REFUSED, gate.unreadable(error))
         finally:
             await asyncio.to_thread(self.scratch.unlink, missing_ok=True)
-        while line.schema is None and row.admission in line.undecided.digests:
+        while self.teaches and row.admission in line.undecided.digests:
             await line.news()
 
     async def _broken(self, cause: Cause, refused: FileRefused) -> None:
@@ -146,7 +148,7 @@ class _File:
             duplicate = Broken(sample, Cause.DUPLICATE, sha256=same.sha256, same=same.admission)
             await self.outbox.send(duplicate)
             return
-        schema = self.line.schema or await self._learn_schema(source, fields)
+        schema = await self._schema(source, fields)
         fields = fields_of(sample, schema)
         formats.features_of(source, fields)
         await self.outbox.send(Opened(sample, schema))
@@ -171,25 +173,42 @@ class _File:
     def bad_rows_refuse(self) -> bool:
         return self.sample.terms.rows.on_bad_row == "refuse"
 
-    # --- the first file ----------------------------------------------------------------------------
+    # --- what a file teaches -----------------------------------------------------------------------
+
+    async def _schema(self, source: Source, fields: Fields) -> Schema:
+        """What the job's files before taught it, and what this one adds."""
+        job, known = self.sample.terms.job, self.line.schema
+        schema = known or await self._learn_schema(source, fields)
+        is_learnt = known is None and fields.classes is None
+        if is_learnt or len(schema.classes or ()) >= (job.model.classes_max or 0):
+            return schema
+        found = await self._labels(source, fields)
+        grown = replace(schema, classes=classes.grown(job, schema.classes or (), found))
+        self.teaches = grown != self.line.schema
+        return grown
 
     async def _learn_schema(self, source: Source, fields: Fields) -> Schema:
         features = formats.features_of(source, fields)
         if fields.labels != "class" or fields.classes is not None:
             return Schema(features, fields.classes)
-        job, found = self.sample.terms.job, set[Label]()
-        survey = formats.Survey(source, self.line.conduct.chunk_bytes)
-        while (chunk := await self._next(survey)) is not None:
-            found |= await self.run(formats.labels, source, chunk, fields)
-            if len(found) > 1 and job.model.problem == "binary" and self.bad_rows_refuse:
-                survey.close()
-                break  # a third label refuses the file, now or when its row comes
+        job, found = self.sample.terms.job, await self._labels(source, fields)
         try:
             return Schema(features, classes.learnt(job, found))
         except FileRefused as refused:  # it knows the labels, not whose they are
             why = refused.refusal
             place = f"{source.name}: {why.place}"
             raise FileRefused(why.rule, place=place, value=why.value, remedy=why.remedy) from None
+
+    async def _labels(self, source: Source, fields: Fields) -> Collection[Label]:
+        """The file's distinct labels in the order of their appearance."""
+        job, found = self.sample.terms.job, dict[Label, None]()
+        survey = formats.Survey(source, self.line.conduct.chunk_bytes)
+        while (chunk := await self._next(survey)) is not None:
+            found |= dict.fromkeys(await self.run(formats.labels, source, chunk, fields))
+            if len(found) > 1 and job.model.problem == "binary" and self.bad_rows_refuse:
+                survey.close()
+                break  # a third label refuses the file, now or when its row comes
+        return found.keys()
 
     # --- blocks ------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from service.core.records import chained, rejected_rows
 from service.core.status import FileStatus, ModelStatus
 from service.runtime.arena import view
 from service.runtime.channel import Receiver
-from service.runtime.held import Held
+from service.runtime.held import Held, dropped_on_error
 from service.runtime.spool import Spool
 from service.stages import accounts, gate
 from service.stages.accounts import Unbundled
@@ -43,7 +43,8 @@ from service.stages.messages import (
 from service.storage import units
 from service.storage.tables import Digests
 from service.storage.units import Whole
-from service.subtasks import fingerprint, report
+from service.subtasks import fingerprint, learn, report
+from service.subtasks.learn import Shape
 from service.subtasks.report import Books, Reported, Segment
 
 
@@ -80,6 +81,7 @@ class _Recorder:
     def __init__(self, line: Line) -> None:
         self.line = line
         self.scores: Held | None = line.scores.hold() if line.scores else None
+        self.spec = line.model.shape.spec if line.model else ""  # what the scores are of
         self.open: OpenRecords | None = None
 
     async def take(self, message: Learning) -> None:
@@ -115,10 +117,9 @@ class _Recorder:
         lengths = begun.resumption.spools if begun.resumption else {}
         subject = begun.subject
         wants_samples = subject.samples != "off" and subject.epoch == 1
-        assert self.scores is not None
         self.open = OpenRecords(
             begun=begun,
-            scores=begun.scores or self.scores.hold(),
+            scores=begun.scores or await self._scores_of(begun.shape),
             metrics=self._spool(row.admission, "metrics.jsonl", lengths),
             samples=self._spool(row.admission, samples_log(subject), lengths)
             if wants_samples
@@ -134,6 +135,18 @@ class _Recorder:
             subject.file, row.size, subject.epoch, rows=resumed, started=time.time()
         )
         line.note("started", file=subject.file, admission=row.admission, resumed_at_row=resumed)
+
+    async def _scores_of(self, shape: Shape) -> Held:
+        """The metric states to go on from; of a file that brings new classes, with room for them."""
+        assert self.scores is not None
+        before = await self.line.shape_of(self.spec)
+        if before.outputs == shape.outputs:
+            return self.scores.hold()
+        scores, run = self.line.reserve(shape.scores_bytes), self.line.machinery.dispatcher.run
+        where = (self.spec, self.scores.region, shape.spec, scores.region)
+        with dropped_on_error(scores):
+            await run(learn.adopt_scores, *where, job=self.line.job)
+        return scores
 
     def _spool(self, admission: int, log: str, lengths: dict[str, int]) -> Spool:
         path = self.line.machinery.layout.spool(self.line.job, admission, log)
@@ -245,6 +258,7 @@ class _Recorder:
         for log in accepted.renewed:
             line.note("a result log was gone: begun anew", log=log)
         self._replace_scores(file.scores.hold())
+        self.spec = file.begun.shape.spec
         line.schema = file.begun.schema
         commit = accepted.commit
         line.status.model = ModelStatus(
@@ -273,6 +287,7 @@ class _Recorder:
             for held in learnt.holds:
                 held.drop()
         self._replace_scores(after)
+        self.spec = learnt.bundle.shape.spec
         for sample in learnt.bundle.samples:
             self._decided(sample.row.admission)
 

@@ -142,12 +142,23 @@ def restore(spec: str, path: str, sha256: str | None, state: Region, scores: Reg
 
 
 def adopt(old: str, source: Region, spec: str, target: Region) -> Learnt:
-    """Fills the state of a job whose settings changed from its state before."""
-    learner = build(spec)
+    """Fills the state of a job whose settings or classes changed from its state before."""
+    learner, before = build(spec), build(old)
     state = _backed(target, learner.layout())
     learner.init(state)
-    _take_over(arrays(source, build(old).layout()), "", state)
+    outputs = before.outputs, learner.outputs
+    _take_over(arrays(source, before.layout()), "", state, outputs)
     return _learnt(learner, state)
+
+
+def adopt_scores(old: str, source: Region, spec: str, target: Region) -> None:
+    """Fills the metric states of a job whose classes have become more from those before."""
+    learner, before = build(spec), build(old)
+    scores = _backed(target, scores_layout(learner))
+    for array in scores.values():
+        array[...] = 0
+    outputs = before.outputs, learner.outputs
+    _take_over(arrays(source, scores_layout(before)), "", scores, outputs)
 
 
 def run(
@@ -306,10 +317,20 @@ def _results(learner: Learner, region: Region, rows: int, extra: Extra) -> dict[
     return _backed(region, learner.results_layout(rows, extra))
 
 
-def _take_over(saved: Mapping[str, Array], prefix: str, state: Mapping[str, Array]) -> None:
+def _take_over(
+    saved: Mapping[str, Array],
+    prefix: str,
+    state: Mapping[str, Array],
+    outputs: tuple[int, int] = (1, 1),
+) -> None:
+    """What was `saved` under the same name. With more `outputs` than before an array is longer along the axes that
+    have one place for each: the new places, which come last, stay as they are."""
     for name, array in state.items():
         old = saved.get(prefix + name)
         if name == "scaling/count" and old is not None and old.shape == (1,):
             old = np.broadcast_to(old, array.shape)  # all rows so far had every feature
-        if old is not None and old.shape == array.shape and old.dtype == array.dtype:
-            array[...] = old
+        if old is None or old.dtype != array.dtype or old.ndim != array.ndim:
+            continue
+        axes = [pair for pair in zip(old.shape, array.shape, strict=True) if pair[0] != pair[1]]
+        if all(pair == outputs for pair in axes) and outputs[0] <= outputs[1]:
+            array[tuple(slice(length) for length in old.shape)] = old

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.core.classes import known, learnt
+from service.core.classes import grown, known, learnt
 from service.core.errors import FileRefused
 from service.core.job_settings import Job
 from service.core.settings import parse
@@ -78,6 +78,27 @@ def test_a_first_file_that_leaves_it_open_is_refused_with_the_remedy(
     refusal = caught.value.refusal
     assert refusal.place == 'column "y"'
     assert key in refusal.remedy
+
+
+@pytest.mark.parametrize(
+    ("classes", "found", "expected"),
+    [
+        (("b", "a"), ["c", "a", "B"], ("b", "a", "c", "B")),
+        (("b", "a"), ["e", "d", "c"], ("b", "a", "e", "d")),
+        (("b", "a"), [1.0, "c"], ("b", "a", "c")),
+        ((2, 1), ["c", 1.0, 0.5], (2, 1, 0.5)),
+        (("a", "b", "c", "d"), ["e"], ("a", "b", "c", "d")),
+    ],
+)
+def test_later_files_bring_classes_as_they_appear_while_there_is_room(
+    classes: tuple[str | float, ...], found: list[str | float], expected: object
+) -> None:
+    assert grown(job("softmax", "classes_max = 4"), classes, found) == expected
+    assert grown(job("softmax"), classes, found) == classes
+
+
+def test_with_room_for_more_the_first_file_gives_the_order() -> None:
+    assert learnt(job("softmax", "classes_max = 2"), ["b", "c", "a"]) == ("b", "c")
 
 
 def test_a_note_names_a_few_of_many_labels() -> None:

@@ -38,7 +38,7 @@ def complaint(**parts: str) -> str:
         ("linear", "", "intercept, kernel, l1, l2, loss"),
         ("linear", 'loss = "huber"', "delta, intercept, kernel, l1, l2, loss"),
         ("linear", 'loss = "hinge"', "classes, intercept, kernel, l1, l2, loss, positive"),
-        ("softmax", "", "classes, intercept, kernel, l1, l2"),
+        ("softmax", "", "classes, classes_max, intercept, kernel, l1, l2"),
         ("kmeans", "", "clusters, kernel"),
     ],
 )
@@ -122,6 +122,27 @@ def test_a_kernels_options_come_out_whole() -> None:
             {"tables": "[jobs.optimizer]\nb1 = 0.5"},
             "optimizer.b1: unknown key, allowed are half_life, learning_rate, name, rates, "
             "serve_rows, serve_share, share",
+        ),
+        (
+            {"model": "classes_max = 3"},
+            "model.classes_max: must be left out: it belongs to kernels of many classes, got 3",
+        ),
+        (
+            {"kernel": "softmax", "model": "classes = 3\nclasses_max = 2"},
+            "model.classes_max: must be 3 or more, the number of classes, got 2",
+        ),
+        (
+            {"kernel": "softmax", "model": "classes_max = 1"},
+            "model.classes_max: must be a whole number from 2 to 1000, got 1",
+        ),
+        (
+            {
+                "kernel": "softmax",
+                "model": "classes_max = 3",
+                "tables": '[jobs.optimizer]\nname = "lbfgs"',
+            },
+            "model.classes_max: must be left out: lbfgs remembers steps of a fixed number of parameters, "
+            "got 3",
         ),
         (
             {"tables": '[jobs.csv]\ndelimiter = "a"'},

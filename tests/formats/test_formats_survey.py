@@ -148,15 +148,16 @@ def test_only_the_first_bad_rows_are_described_but_all_are_counted(tmp_path):
 def test_labels_are_numbers_where_they_can_be_and_each_is_found_once(tmp_path, data, name):
     fields = Fields("y", features=("a",), labels="class")
     source = prepared(tmp_path, data, name, fields)
-    found = set().union(*(labels(source, chunk, fields) for chunk in Survey(source, 1 << 20)))
-    assert found == {"UP", "DOWN", 1.0}
+    (chunk,) = Survey(source, 1 << 20)
+    assert labels(source, chunk, fields) == ("UP", "DOWN", 1.0)  # as they appear
 
 
 def test_labels_of_a_typed_column_are_numbers_or_names(tmp_path):
     for values, expected in (
-        ([3, 1, 3], {1.0, 3.0}),
-        (["b", "a", None], {"a", "b"}),
-        ([True, False, None], {0.0, 1.0}),
+        ([3, 1, 3], (3.0, 1.0)),
+        ([3.0, float("nan"), 1.0], (3.0, 1.0)),
+        (["b", "a", None], ("b", "a")),
+        ([True, False, None], (1.0, 0.0)),
     ):
         out = io.BytesIO()
         pl.DataFrame({"a": [1, 2, 3], "y": values}).write_parquet(out)
@@ -164,6 +165,18 @@ def test_labels_of_a_typed_column_are_numbers_or_names(tmp_path):
         source = prepared(tmp_path, out.getvalue(), "t.parquet", fields)
         (chunk,) = Survey(source, 1 << 20)
         assert labels(source, chunk, fields) == expected
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 1 << 20])
+@pytest.mark.parametrize("classes", [(0.0, 1.0), ("a", "b")])
+def test_a_label_that_is_nan_is_none_whatever_else_is_in_its_chunk(read, chunk_bytes, classes):
+    names = b"a,y\n1,NaN\nx,%s\n3,%s\n4,nan\n" % tuple(str(c).encode() for c in classes)
+    fields = Fields("y", labels="class", classes=classes)
+    got = read(names, "t.csv", fields, chunk_bytes)
+    assert (got.y.tolist(), got.unlabelled, got.rejected) == ([1], 2, 1)
+    source = got.source
+    found = [label for chunk in Survey(source, 1 << 20) for label in labels(source, chunk, fields)]
+    assert found == list(classes)
 
 
 def test_more_than_a_thousand_labels_are_refused(tmp_path):

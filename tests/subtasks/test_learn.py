@@ -129,3 +129,42 @@ def test_a_model_that_is_not_finite_is_told(bench: Any, table: bytes) -> None:
     results = bench.reserve(shape.results_bytes(100, ""))
     with np.errstate(all="ignore"):
         assert not learn.run(shape.spec, state, target, parts, 1, results, "").finite
+
+
+GROWING = [
+    Spec("softmax", 2, outputs=2, optimizer={"name": "experts"}, class_weight="balanced"),
+    Spec("softmax", 2, outputs=2, optimizer={"name": "ftrl"}),
+    Spec("mlp", 2, {"hidden": [3]}, outputs=2, optimizer={"name": "adam"}),
+]
+
+
+@pytest.mark.parametrize("spec", GROWING, ids=lambda spec: f"{spec.kernel} {spec.optimizer}")
+def test_a_model_that_gets_more_classes_keeps_what_it_knows_of_the_others(
+    bench: Any, table: bytes, spec: Spec
+) -> None:
+    shape, state, _ = bench.started(spec)
+    learnt, _ = bench.learnt(shape, state, bench.decoded(table), 5)
+    larger, target, _ = bench.started(replace(spec, outputs=4))
+    fresh = {k: a.copy() for k, a in arrays(target, larger.state_layout).items()}
+    assert learn.adopt(shape.spec, learnt, larger.spec, target).finite
+    old, new = arrays(learnt, shape.state_layout), arrays(target, larger.state_layout)
+    for name, array in new.items():
+        known = tuple(slice(length) for length in old[name].shape)
+        assert np.array_equal(array[known], old[name]), name
+        rest = np.ones(array.shape, bool)
+        rest[known] = False
+        assert np.array_equal(array[rest], fresh[name][rest]), name
+    assert sum(array.shape != old[name].shape for name, array in new.items()) > 2
+
+
+def test_counts_of_classes_stay_when_there_are_more(bench: Any) -> None:
+    spec = replace(GROWING[0], outputs=2)
+    shape, _, scores = bench.started(spec)
+    larger, _, target = bench.started(replace(spec, outputs=3))
+    counted = arrays(scores, shape.scores_layout)
+    counted["lifetime/confusion"][...] = [[1, 2], [3, 4]]
+    counted["lifetime/rows"][...] = 10
+    learn.adopt_scores(shape.spec, scores, larger.spec, target)
+    found = arrays(target, larger.scores_layout)
+    assert found["lifetime/confusion"].tolist() == [[1, 2, 0], [3, 4, 0], [0, 0, 0]]
+    assert found["lifetime/rows"].tolist() == [10]

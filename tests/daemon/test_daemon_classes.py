@@ -1,0 +1,91 @@
+"""Classes as files bring them: a model of many names grows while the stream goes on, and stays a function of the files."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from daemon_root import Root, job, root_in
+
+NAMES = [f"{kind} no. {number}" for number in range(8) for kind in ("oak", "Ulme", "être")][:23]
+
+
+def _file(names: list[str], rows: int, seed: int) -> bytes:
+    chance = random.Random(seed)
+    lines = ["größe;farbe;art"]
+    for row in range(rows):
+        place = row % len(names)
+        x, y = place % 5 + chance.gauss(0, 0.1), place // 5 + chance.gauss(0, 0.1)
+        lines.append(f'{x:.3f};{y:.3f};"{names[place]}"'.replace(".", ",", 2))
+    return ("\r\n".join(lines) + "\r\n").encode("latin-1")
+
+
+FILES = {
+    "1.csv": _file(NAMES[7:2:-1], 150, 1),
+    "2.csv": _file(NAMES, 400, 2),
+    "3.csv": _file([*NAMES[:3], "beech", "7"], 100, 3),
+}
+WILD = {"encoding": "latin-1", "decimal": ","}
+
+
+def _job(name: str, **training: int) -> dict[str, object]:
+    model = {"kernel": "softmax", "classes_max": 23}
+    return job(name, label="art", model=model, csv=WILD, training=training)
+
+
+def test_a_job_of_a_few_lines_learns_23_named_classes_as_they_come(root: Root) -> None:
+    ways = {"whole": {}, "rounds": {"batch_rows": 1, "local_steps": 20}}
+    root.configure(
+        *(_job(name, **training) for name, training in ways.items()),
+        rows={"on_bad_row": "skip", "max_bad_rows": 0.5},
+        service={"chunk_bytes": 300},
+    )
+    for name in ways:
+        for file, data in FILES.items():
+            root.drop(file, data, name)
+    root.once()
+    for name in ways:
+        header = root.header(name)
+        assert header["classes"] == [*NAMES[7:2:-1], *NAMES[:3], *NAMES[8:]]
+        assert header["spec"]["outputs"] == 23
+        records = root.accepted(name)
+        assert [one["rows"] for one in records] == [150, 400, 60]
+        assert records[1]["lifetime"]["rows"] == 550
+        assert records[2]["metrics"]["accuracy"] > 0.5  # who guesses among 23 is right in 0.04
+        assert {one["value"] for one in root.listed("3.csv", name)} == {"beech", "7"}
+    assert root.ask("verify", "--root", str(root.path)).stdout.count("same") == len(ways)
+
+
+def test_a_file_that_is_refused_brings_no_classes(root: Root) -> None:
+    root.configure(_job("j"))
+    root.drop("1.csv", FILES["1.csv"])
+    root.drop("2.csv", FILES["2.csv"] + b"x;1;oak no. 0\r\n")
+    root.drop("3.csv", _file(NAMES[1:3], 50, 4))
+    root.once()
+    assert root.note("2.csv")["value"] == "x"
+    assert root.header()["classes"] == [*NAMES[7:2:-1], *NAMES[1:3]]
+
+
+def test_a_daemon_killed_in_a_file_with_new_classes_and_bad_rows_goes_on_to_the_same_end(
+    tmp_path: Path,
+) -> None:
+    outcomes, lists = [], []
+    late = [*NAMES, "beech"]
+    for kills in (False, True):
+        with root_in(tmp_path / str(kills)) as root:
+            slow = _job("j", batch_rows=1, local_steps=20)
+            root.configure(slow, rows={"on_bad_row": "skip", "max_bad_rows": 0.5})
+            root.drop("1.csv", FILES["1.csv"])
+            root.drop("2.csv", _file(late, 2_400, 5))
+            if kills:
+                life = root.start()
+                life.see("progress", file="2.csv")
+                life.kill()
+            root.once()
+            if kills:
+                assert any(event["resumed_at_row"] for event in root.events("started"))
+            outcomes.append(root.outcome())
+            lists.append((root.folder("failed") / "2.csv.rows.jsonl").read_bytes())
+    assert outcomes[0] == outcomes[1]
+    assert lists[0] == lists[1]
+    assert lists[0].count(b"\n") == 100
