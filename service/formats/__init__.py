@@ -7,12 +7,13 @@ decode(source, chunk, fields, rows) -> Block                     in a worker, pu
 labels(source, chunk, fields) -> distinct labels, as they appear in a worker, where classes are
 to be learnt
 features_of(source, fields) -> names of the feature columns
+unused_of(source, fields) -> how many columns have no part
 block_bytes(source, chunk, fields) -> bound on a block's arrays, in bytes
 placed(source, bad, rows, lines) -> a chunk's bad row by the file's row and line
 refusal(source, bad) -> FileRefused for a bad row
 """
 
-from service.formats.columns import features_of
+from service.formats.columns import features_of, unused_of
 from service.formats.contract import (
     BadRow,
     Block,
@@ -47,4 +48,5 @@ __all__ = [
     "placed",
     "prepare",
     "refusal",
+    "unused_of",
 ]

@@ -50,6 +50,12 @@ def features_of(source: Source, fields: Fields) -> tuple[str, ...]:
     return names
 
 
+def unused_of(source: Source, fields: Fields) -> int:
+    """How many of the file's columns have no part."""
+    used = {*map(str, fields.roles), *features_of(source, fields)}
+    return sum(column not in used for column in source.columns)
+
+
 def check_fields(source: Source, fields: Fields) -> None:
     """Refuses a file that lacks a column, or whose columns can't be called as the fields call
     them."""

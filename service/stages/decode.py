@@ -249,7 +249,9 @@ class _File:
         tally.finish()
         assert survey.sha256 is not None  # known once the survey has come to its end
         missing = {c: n for c in map(str, fields.features or ()) if (n := tally.missing[c])}
-        return Complete(survey.sha256, tally.unlabelled, missing, self.rejected)
+        is_learnt = self.sample.terms.job.features is None
+        extra = formats.unused_of(source, fields) if is_learnt else 0
+        return Complete(survey.sha256, tally.unlabelled, missing, self.rejected, extra)
 
     async def _cut(
         self,

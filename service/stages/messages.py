@@ -104,6 +104,8 @@ class Complete:
     missing: Mapping[str, int]
     """Rows without a value, by feature, in the features' order."""
     rejected: Rejected
+    columns_extra: int
+    """Columns that the job's first file didn't have; none where the settings name the features."""
 
 
 class Cause(Enum):

@@ -298,6 +298,7 @@ class _Trainer:
             rows_rejected=complete.rejected.count,
             rows_unlabelled=complete.rows_unlabelled,
             missing=complete.missing,
+            columns_extra=complete.columns_extra,
             size=file.sample.row.size,
             sha256=complete.sha256,
             learning_rate=file.rate,

@@ -90,6 +90,8 @@ class Ending:
     size: int
     sha256: str
     learning_rate: float
+    columns_extra: int = 0
+    """Columns that the job's first file didn't have."""
 
 
 def text_bytes(
@@ -198,6 +200,8 @@ def _file_record(
     }
     if ending.missing:
         record["missing"] = dict(ending.missing)
+    if ending.columns_extra:
+        record["columns_extra"] = ending.columns_extra
     record |= {
         "weight_sum": metrics.weight_sum(file),
         "bytes": ending.size,

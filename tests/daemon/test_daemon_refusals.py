@@ -183,6 +183,22 @@ def test_a_file_that_makes_the_model_diverge_is_taken_back(
     assert root.leftovers() == []
 
 
+def test_later_files_may_have_other_columns_too_in_any_order_but_lack_none(root: Root) -> None:
+    names = ("a", "b", "c", "y")
+    root.drop("0.csv", sample_tables.csv(TABLE, names))
+    turned = [(row[3], 7.0, *reversed(row[:3]), 8.0) for row in TABLE]
+    root.drop("1.csv", sample_tables.csv(turned, ("y", "new", "c", "b", "a", "newer")))
+    root.drop("2.csv", sample_tables.csv(TABLE, ("a", "b", "d", "y")))
+    root.drop("3.jsonl", sample_tables.jsonl([row[::-1] for row in TABLE], names[::-1]))
+    root.once()
+    assert [record.get("columns_extra") for record in root.accepted()] == [None, 2, None]
+    assert root.header()["features"] == ["a", "b", "c"]
+    note = root.note("2.csv")
+    assert note["rule"] == "a file has the feature column c"
+    assert note["value"] == "columns a, b, d, y"
+    assert "add the column" in note["remedy"]
+
+
 def test_the_second_file_teaches_a_job_whose_first_is_refused(root: Root) -> None:
     root.drop("0.csv", b"d,y\n1,0\n2,x\n")
     root.drop("1.csv", sample_tables.csv(TABLE))
