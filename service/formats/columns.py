@@ -98,8 +98,18 @@ def _check_present(source: Source, names: Iterable[Column], role: str) -> None:
             source,
             f"a file has the {role} column {listed(missing)}",
             f"columns {listed(source.columns)}",
-            f"add the column, or correct `{'features' if role == 'feature' else role}`",
+            _remedy(source, role),
         )
+
+
+def _remedy(source: Source, role: str) -> str:
+    if source.format == "csv" and all(map(_is_number, source.columns)):
+        return "give the file a header, or number the columns in the settings, from 0"
+    return f"add the column, or correct `{'features' if role == 'feature' else role}`"
+
+
+def _is_number(name: str) -> bool:
+    return isinstance(label_key(name), float)
 
 
 def _refused(source: Source, rule: str, value: str, remedy: str) -> FileRefused:

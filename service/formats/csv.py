@@ -129,9 +129,8 @@ def _exact(source: Source, data: bytes, line_breaks: int, wanted: Wanted) -> Tab
     whole = good.all()
     kept = data if whole else bytes_[np.repeat(good, lines.stops - lines.starts)].tobytes()
     rule = f"a row has {width} fields, as the first line has"
-    remedy = "quote fields that hold the delimiter; fill in or delete short rows"
     bad = [
-        BadRow(int(row[i]), "", rule, f"{lines.delimiters[i] + 1} fields", remedy)
+        BadRow(int(row[i]), "", rule, f"{lines.delimiters[i] + 1} fields", _remedy(data, lines, i))
         for i in np.flatnonzero(seen & ~good)[:MOST_NOTES]
     ]
     frame = _texts(source, kept, int(np.count_nonzero(good)))
@@ -147,6 +146,13 @@ def _exact(source: Source, data: bytes, line_breaks: int, wanted: Wanted) -> Tab
         frame, whole_rows = frame.filter(kept_rows), whole_rows[kept_rows]
     rows_seen = int(np.count_nonzero(seen))
     return Table(frame, whole_rows, rows_seen, tuple(bad[:MOST_NOTES]), line_breaks)
+
+
+def _remedy(data: bytes, lines: quoting.Lines, line: int) -> str:
+    """What to do about a row that has another number of fields."""
+    if b"\r" in data[lines.starts[line] : lines.stops[line]].rstrip(b"\r\n"):
+        return "end all lines alike: a CR stands within the row, and the first line has none"
+    return "quote fields that hold the delimiter; fill in or delete short rows"
 
 
 def _mark_overfull(source: Source, frame: pl.DataFrame, faults: Faults) -> None:
