@@ -72,6 +72,11 @@ def inspect(source: Source, fields: Fields) -> Source:
     except BadLine as fault:
         where = f"{source.name}: first row"
         raise FileRefused(fault.rule, place=where, value=fault.value, remedy=CORRECT) from fault
+    odd = [name for name in first if not _is_unicode(name)]
+    if odd:
+        where = f"{source.name}: first row"
+        rule, remedy = "a key is valid Unicode", "rename the key in every line"
+        raise FileRefused(rule, place=where, value=listed(odd), remedy=remedy)
     columns = dict.fromkeys((*first, *_later(lines[1:], _named(fields) - set(first))))
     if len(columns) > source.limits.max_columns:
         rule = f"a file has at most {source.limits.max_columns} columns"

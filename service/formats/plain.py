@@ -9,12 +9,13 @@ Rules
 - Encodings are never guessed: the same bytes mean other letters in each of them. A mark of byte order
   says it, or the settings do.
 
-    pieces --recoded--> UTF-8 --with_line_feeds--> LF --without_comments--> scratch
+    pieces --recoded--> UTF-8 --without_comments, whose quotes mean nothing--> --with_line_feeds--> scratch
 """
 
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
@@ -67,6 +68,8 @@ def recoded(pieces: Iterable[bytes], encoding: str) -> Iterator[bytes]:
 
 def ends_lines_with_returns(head: bytes, dialect: Dialect) -> bool:
     """Whether the first line of a text that begins with `head` ends with a CR that no LF follows."""
+    if dialect.comment:
+        head = b"".join(without_comments([head], dialect, returns=True))
     parts = head.split(dialect.quotes)[::2] if dialect.quotes else [head]
     for part in parts:
         place = part.find(b"\r")
@@ -96,9 +99,14 @@ def _fed(text: bytes) -> bytes:
     return text.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in text else text
 
 
-def without_comments(pieces: Iterable[bytes], dialect: Dialect) -> Iterator[bytes]:
-    """The text with a blank line for each line that begins with a comment's mark, outside of quotes."""
-    mark = b"\n" + dialect.comment.encode()
+def without_comments(
+    pieces: Iterable[bytes], dialect: Dialect, *, returns: bool = False
+) -> Iterator[bytes]:
+    """The text with a blank line for each line that begins with a comment's mark, outside of quotes; with `returns` a
+    CR ends a line, too."""
+    ends = rb"[\r\n]" if returns else rb"\n"
+    line_end, comment = re.compile(ends), re.compile(ends + re.escape(dialect.comment.encode()))
+    width = len(dialect.comment) + 1
     text, is_quoted, is_comment = b"\n", False, False  # as if a line break stood before the text
     surplus = 1
     for piece, is_last in chain(((piece, False) for piece in pieces), [(b"", True)]):
@@ -106,23 +114,20 @@ def without_comments(pieces: Iterable[bytes], dialect: Dialect) -> Iterator[byte
         out, place = [], 0
         while place < len(text):
             if is_comment:
-                end = text.find(b"\n", place)
-                place, is_comment = (end, False) if end >= 0 else (len(text), True)
+                end = line_end.search(text, place)
+                place, is_comment = (end.start(), False) if end else (len(text), True)
                 continue
-            found = text.find(mark, place)
-            stop = found if found >= 0 else max(place, len(text) - (0 if is_last else len(mark)))
+            found = comment.search(text, place)
+            stop = found.start() if found else max(place, len(text) - (0 if is_last else width))
             part = text[place:stop]
             is_quoted ^= bool(dialect.quotes) and part.count(dialect.quotes) % 2 == 1
             out.append(part)
             place = stop
-            if found < 0:
+            if found is None:
                 break
-            if is_quoted:  # no comment: the mark's first byte is like any other
-                out.append(text[stop : stop + 1])
-                place += 1
-            else:
-                out.append(b"\n")
-                place, is_comment = stop + len(mark), True
+            out.append(text[stop : stop + 1])
+            is_comment = not is_quoted  # in quotes the mark is like any other text
+            place = stop + width if is_comment else stop + 1
         text = text[place:]
         whole = b"".join(out)
         yield whole[surplus:]

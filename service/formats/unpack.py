@@ -134,9 +134,10 @@ def _plain_text(
         return pieces
     encoding = undoings[0] if undoings[0] not in ("line ends", "comments") else "utf-8"
     text = plain.recoded(pieces, encoding) if encoding != "utf-8" else plain.unmarked(pieces)
-    if "line ends" in undoings:
-        text = plain.with_line_feeds(text, source.dialect)
-    return plain.without_comments(text, source.dialect) if "comments" in undoings else text
+    returns = "line ends" in undoings
+    if "comments" in undoings:
+        text = plain.without_comments(text, source.dialect, returns=returns)
+    return plain.with_line_feeds(text, source.dialect) if returns else text
 
 
 def _plain(file: Digested) -> Iterator[bytes]:

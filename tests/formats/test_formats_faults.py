@@ -185,6 +185,7 @@ FILES = [
     ("CSV inside", "t.jsonl", PLAIN, "one JSON object", "t.jsonl: first row"),
     ("bad UTF-8", "t.jsonl", jsonl(*GOOD) + b'{"a": "\xff"}\n', "UTF-8", "t.jsonl: byte 101"),
     ("an endless row", "t.jsonl", jsonl(*GOOD, "9" * 5000), "at most 4096 bytes", "t.jsonl:4"),
+    ("half of a pair in a key", "t.jsonl", b'{"\\ud800": 1, "a": 1, "b": 2, "y": 0}', "a key is valid Unicode", "t.jsonl: first row"),
     ("deep lists first", "t.jsonl", b"[" * 99999, "nests at most 64", "t.jsonl: first row"),
     ("keys by the thousand", "t.jsonl", jsonl(json.dumps(dict.fromkeys(map(str, range(200)), 1))), "at most 100 columns", "t.jsonl"),
     ("torn", "t.csv.gz", PACKED[:-9], "is whole", "t.csv.gz"),

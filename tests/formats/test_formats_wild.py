@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from functools import partial
 
 import pytest
 
@@ -46,6 +47,7 @@ WILD = {
     "decimal commas": ("t.csv", decimal_comma(PLAIN).encode(), {"decimal": ","}),
     "quoted decimal commas": ("t.csv", b'a,y,k\n"1,5",2,\xc3\xa9\n-3,4,z\n', {"decimal": ","}),
     "comments": ("t.csv", ("# it's \"\n" + PLAIN.replace("\n", "\n#,\"\n", 2)).encode(), {"comment": "#"}),
+    "comments and CR": ("t.csv", ("# it's \"\r" + PLAIN.replace("\n", "\r#,\"\r", 2)).encode(), {"comment": "#"}),
     "a comment at the end": ("t.csv", (PLAIN + "//").encode(), {"comment": "//"}),
     "a mark before a comment": ("t.csv", ("\ufeff# x\n" + PLAIN).encode(), {"comment": "#"}),
     "single quotes": ("t.csv", PLAIN.replace("z", "'z'").encode(), {"quote": "'"}),
@@ -145,7 +147,7 @@ TEXT = b'#a"\r\n"b\r\n#c\rd";e\r#f\r\r\n##\n"";"\r"\n#g"\n"h'
 PASSES = [passes.with_line_feeds, passes.without_comments]
 
 
-@pytest.mark.parametrize("of", PASSES)
+@pytest.mark.parametrize("of", [*PASSES, partial(passes.without_comments, returns=True)])
 def test_it_makes_no_difference_where_a_text_is_cut(of):
     dialect = Dialect(comment="#")
     whole = b"".join(of([TEXT], dialect))
