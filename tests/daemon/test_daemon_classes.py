@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import polars as pl
 from daemon_root import Root, job, root_in
 
 NAMES = [f"{kind} no. {number}" for number in range(8) for kind in ("oak", "Ulme", "être")][:23]
@@ -53,6 +54,14 @@ def test_a_job_of_a_few_lines_learns_23_named_classes_as_they_come(root: Root) -
         assert records[1]["lifetime"]["rows"] == 550
         assert records[2]["metrics"]["accuracy"] > 0.5  # who guesses among 23 is right in 0.04
         assert {one["value"] for one in root.listed("3.csv", name)} == {"beech", "7"}
+    out = root.home / "out.csv"
+    file = str(root.folder("done", "whole") / "2.csv")
+    asked = root.ask("predict", "--root", str(root.path), "--job", "whole", file, "-o", str(out))
+    assert asked.returncode == 0, asked.stderr
+    found = pl.read_csv(out)
+    assert found["label"].to_list() == [NAMES[row % 23] for row in range(400)]
+    right = sum(found["label"] == found["prediction"])
+    assert right > 60  # who guesses is right in 17; the last rows learnt were of three classes
     assert root.ask("verify", "--root", str(root.path)).stdout.count("same") == len(ways)
 
 
