@@ -21,7 +21,7 @@ from service.formats.contract import Floats, Gaps, Table
 from service.formats.values import BLANK, FILL_IN, Faults, Mask, numbers
 
 FILL_GAPS = f'{FILL_IN}, or set missing.fill = "mean" (or "zero"); missing.values says what counts as missing'
-SPELLING = "write it as 1234.5, add it to missing.values, or leave the column out of `features`"
+SPELLING = "write it as 1234.5 (1234,5 needs csv.decimal), add it to missing.values, or leave the column out of `features`"
 
 
 def matrix(
