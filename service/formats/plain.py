@@ -71,12 +71,12 @@ def ends_lines_with_returns(head: bytes, dialect: Dialect) -> bool:
     if dialect.comment:
         head = b"".join(without_comments([head], dialect, returns=True))
     parts = head.split(dialect.quotes)[::2] if dialect.quotes else [head]
-    for part in parts:
-        place = part.find(b"\r")
-        if place >= 0 and place + 1 < len(part):
-            return part.find(b"\n", 0, place) < 0 and part[place + 1 : place + 2] != b"\n"
-        if b"\n" in part:
-            break
+    for number, part in enumerate(parts):
+        returned, fed = part.find(b"\r"), part.find(b"\n")
+        if returned < 0 and fed < 0:
+            continue
+        is_end = number + 1 == len(parts) and returned + 1 == len(part)  # of what is looked at
+        return returned >= 0 and not is_end and (fed < 0 or fed > returned + 1)
     return False
 
 

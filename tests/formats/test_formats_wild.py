@@ -30,6 +30,7 @@ WILD = {
     "CRLF": ("t.csv", PLAIN.replace("\n", "\r\n").encode(), {}),
     "CR": ("t.csv", PLAIN.replace("\n", "\r").encode(), {}),
     "CR without a last one": ("t.csv", PLAIN.replace("\n", "\r").rstrip().encode(), {}),
+    "CR between quotes": ("t.csv", b'"a","y","k"\r"1.5","2","\xc3\xa9"\r"-3","4","z"\r', {}),
     "CR, then LF": ("t.csv", PLAIN.replace("\n", "\r", 1).encode(), {}),
     "CR, then CRLF": ("t.csv", PLAIN.replace("\n", "\r", 1).replace("\n", "\r\n").encode(), {}),
     "LF, then CRLF": ("t.csv", "\n".join(PLAIN.split("\n", 1)).replace("4,z\n", "4,z\r\n").encode(), {}),
