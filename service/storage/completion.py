@@ -21,6 +21,8 @@ from service.storage.disk import fsync_directory, names, replace_file, storage_b
 from service.storage.tables import FileRow, FileState, Publication
 
 NOTE_SUFFIX = ".error.json"
+LONGEST_RECORD = 1 << 16
+"""Bytes of a list's record at most: its texts are bounded."""
 ROWS_SUFFIX = ".rows.jsonl"  # as long as the note's: what leaves room for one leaves it for both
 
 
@@ -62,9 +64,7 @@ def _placed(layout: Layout, file: FileRow) -> bytes | None:
         return None
     match file.state:
         case FileState.REFUSED:
-            has_list = os.path.lexists(layout.rejected(file.job, file.admission))
-            failed, text = layout.failed(file.job), note(file)
-            return _to_failed(failed, work, file.name, file.inode, text, has_list=has_list)
+            return _to_failed(layout.failed(file.job), work, file.name, file.inode, note(file))
         case FileState.RETRACTED:
             return _take_back(layout, file, work)
         case FileState.ACCEPTED | FileState.DUPLICATE if file.after == "delete":
@@ -183,8 +183,8 @@ def _remove(directory: Path, prefixes: tuple[str, ...]) -> None:
 
 
 def _list_rejected(layout: Layout, file: FileRow, beside: bytes | None) -> None:
-    """Moves the list of bad rows to failed/: under the name of the file where it lies `beside`, else told apart from
-    those of others. It is there no more where that has happened."""
+    """Moves the list of bad rows to failed/, told apart from others': under the name of the refused file that lies
+    `beside`, or else one that no refused file has. Where that has happened there is nothing to move any more."""
     rejected, failed = layout.rejected(file.job, file.admission), layout.failed(file.job)
     if not os.path.lexists(rejected):
         return
@@ -200,15 +200,10 @@ def _list_rejected(layout: Layout, file: FileRow, beside: bytes | None) -> None:
     moves.settle(rejected, failed, name, inode=0, announce=is_free)
 
 
-def _to_failed(
-    failed: Path, work: Path, name: bytes, inode: int, text: bytes, *, has_list: bool = False
-) -> bytes | None:
-    """The note first: a file in failed/ without its reason would be a riddle. With a list of bad rows to come, a name
-    that has another's list is not taken."""
+def _to_failed(failed: Path, work: Path, name: bytes, inode: int, text: bytes) -> bytes | None:
+    """The note first: a file in failed/ without its reason would be a riddle."""
 
     def announce(candidate: bytes) -> bool:
-        if has_list and os.path.lexists(failed / os.fsdecode(candidate + ROWS_SUFFIX.encode())):
-            return False
         path = failed / os.fsdecode(candidate + NOTE_SUFFIX.encode())
         with storage_border("read", path):
             if os.path.lexists(path):
@@ -238,8 +233,22 @@ def _try_again(layout: Layout, file: FileRow, name: bytes) -> bytes | None:
     with storage_border("delete", remark):
         if remark.is_file() and remark.read_bytes() == note(file):
             remark.unlink()
+    listed = failed / os.fsdecode(name + ROWS_SUFFIX.encode())
+    with storage_border("delete", listed):
+        if listed.is_file() and _is_list_of(listed, file):
+            listed.unlink()
     fsync_directory(failed)  # else a power cut could bring the note back, beside no file
     return settled_as
+
+
+def _is_list_of(path: Path, file: FileRow) -> bool:
+    """Whether a list of bad rows is this admission's: names alone may be those of others."""
+    with path.open("rb") as lines:
+        first = lines.readline(LONGEST_RECORD)
+    try:
+        return bool(json.loads(first)["admission"] == file.admission)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False  # somebody has written there
 
 
 def _take(layout: Layout, file: FileRow) -> bool:

@@ -194,7 +194,7 @@ class _Job:
         elif wrong:
             place = f"row {wrong[0]}"
             refusal = Refusal("must be digits", place, rows[wrong[0]], "write a number")
-            self.does(units.refusal(*where, refusal, lambda: b'{"row":0}\n'))
+            self.does(units.refusal(*where, refusal, partial(_bad_rows, file)))
             self._say(FileState.REFUSED, file)
         else:
             _Training.begin(self.layout, self.journal, file, self.does).learn(rows, sha256)
@@ -312,7 +312,8 @@ class _Training:
         """The file as it is to be accepted; its part of the spools begins at these lengths."""
         progress = self._progress(spools)
         own = {log: length - before.get(log, 0) for log, length in progress.spools.items()}
-        bad = bytes if self.file.revision else partial(_bad_rows, self.file)
+        has_bad_rows = self.file.admission % 2 and not self.file.revision
+        bad = partial(_bad_rows, self.file) if has_bad_rows else bytes
         digests = Digests(sha256, "records", "print")
         return Whole(replace(progress, spools=own), digests, rejected=bad)
 
@@ -339,8 +340,7 @@ def _close(spools: dict[str, _Spool]) -> None:
 
 
 def _bad_rows(file: FileRow) -> bytes:
-    """Of every other file some rows were bad."""
-    return b'{"row":1}\n' if file.admission % 2 else b""
+    return b'{"admission":%d,"row":1}\n' % file.admission
 
 
 def _patiently(act: Callable[[], Any]) -> Any:

@@ -12,6 +12,8 @@ import pytest
 from service.core.errors import Refusal, StorageDamaged
 from service.storage import checkpoints, units
 from service.storage.completion import Keep
+from service.storage.naming import Named
+from service.storage.retrial import retrial
 from service.storage.tables import Digests, Entry, FileState, LogState
 from service.storage.units import Whole, perform
 
@@ -395,13 +397,30 @@ def test_a_list_meets_no_other_list_and_no_file_that_was_refused(hand) -> None:
     ]
 
 
+def refuse_with_rows(hand, name: str) -> None:
+    (file,) = hand.admit(name)
+    rows = b'{"admission":%d}\n' % file.admission
+    perform(hand.journal, units.refusal(hand.layout, "j", file.admission, REFUSAL, lambda: rows))
+
+
 def test_the_list_of_a_refused_file_lies_beside_it_under_its_name(hand) -> None:
-    accept_with_rows(hand, "a.csv", 1)
-    (file,) = hand.admit("a.csv")
-    unit = units.refusal(hand.layout, "j", file.admission, REFUSAL, lambda: ROWS)
-    assert perform(hand.journal, unit).settled_as == b"a~2.csv"
-    own = ["a~2.csv", "a~2.csv.error.json", "a~2.csv.rows.jsonl"]
-    assert hand.names("failed") == ["a.csv.rows.jsonl", *own]
+    refuse_with_rows(hand, "a.csv")
+    refuse_with_rows(hand, "a.csv")
+    names = ("a.csv", "a~2.csv")
+    assert hand.names("failed") == [
+        n + suffix for n in names for suffix in ("", ".error.json", ".rows.jsonl")
+    ]
+
+
+def test_the_list_of_a_file_that_is_tried_again_goes_with_its_note(hand) -> None:
+    refuse_with_rows(hand, "a.csv")
+    refuse_with_rows(hand, "b.csv")
+    others = hand.layout.failed("j") / "b.csv.rows.jsonl"
+    others.write_bytes(b'{"admission":1}\n')
+    named = [Named("a.csv", ""), Named("b.csv", "")]
+    perform(hand.journal, retrial(hand.layout, "j", named))
+    assert hand.names("inbox") == ["a.csv", "b.csv"]
+    assert hand.names("failed") == ["b.csv.rows.jsonl"]
 
 
 def test_the_longest_name_leaves_room_for_its_list(hand) -> None:
