@@ -118,4 +118,5 @@ def _ending(bundle: Bundle, place: int, done: RoundResults) -> Ending:
         size=sample.row.size,
         sha256=clean.sha256,
         learning_rate=done.learning_rate,
+        columns_extra=clean.columns_unused if sample.terms.job.features is None else 0,
     )

@@ -86,6 +86,8 @@ def settle_all(layout: Layout, files: Sequence[FileRow]) -> tuple[FileRow, ...]:
     for job in sorted({file.job for file in archived}):
         fsync_directory(layout.done(job))
         fsync_directory(layout.work(job))
+    for file in archived:
+        _list_rejected(layout, file, None)
     for file in files:
         if file.admission not in found:
             found[file.admission] = settle(layout, file)

@@ -40,6 +40,7 @@ class Clean:
 
     stored: StoredBlock
     sha256: str
+    columns_unused: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +104,8 @@ def _clean(
     if stored.rejected or not stored.rows:
         return None
     assert survey.sha256 is not None
-    return Clean(
-        replace(stored, region=replace(free, length=size_of(stored.layout))), survey.sha256
-    )
+    stored = replace(stored, region=replace(free, length=size_of(stored.layout)))
+    return Clean(stored, survey.sha256, formats.unused_of(source, fields))
 
 
 def run(
