@@ -58,17 +58,36 @@ def lookup(kind: str, table: Mapping[str, T], name: str, also: str = "") -> T:
     return table[name]
 
 
+class Sparse(NamedTuple):
+    """The features of n rows that are mostly 0, as those that aren't (compressed sparse rows).
+
+    Row i has the values `values[starts[i]:starts[i + 1]]` in the slots `slots[...]`, which grow and differ
+    within a row. `starts` (n + 1,) int64, `slots` (m,) uint32, `values` (m,) float32.
+    """
+
+    starts: Array
+    slots: Array
+    values: Array
+
+    def slice(self, start: int, stop: int) -> Sparse:
+        """The rows from `start` up to `stop`, as views."""
+        return self._replace(starts=self.starts[start : stop + 1])
+
+
 class Rows(NamedTuple):
-    """Rows of samples: `x` (n, f) float64 or float32 in C-order; `y`, `w`, `offset` (n,) float64."""
+    """Rows of samples: `x` (n, f) float64 or float32 in C-order; `y`, `w`, `offset` (n,) float64; and what
+    is sparse of them, where the model has slots."""
 
     x: Array
     y: Array
     w: Array
     offset: Array
+    sparse: Sparse | None = None
 
     def slice(self, start: int, stop: int) -> Rows:
         """The rows from `start` up to `stop`, as views."""
-        return Rows(*(array[start:stop] for array in self))
+        x, y, w, offset = (a[start:stop] for a in (self.x, self.y, self.w, self.offset))
+        return Rows(x, y, w, offset, self.sparse and self.sparse.slice(start, stop))
 
 
 class Domain(NamedTuple):
@@ -118,7 +137,8 @@ class Spec:
     features and labels counts half; 0 is for ever. With `gaps` a feature may be NaN, which stands for
     a missing value: it isn't taken in, and is 0 once standardised. `scale_target` means something where labels are
     numbers, `class_weight` where they are classes: the factor of each class's steps by its index,
-    or "balanced".
+    or "balanced". A model of sparse rows has 2^`bits` slots, each with weights of its own, beside the
+    features; with 0 bits all rows are dense.
     """
 
     kernel: str
@@ -135,6 +155,7 @@ class Spec:
     class_weight: Literal["balanced"] | tuple[float, ...] | None = None
     seed: int = 0
     dtype: Precision = "float64"
+    bits: int = 0
 
     def to_json(self) -> str:
         """One line of JSON with sorted keys: equal specs give equal text."""

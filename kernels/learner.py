@@ -8,6 +8,7 @@ them a copy. Arrays of rows are only read. The state's names, in their fixed ord
     optimizer/...                  what the optimizer remembers, see `rules`
     parameters/<parameter>         the model
     rows                           rows learnt, int64 (1,)
+    sparse/...                     what is learnt of slots, if rows are sparse, see `sparse`
     scaling/count, m2, mean        of the features seen, if the job standardises
     steps                          optimizer steps taken, int64 (1,)
     target/count, m2, mean         of the labels seen, if they are scaled
@@ -24,7 +25,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from kernels import registry, scaling, schedules, strangers
+from kernels import registry, scaling, schedules, sparse, strangers
 from kernels.contract import (
     Array,
     CompiledPass,
@@ -33,6 +34,7 @@ from kernels.contract import (
     Problem,
     Results,
     Rows,
+    Sparse,
     Spec,
     State,
 )
@@ -86,7 +88,9 @@ class Learner:
         self._shapes = {name: value.shape for name, value in sorted(self._fresh().items())}
         self.rule = registry.rule(spec, self.kernel, self._shapes)
         self._schedule, self._schedule_options = schedules.configured(spec.schedule)
-        self.parameter_count = sum(int(np.prod(shape)) for shape in self._shapes.values())
+        self.slots = 1 << spec.bits if spec.bits else 0
+        dense = sum(int(np.prod(shape)) for shape in self._shapes.values())
+        self.parameter_count = dense + self.outputs * self.slots
 
     def rehearse(self) -> None:
         """Tries every function of a stranger's kernel on a few rows. Raises KernelFault."""
@@ -107,6 +111,9 @@ class Learner:
         for name, shape in self._shapes.items():
             found[f"parameters/{name}"] = (shape, self.spec.dtype)
         found |= self.rule.layout() | self.watching.layout()
+        if self.slots:
+            rule = self.spec.optimizer["name"]
+            found |= sparse.layout(rule, self.outputs, self.slots, self.spec.dtype)
         return dict(sorted(found.items()))
 
     def results_layout(self, rows: int, extra: Extra = "") -> Layout:
@@ -237,10 +244,12 @@ class Learner:
 
     # Using what is learnt
 
-    def predict(self, state: State, x: Array, offset: Array | None = None) -> Array:
+    def predict(
+        self, state: State, x: Array, offset: Array | None = None, rows: Sparse | None = None
+    ) -> Array:
         """Outputs (n, k) of raw rows x (n, f), in the label's units for regressions; learns nothing.
 
-        `offset` (n,) is added. A row's outputs don't depend on its neighbours, to the last bit. They
+        `offset` (n,) is added; `rows` is what is sparse of the same rows. A row's outputs don't depend on its neighbours, to the last bit. They
         are reckoned in float64 whatever the job's dtype is.
         """
         base, unit = scaling.scoring(self.watching.unit(state))
@@ -256,6 +265,8 @@ class Learner:
             self._scale_rows(features, part, tile[: len(part)])
             found, _ = self.kernel.forward(parameters, tile)
             outputs[start : start + len(part)] = found[: len(part)]
+        if rows is not None:
+            self._add_slots(state, rows, outputs)
         if self._scale != "none":
             outputs = outputs * unit + base
         return outputs if offset is None else outputs + offset[:, None]
@@ -312,6 +323,28 @@ class Learner:
         sizes = {key: int(np.prod(shape)) for key, shape in self._shapes.items()}
         start = sum(size for key, size in sizes.items() if key < name)
         return slice(start, start + sizes[name])
+
+    def slot_weights(self, state: State, slots: Array) -> Array:
+        """The weights (k, u) float64 of slots (u,), in the label's own units."""
+        scaled = self._scale != "none"
+        unit = scaling.scoring(self.watching.unit(state)).unit if scaled else 1.0
+        return self._weights_of(state, slots) * unit
+
+    def _weights_of(self, state: State, slots: Array) -> Array:
+        part = {
+            name: array[..., slots] if name.startswith(sparse.PREFIX) else array
+            for name, array in state.items()
+        }
+        penalty = (float(self.kernel.l1), float(self.kernel.l2))
+        found = sparse.weights(part, self.rule.options, penalty, self.rate(state))
+        return np.asarray(found, np.float64)
+
+    def _add_slots(self, state: State, rows: Sparse, outputs: Array) -> None:
+        """outputs (n, k) += the slots' weights · the sparse rows; a row's sum doesn't depend on its neighbours."""
+        from kernels.passes.slots import add_outputs
+
+        slots, entries = sparse.compacted(rows, self.spec.bits)
+        add_outputs(entries, self._weights_of(state, slots), outputs)
 
     def _first_broken(self, state: State, rows: Rows, results: Results) -> int | None:
         """As `first_broken`; of features so large that only their squares overflow, the first row with one."""

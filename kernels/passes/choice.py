@@ -13,6 +13,7 @@ from kernels.passes.elementwise import elementwise_pass
 from kernels.passes.experts import experts_pass
 from kernels.passes.newton import newton_pass
 from kernels.passes.normalised import normalised_pass
+from kernels.passes.sparse import sparse_pass
 from kernels.rules import Elementwise
 
 
@@ -20,6 +21,8 @@ def linear_pass(spec: Spec, kernel: Any) -> CompiledPass | None:
     """The pass of a linear kernel for the rule of `spec`; None where numpy does it."""
     shapes = {name: value.shape for name, value in sorted(kernel.init(None).items())}
     rule = registry.rule(spec, kernel, shapes)
+    if spec.bits:
+        return sparse_pass(spec, kernel, rule)
     if isinstance(rule, Experts):
         return experts_pass(spec, kernel, rule)
     if isinstance(rule, Elementwise):

@@ -47,7 +47,7 @@ class Model(NamedTuple):
 
 
 @inlined
-def _observe(z, weights, scale, size, intercept):
+def observe(z, weights, scale, size, intercept):
     """Takes a row's sizes in: largest |z|, and the weights that go with them."""
     for f in range(len(scale)):
         bound = abs(z[0, f])
@@ -59,7 +59,7 @@ def _observe(z, weights, scale, size, intercept):
 
 
 @inlined
-def _size_of(z, scale):
+def size_of(z, scale):
     """|z/s|², over the features that were ever other than 0."""
     total = 0.0
     for f in range(len(scale)):
@@ -70,7 +70,7 @@ def _size_of(z, scale):
 
 
 @inlined
-def _step(theta, squares, j, sums, factor, per_row, scale, l1, l2):
+def step(theta, squares, j, sums, factor, per_row, scale, l1, l2):
     """One step of row j of θ; `scale` is empty for the intercept."""
     kind = theta.dtype.type
     for f in range(theta.shape[1]):
@@ -109,12 +109,12 @@ def _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, 
         for i in range(start, stop):
             if w[i] > 0.0:
                 scaled_row(x, i, plan, mean, inverse, z)
-                _observe(z, weights, scale, size, intercept)
+                observe(z, weights, scale, size, intercept)
         for i in range(start, stop):
             scaled_row(x, i, plan, mean, inverse, z)
             if w[i] > 0.0:
                 size[0] += 1.0
-                size[1] += _size_of(z, scale) + ones
+                size[1] += size_of(z, scale) + ones
             raw_outputs(weights, intercept, z, outputs)
             aim, number, shift = aim_of(
                 plan, y[i, 0], plain[i, 0], offset[i], base_after, unit_after
@@ -133,9 +133,9 @@ def _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, 
         if size[1] > 0.0:
             per_row = rates[batch] * math.sqrt(size[0] / size[1])
             for j in range(k):
-                _step(weights, squares, j, sums, factor, per_row, scale, l1, l2)
+                step(weights, squares, j, sums, factor, per_row, scale, l1, l2)
             if plan.intercept:
-                _step(intercept, intercept_squares, 0, push_sums, factor, per_row, none, 0.0, 0.0)
+                step(intercept, intercept_squares, 0, push_sums, factor, per_row, none, 0.0, 0.0)
         for j in range(k):
             push_sums[0, j] = 0.0
             for f in range(features):

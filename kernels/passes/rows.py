@@ -187,10 +187,10 @@ def push_of(plan, outputs, aim, number, shift, push):
 
 
 @inlined
-def write_row(
-    plan, i, y, offset, base, unit, outputs, z, push, own, output, residual, norm, gradient, units
+def write_outputs(
+    plan, i, y, offset, base, unit, outputs, size, push, own, output, residual, norm, units
 ):
-    """What row i leaves behind, of its raw outputs (k,); own (k,) is scratch.
+    """What row i, of |z|² `size`, leaves behind of its raw outputs (k,); own (k,) becomes its derivatives.
 
     Where labels aren't scaled, the step's derivative `push` is the row's own.
     """
@@ -211,7 +211,18 @@ def write_row(
         residual[i, j] = own[j]
         total += own[j] * own[j]
     ones = 1.0 if plan.intercept else 0.0
-    norm[i] = math.sqrt(total * (dot_loop(z, 0, z, 0) + ones))
+    norm[i] = math.sqrt(total * (size + ones))
+
+
+@inlined
+def write_row(
+    plan, i, y, offset, base, unit, outputs, z, push, own, output, residual, norm, gradient, units
+):
+    """What row i leaves behind: outputs, derivatives, norm, and its gradient where that is asked for."""
+    size = dot_loop(z, 0, z, 0)
+    write_outputs(
+        plan, i, y, offset, base, unit, outputs, size, push, own, output, residual, norm, units
+    )
     if gradient.shape[0] > 0:
         at = 0
         if plan.intercept:
@@ -242,7 +253,8 @@ def plan_of(spec: Spec, loss: Any) -> Plan:
 
 def lane_of(plan: Plan, rows: Rows, pushes: Array) -> Lane:
     """The lane's arrays as a pass takes them: read-only, and labels without their offsets beside them."""
-    x, y, w, offset, push = (frozen(array) for array in (*rows, pushes))
+    x, y, w, offset = rows.x, rows.y, rows.w, rows.offset
+    x, y, w, offset, push = (frozen(array) for array in (x, y, w, offset, pushes))
     plain = y
     if plan.scale == MEAN:
         plain = frozen(y * np.exp(-offset))
