@@ -73,6 +73,13 @@ class Sparse(NamedTuple):
         """The rows from `start` up to `stop`, as views."""
         return self._replace(starts=self.starts[start : stop + 1])
 
+    def chosen(self, keep: Array) -> Sparse:
+        """The rows that `keep` (n,) marks, in arrays of their own; of rows whose first start is 0."""
+        sizes = np.diff(self.starts)
+        entries = np.repeat(keep, sizes)
+        starts = np.concatenate([[0], np.cumsum(sizes[keep])])
+        return Sparse(starts, self.slots[entries], self.values[entries])
+
 
 class Rows(NamedTuple):
     """Rows of samples: `x` (n, f) float64 or float32 in C-order; `y`, `w`, `offset` (n,) float64; and what

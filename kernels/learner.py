@@ -259,9 +259,10 @@ class Learner:
             for name, array in self.parameters(state).items()
         }
         outputs = np.empty((len(x), self.outputs))
-        for start in range(0, len(x), _TILE_ROWS):
-            part = x[start : start + _TILE_ROWS]
-            tile = np.zeros((_TILE_ROWS, self.spec.features))
+        tile_rows = _TILE_ROWS if self.spec.features else max(len(x), 1)
+        for start in range(0, len(x), tile_rows):
+            part = x[start : start + tile_rows]
+            tile = np.zeros((tile_rows, self.spec.features))
             self._scale_rows(features, part, tile[: len(part)])
             found, _ = self.kernel.forward(parameters, tile)
             outputs[start : start + len(part)] = found[: len(part)]
@@ -331,13 +332,8 @@ class Learner:
         return self._weights_of(state, slots) * unit
 
     def _weights_of(self, state: State, slots: Array) -> Array:
-        part = {
-            name: array[..., slots] if name.startswith(sparse.PREFIX) else array
-            for name, array in state.items()
-        }
         penalty = (float(self.kernel.l1), float(self.kernel.l2))
-        found = sparse.weights(part, self.rule.options, penalty, self.rate(state))
-        return np.asarray(found, np.float64)
+        return sparse.weights(state, slots, self.rule.options, penalty, self.rate(state))
 
     def _add_slots(self, state: State, rows: Sparse, outputs: Array) -> None:
         """outputs (n, k) += the slots' weights · the sparse rows; a row's sum doesn't depend on its neighbours."""

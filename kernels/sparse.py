@@ -18,7 +18,7 @@ were ever touched (`pack`, `unpack`), with their numbers in `sparse/slots`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,18 @@ def compacted(rows: Sparse, bits: int) -> tuple[Array, Sparse]:
     return slots, Sparse(rows.starts - first, places, rows.values[first:last])
 
 
+def joined(parts: Sequence[Sparse]) -> Sparse:
+    """The rows of several, one after the other, in arrays of their own."""
+    ends = [(int(rows.starts[0]), int(rows.starts[-1])) for rows in parts]
+    starts, at = [np.zeros(1, np.int64)], 0
+    for rows, (first, last) in zip(parts, ends, strict=True):
+        starts.append(rows.starts[1:] + (at - first))
+        at += last - first
+    slots = [rows.slots[a:b] for rows, (a, b) in zip(parts, ends, strict=True)]
+    values = [rows.values[a:b] for rows, (a, b) in zip(parts, ends, strict=True)]
+    return Sparse(np.concatenate(starts), np.concatenate(slots), np.concatenate(values))
+
+
 def take(state: State, slots: Array, part: State) -> None:
     """Fills a part with the state of these slots (u,), and all that isn't of slots."""
     for name, array in part.items():
@@ -78,14 +90,17 @@ def put(part: State, state: State) -> None:
             state[name][...] = array
 
 
-def weights(part: State, options: Any, penalty: tuple[float, float], rate: float) -> Array:
-    """The weights (k, u) of a part's slots, or of all slots of a whole state: stored, or those of FTRL after the
-    state's steps, at this rate."""
-    if "sparse/weights" in part:
-        return part["sparse/weights"]
+def weights(
+    state: State, slots: Array, options: Any, penalty: tuple[float, float], rate: float
+) -> Array:
+    """The weights (k, u) float64 of slots (u,): as stored, or those of FTRL after the state's steps, at this rate."""
+    if "sparse/weights" in state:
+        return state["sparse/weights"][:, slots].astype(np.float64)
     optimizer = OPTIMIZERS["ftrl"]
-    z, squares = (part[name].astype(np.float64) for name in ("sparse/z", "sparse/squares"))
-    numbers = optimizer.numbers(options, int(part["steps"][0]), 1)
+    z, squares = (
+        state[name][:, slots].astype(np.float64) for name in ("sparse/z", "sparse/squares")
+    )
+    numbers = optimizer.numbers(options, int(state["steps"][0]), 1)
     nothing = np.zeros_like(z)
     found = optimizer.step(
         nothing, nothing, z, squares, nothing, nothing, nothing, rate, *penalty, numbers

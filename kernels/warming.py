@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from kernels import metrics
-from kernels.contract import Rows, Spec
+from kernels.contract import Rows, Sparse, Spec
 from kernels.learner import build
 
 USUAL = (
@@ -20,17 +20,19 @@ USUAL = (
 
 def warm(specs: Iterable[Spec] = USUAL) -> None:
     """Compiles, or reads from numba's cache, what learners of these specs run."""
-    rows = Rows(
+    dense = Rows(
         np.arange(8.0).reshape(4, 2), np.array([0.0, 1.0, 0.0, 1.0]), np.ones(4), np.zeros(4)
     )
+    entries = Sparse(np.arange(5), np.zeros(4, np.uint32), np.ones(4, np.float32))
     for spec in specs:
+        rows = dense._replace(sparse=entries if spec.bits else None)
         learner = build(spec.to_json())
         state = {key: np.zeros(*shape) for key, shape in learner.layout().items()}
         results = {key: np.zeros(*shape) for key, shape in learner.results_layout(4).items()}
         learner.init(state)
         for batch_rows in (1, 2):
             learner.run(state, rows, batch_rows, results)
-        output = learner.predict(state, rows.x)
+        output = learner.predict(state, rows.x, None, rows.sparse)
         layout = metrics.layout(learner.problem, learner.outputs, learner.is_likelihood)
         scores = {key: np.zeros(*shape) for key, shape in layout.items()}
         loss, prediction = learner.loss(output, rows.y), learner.prediction(output)

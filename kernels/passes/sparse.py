@@ -96,7 +96,9 @@ def _observe_slots(starts, places, values, i, weights, scale):
             for j in range(len(weights)):
                 weights[j, place] *= share
             scale[place] = bound
-        if scale[place] > 0.0:
+        if bound == scale[place]:
+            total += 1.0 if bound > 0.0 else 0.0  # what most rows of ones and zeros have
+        elif scale[place] > 0.0:
             share = np.float64(values[e]) / scale[place]
             total += share * share
     return total

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kernels import sparse
 from kernels.contract import Array
 from service.cli.options import job_option, newest_model, root_option
 from service.cli.terminal import say, terminal
@@ -25,6 +26,8 @@ from service.subtasks.predict import Model, newest
 
 MOST_COLUMNS = 6
 """Classes side by side; of more, each has a paragraph."""
+MOST_SLOTS = 20
+"""Slots that are told of a model of sparse rows."""
 MOST_TOLD = 8
 """Features of a class or a cluster that are told, where there are more."""
 
@@ -43,8 +46,12 @@ def show(model: Model, console: Console) -> None:
     for key, value in _facts(model):
         say(console, f"{key:12} {value}")
     coefficients = model.learner.coefficients(model.state)
+    if model.learner.slots:
+        _show_slots(model, console)
     if model.learner.problem == "clustering" and "parameters/centres" in model.state:
         _show_centres(model, console)
+    elif model.learner.slots and not model.names:
+        return
     elif coefficients is None:
         console.print(_parameters(model))
     elif len(coefficients[0]) > MOST_COLUMNS:
@@ -79,6 +86,25 @@ def _weights(model: Model, intercept: Array, weights: Array) -> Table:
         name = shown(model.names[index])
         table.add_row(Text(name), *(f"{value + 0.0:.6g}" for value in weights[:, index]))
     return table
+
+
+def _show_slots(model: Model, console: Console) -> None:
+    """Of sparse rows: how many slots have a weight, and the largest weights, each output's own."""
+    learner, state = model.learner, model.state
+    slots = sparse.touched(state)
+    weights = learner.slot_weights(state, slots)
+    used = np.flatnonzero(weights.any(axis=0))
+    say(console, f"slots        {learner.slots}, of which {len(used)} have a weight")
+    coefficients = learner.coefficients(state)
+    assert coefficients is not None  # only linear kernels have slots
+    outputs = [""] if len(weights) == 1 else [f" of {spelt(c)}" for c in model.classes or ()]
+    for output, intercept, own in zip(outputs, coefficients[0], weights, strict=True):
+        say(
+            console, f"(intercept){output} {intercept:.6g}" if not model.names else f"slots{output}"
+        )
+        largest = np.argsort(-np.abs(own), kind="stable")[:MOST_SLOTS]
+        for place in largest[own[largest] != 0]:
+            say(console, f"  slot {slots[place]:<10} {own[place]:.6g}")
 
 
 def _show_classes(model: Model, console: Console, intercept: Array, weights: Array) -> None:

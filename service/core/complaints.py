@@ -21,7 +21,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 Place = tuple[str | int, ...]
 
-FEW = 16  # allowed keys are listed where there are no more than these
+FEW = 20  # allowed keys are listed where there are no more than these
 LONGEST_VALUE = 80  # characters of a value that are shown
 
 _NOTHING = object()

@@ -18,6 +18,7 @@ from kernels import registry, strangers
 from kernels.contract import CLIP, Defaults, Kernel, KernelFault, Problem
 from kernels.losses import LOSSES
 from kernels.optimizers import OPTIMIZERS as ELEMENTWISE
+from service.core import sparse_settings
 from service.core.complaints import Says, below, broken, shown
 from service.core.sections import (
     AutoCount,
@@ -33,6 +34,7 @@ from service.core.sections import (
     Text,
     Words,
 )
+from service.core.sparse_settings import PLACES, SPARSE_OPTIMIZERS, SPARSE_TEXTS, Hashing, Times
 from service.core.spelling import missing_name, spelt
 
 COLUMNS = ("label", "id", "weight", "time", "offset", "exposure")
@@ -347,6 +349,7 @@ class Job(Section):
         }.get(problem, ("exposure",))
 
     name: Name
+    format: Literal["auto", "svmlight", "vw"] = "auto"
     label: Column | None = None
     features: Columns | None = None
     id: Column | None = None
@@ -354,6 +357,7 @@ class Job(Section):
     time: Column | None = None
     offset: Column | None = None
     exposure: Column | None = None
+    times: Times | None = None
     model: Model
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
@@ -361,6 +365,7 @@ class Job(Section):
     scaling: Scaling = Scaling()
     csv: Csv = Csv()
     missing: Missing = Missing()
+    hashing: Hashing = Hashing()
     output: Output = Output()
 
     @property
@@ -368,6 +373,27 @@ class Job(Section):
         """The columns that have a part of their own, by key, as far as they are given."""
         named = {key: getattr(self, key) for key in COLUMNS}
         return {key: column for key, column in named.items() if column is not None}
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether its rows have slots, instead of features or beside them."""
+        return self.format in SPARSE_TEXTS or self.hashing.hashes
+
+    @property
+    def roles(self) -> dict[str, str | int | None]:
+        """The columns that have a part of their own, by key; None where there is none. In sparse text they have
+        their places."""
+        return {key: getattr(self, key) for key in COLUMNS} | PLACES.get(self.format, {})
+
+    @model_validator(mode="after")
+    def _check_sparse(self) -> Self:
+        """What sparse rows can't be, or have already."""
+        if not self.is_sparse:
+            return self
+        if self.format in SPARSE_TEXTS:
+            sparse_settings.check_places(self)
+        sparse_settings.check_steps(self)
+        return self
 
     @model_validator(mode="after")
     def _check_columns(self) -> Self:
@@ -384,13 +410,14 @@ class Job(Section):
             if column in taken:
                 raise broken(f"must be another column than {taken[column]}", key, value=column)
             taken[column] = key
+        sparse_settings.check_hashed(self, taken)
         return self
 
     @model_validator(mode="after")
     def _check_parts(self) -> Self:
         """The columns that the kernel's problem asks for, or has no use for."""
         problem, kernel = self.model.problem, self.model.kernel
-        if self.label is None and problem != "clustering":
+        if self.roles["label"] is None and problem != "clustering":
             raise broken(f"must be given: kernel {kernel} learns from labels", "label")
         if self.label is not None and problem == "clustering":
             rule = f"must be left out: kernel {kernel} learns without labels"
@@ -514,7 +541,15 @@ class Job(Section):
     def defaults(self) -> Defaults:
         """What "auto" stands for in this job: the kernel's defaults, or those of steps cut by features."""
         own = chosen = self.model.defaults
-        if self.training.partition == "features":
+        if self.is_sparse:
+            chosen = own._replace(
+                batch_rows=1,
+                lanes=1,
+                local_steps=16384,
+                dtype="float32",
+                optimizer=SPARSE_OPTIMIZERS[0],
+            )
+        elif self.training.partition == "features":
             optimizer = own.optimizer if own.optimizer in ELEMENTWISE else "adagrad"
             chosen = own._replace(
                 batch_rows=max(own.batch_rows, 256), lanes=4, local_steps=1, optimizer=optimizer

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from kernels.contract import Spec
+from kernels.sparse import MOST_BITS
 from service.core.errors import FileRefused
 from service.core.job_settings import Job, Optimizer, Scaling, Training
 from service.core.spelling import spelt
@@ -40,6 +41,8 @@ def spec(job: Job, features: int, classes: tuple[str | float, ...] | None) -> Sp
             value=str(error),
             remedy="name the columns to learn from in `features`",
         ) from None
+    if whole.is_sparse:
+        _check_weights(whole, outputs)
     return Spec(
         kernel=whole.model.kernel,
         options=dict(whole.model.options),
@@ -55,7 +58,20 @@ def spec(job: Job, features: int, classes: tuple[str | float, ...] | None) -> Sp
         scale_target=whole.scaling.target == "auto",
         seed=whole.training.seed,
         dtype=whole.training.dtype,  # type: ignore[arg-type]  # resolved: never "auto"
+        bits=whole.hashing.bits if whole.is_sparse else 0,
     )
+
+
+def _check_weights(job: Job, outputs: int) -> None:
+    """Raises FileRefused where the classes and the slots make more weights than a model may have."""
+    most = MOST_BITS - (outputs - 1).bit_length()
+    if job.hashing.bits > most:
+        raise FileRefused(
+            f"a model of sparse rows has at most {1 << MOST_BITS} weights",
+            place=f"{outputs} classes with 2^{job.hashing.bits} slots each",
+            value=str(outputs << job.hashing.bits),
+            remedy=f"lower hashing.bits to {most} (headrace reset, where the job has a model), or tell fewer classes apart",
+        )
 
 
 def _class_weight(

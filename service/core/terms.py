@@ -76,7 +76,7 @@ _LABELS = ("model.classes", "model.positive")
 
 def _meanings(old: Job, new: Job) -> Iterator[tuple[str, Any, Any]]:
     """What gives the numbers of a model their meaning: (key, before, after)."""
-    for key in ("label", "features", "offset", "exposure"):
+    for key in ("format", "label", "features", "offset", "exposure", "times"):
         yield key, getattr(old, key), getattr(new, key)
     if old.features is None:  # every other column: then these choose the features, too
         for key in ("id", "weight", "time"):
@@ -93,6 +93,9 @@ def _meanings(old: Job, new: Job) -> Iterator[tuple[str, Any, Any]]:
     yield "training.dtype", old.training.dtype, new.training.dtype
     for key in ("standardise", "target"):
         yield f"scaling.{key}", getattr(old.scaling, key), getattr(new.scaling, key)
+    if old.is_sparse or new.is_sparse:
+        for key in ("bits", "categorical", "text", "ngrams", "interactions"):
+            yield f"hashing.{key}", getattr(old.hashing, key), getattr(new.hashing, key)
     yield "missing.indicators", old.missing.indicators, new.missing.indicators
     if old.missing.fill == "mean":  # each feature has a count of its own, of no use to the others
         yield "missing.fill", old.missing.fill, new.missing.fill

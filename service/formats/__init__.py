@@ -8,6 +8,7 @@ labels(source, chunk, fields) -> distinct labels, as they appear in a worker, wh
 to be learnt
 features_of(source, fields) -> names of the feature columns
 unused_of(source, fields) -> how many columns have no part
+names(source, fields) -> features that hold names, no numbers    in a worker, once for a job's first file
 block_bytes(source, chunk, fields) -> bound on a block's arrays, in bytes
 placed(source, bad, rows, lines) -> a chunk's bad row by the file's row and line
 refusal(source, bad) -> FileRefused for a bad row
@@ -25,7 +26,7 @@ from service.formats.contract import (
     RowRules,
     Source,
 )
-from service.formats.decoding import block_bytes, decode, labels
+from service.formats.decoding import block_bytes, decode, labels, names
 from service.formats.refusing import placed, refusal
 from service.formats.registry import prepare
 from service.formats.survey import Survey
@@ -45,6 +46,7 @@ __all__ = [
     "decode",
     "features_of",
     "labels",
+    "names",
     "placed",
     "prepare",
     "refusal",

@@ -11,21 +11,30 @@ from collections.abc import Iterable
 
 from service.core.errors import FileRefused
 from service.core.spelling import missing_name
-from service.formats.contract import Column, Fields, Source, Wanted
+from service.formats.contract import SPARSE_TEXTS, Column, Fields, Source, Wanted
+from service.formats.times import called, parts_of
 from service.formats.values import label_key
 from service.formats.wording import listed, shown
+
+ROLES_IN_SETTINGS = {"feature": "features", "hashed": "hashing", "timed": "times"}
 
 
 def features_of(source: Source, fields: Fields) -> tuple[str, ...]:
     """The names of the feature columns, in the order of a block's x. Raises FileRefused if one is
     missing."""
+    if source.format in SPARSE_TEXTS:
+        return ()
+    hashed = tuple(map(str, fields.hashed.columns))
     if fields.features is not None:
-        names = tuple(map(str, fields.features))
-        _check_present(source, names, "feature")
+        given = [str(column) for column in fields.features]
+        derived = derived_from(fields)
+        _check_present(source, [c for c in given if c not in (*hashed, *derived)], "feature")
     else:
-        roles = {str(c) for c in fields.roles}
-        names = tuple(c for c in source.columns if c not in roles)
-    if not names:
+        roles = {str(c) for c in fields.roles} - {str(time) for time, _ in fields.times}
+        given = [c for c in source.columns if c not in roles]
+    parts = [part for column in given for part in parts_of(fields, column)]
+    names = tuple(name for name in parts if name not in hashed)
+    if not names and not hashed:
         rule, value = (
             "a file has columns besides label, id, weight, time, offset and exposure",
             listed(source.columns),
@@ -38,6 +47,10 @@ def features_of(source: Source, fields: Fields) -> tuple[str, ...]:
         raise _refused(source, "a feature is named once", listed(names), "correct `features`")
     if fields.label is not None and str(fields.label) in names:
         raise _refused(source, "the label is no feature", str(fields.label), "correct `features`")
+    lost = [c for c in _paired(fields) if c not in names and c not in hashed]
+    if lost:
+        rule, remedy = "a pair is one of features or columns of names", "correct `interactions`"
+        raise _refused(source, rule, listed(lost), remedy)
     strangers = [column for column in map(str, fields.gaps.indicators) if column not in names]
     if strangers:
         rule, remedy = "an indicator is one of a feature", "correct `missing.indicators`"
@@ -52,7 +65,10 @@ def features_of(source: Source, fields: Fields) -> tuple[str, ...]:
 
 def unused_of(source: Source, fields: Fields) -> int:
     """How many of the file's columns have no part."""
-    used = {*map(str, fields.roles), *features_of(source, fields)}
+    if source.format in SPARSE_TEXTS:
+        return 0  # what stands in a row has its place there
+    named = (*fields.roles, *fields.hashed.columns, *(time for time, _ in fields.times))
+    used = {*map(str, named), *features_of(source, fields)}
     return sum(column not in used for column in source.columns)
 
 
@@ -76,14 +92,32 @@ def check_fields(source: Source, fields: Fields) -> None:
         column = getattr(fields, role)
         if column is not None and (role != "id" or fields.unlabelled == "skip"):
             _check_present(source, [column], role)
+    if source.format not in SPARSE_TEXTS:
+        derived = derived_from(fields)
+        hashed = [str(column) for column in fields.hashed.columns if str(column) not in derived]
+        _check_present(source, hashed, "hashed")
+        _check_present(source, dict.fromkeys(derived.values()), "timed")
     features_of(source, fields)
+
+
+def derived_from(fields: Fields) -> dict[str, str]:
+    """The columns that are made of others: parts of times, and the column that each is of."""
+    return {called(time, part): str(time) for time, parts in fields.times for part in parts}
+
+
+def _paired(fields: Fields) -> list[str]:
+    return [str(column) for pair in fields.hashed.interactions for column in pair]
 
 
 def wanted(source: Source, fields: Fields) -> Wanted:
     """What a reader must give for these fields."""
-    features = features_of(source, fields)
-    others = tuple(dict.fromkeys(str(c) for c in fields.roles if str(c) in source.columns))
-    texts = {str(c) for c in (fields.id, fields.time) if c is not None}
+    derived = derived_from(fields)
+    features = tuple(name for name in features_of(source, fields) if name not in derived)
+    hashed = [str(c) for c in fields.hashed.columns if str(c) not in derived]
+    own = [*map(str, fields.roles), *hashed, *derived.values()]
+    others = tuple(dict.fromkeys(c for c in own if c in source.columns))
+    carried = [str(c) for c in (fields.id, fields.time) if c is not None]
+    texts = {*carried, *hashed, *derived.values()}
     if fields.labels == "class" and any(
         isinstance(c, str) for c in map(label_key, fields.classes or ())
     ):
@@ -105,7 +139,7 @@ def _check_present(source: Source, names: Iterable[Column], role: str) -> None:
 def _remedy(source: Source, role: str) -> str:
     if source.format == "csv" and all(map(_is_number, source.columns)):
         return "give the file a header, or number the columns in the settings, from 0"
-    return f"add the column, or correct `{'features' if role == 'feature' else role}`"
+    return f"add the column, or correct `{ROLES_IN_SETTINGS.get(role, role)}`"
 
 
 def _is_number(name: str) -> bool:

@@ -25,14 +25,17 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from kernels.contract import ANY, Domain
+from kernels.contract import ANY, Domain, Sparse
 
+SPARSE_TEXTS = ("svmlight", "vw")
+"""Formats whose features have slots instead of names."""
 MOST_NOTES = 1000
 """However many bad rows a chunk has, no more than these are described."""
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Column = str | int
+FormatName = Literal["auto", "svmlight", "vw"]
 Label = str | float
 """A class label as files give it: a number where the text is one ("1" is 1 is 1.0), otherwise the
 text."""
@@ -72,6 +75,27 @@ class Dialect:
 
 
 @dataclass(frozen=True, slots=True)
+class Hashed:
+    """What becomes sparse of a row, and how many slots there are."""
+
+    bits: int = 0
+    """The slots of sparse rows are 2^bits; 0: rows are dense."""
+    categorical: tuple[Column, ...] = ()
+    """Columns of names: each name is a feature of its own."""
+    text: tuple[Column, ...] = ()
+    """Columns of words, which are counted."""
+    ngrams: int = 1
+    """The longest run of words that is a feature of its own."""
+    interactions: tuple[tuple[Column, Column], ...] = ()
+    """Pairs of features or columns of names, whose product is a feature."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns that are hashed by themselves, and are no features."""
+        return (*self.categorical, *self.text)
+
+
+@dataclass(frozen=True, slots=True)
 class Fields:
     """Which columns are what. Columns given as numbers mean a file without a header (CSV, TSV,
     NPY)."""
@@ -97,6 +121,11 @@ class Fields:
     gaps: Gaps = Gaps()
     dialect: Dialect = Dialect()
     """CSV only."""
+    format: FormatName = "auto"
+    """What all files are, whatever their names; "auto": as their names say."""
+    hashed: Hashed = Hashed()
+    times: tuple[tuple[Column, tuple[str, ...]], ...] = ()
+    """Columns of dates and times, and which parts of each are features instead of them."""
 
     @property
     def roles(self) -> tuple[Column, ...]:
@@ -107,7 +136,8 @@ class Fields:
     @property
     def numbered(self) -> bool:
         """Columns are numbers, so the file has no header."""
-        named = (*self.roles, *(self.features or ()))
+        times = (column for column, _ in self.times)
+        named = (*self.roles, *(self.features or ()), *self.hashed.columns, *times)
         return any(isinstance(column, int) for column in named)
 
 
@@ -159,7 +189,7 @@ class Source:
     encoding."""
     name: str
     """The original name, made safe for messages."""
-    format: Literal["csv", "jsonl", "parquet", "npy"]
+    format: Literal["csv", "jsonl", "parquet", "npy", "svmlight", "vw"]
     columns: tuple[str, ...]
     """All columns in the file's order. JSON lines: those of the first row and those that the
     fields name."""
@@ -183,6 +213,13 @@ class Source:
     arrays: tuple[Array, ...] = ()
     """NPY and NPZ only."""
     limits: Limits = Limits()
+    bits: int = 0
+    """Sparse text only: see `Hashed.bits`."""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether rows are lines, and chunks ranges of bytes."""
+        return self.format in ("csv", "jsonl", *SPARSE_TEXTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +279,8 @@ class Block:
     first_bad: tuple[BadRow, ...] = ()
     lines: int = 0
     """Text: line breaks in the chunk."""
+    sparse: Sparse | None = None
+    """What is sparse of the n rows, where the job has slots."""
     missing: Mapping[str, int] = field(default_factory=dict)
     """How many of the n rows lacked a feature, by feature; only those that were lacking."""
 
@@ -301,6 +340,8 @@ class Table:
     x: Floats | None = None
     """(height, features), C-order: the features, where a reader has them as a matrix; then they
     aren't in the frame."""
+    sparse: Sparse | None = None
+    """What is sparse of the rows (height,)."""
     texts: Callable[[], Table] | None = None
     """Reads the same rows as text, where the reader has parsed numbers: notes say how a bad value
     is spelled."""

@@ -11,14 +11,27 @@ from dataclasses import replace
 
 from service.core.errors import FileRefused
 from service.core.spelling import spelt
-from service.formats.columns import features_of, wanted
-from service.formats.contract import Block, Chunk, Fields, Label, RowRules, Source, Wanted
+from service.formats.columns import derived_from, features_of, wanted
+from service.formats.contract import (
+    SPARSE_TEXTS,
+    Block,
+    Chunk,
+    Fields,
+    Label,
+    RowRules,
+    Source,
+    Wanted,
+)
+from service.formats.features import holds_words
 from service.formats.refusing import with_lines
 from service.formats.registry import FORMATS
+from service.formats.survey import Survey
 from service.formats.table import block, distinct
 from service.formats.wording import listed
 
 MOST_CLASSES = 1000
+HEAD_BYTES = 1 << 18
+HEAD_ROWS = 1000
 
 
 def decode(source: Source, chunk: Chunk, fields: Fields, rows: RowRules | None = None) -> Block:
@@ -31,7 +44,7 @@ def decode(source: Source, chunk: Chunk, fields: Fields, rows: RowRules | None =
         raise ValueError("fields: classes are given when labels are classes, got none")
     want = wanted(source, fields)
     table = FORMATS[source.format].table(source, chunk, want)
-    decoded = block(table, fields, want.features, rows or RowRules())
+    decoded = block(table, fields, features_of(source, fields), rows or RowRules())
     return replace(decoded, first_bad=with_lines(source, chunk, decoded.first_bad))
 
 
@@ -56,6 +69,27 @@ def labels(source: Source, chunk: Chunk, fields: Fields) -> tuple[Label, ...]:
     return found
 
 
+def sparse_bytes(source: Source, text_bytes: int) -> int:
+    """The bound for sparse text: a row is a character and a line break at least, and an entry is "a ", or "1:1 "."""
+    rows, entries = text_bytes // 2 + 1, text_bytes // (4 if source.format == "svmlight" else 2) + 1
+    numbers = 3 if source.format == "svmlight" else 4  # label, row, start; importance
+    return 8 * (rows * numbers + 1 + entries)
+
+
+def names(source: Source, fields: Fields) -> tuple[str, ...]:
+    """The features that are columns of names, judged by the file's first thousand rows: those in which something stands
+    that is no number, and isn't missing. Raises FileRefused for faults of structure."""
+    chunk = next(Survey(source, HEAD_BYTES), None)
+    if chunk is None:
+        return ()
+    features = wanted(source, fields).features
+    table = FORMATS[source.format].table(source, chunk, Wanted(features, (), frozenset()))
+    if table.x is not None:
+        return ()  # an array of numbers
+    frame = table.frame.head(HEAD_ROWS)
+    return tuple(name for name in features if holds_words(frame[name], fields.gaps))
+
+
 def block_bytes(source: Source, chunk: Chunk, fields: Fields) -> int:
     """A bound on the bytes of the arrays x, y, w, offset and row of the chunk's block (not of the carried
     text).
@@ -64,13 +98,20 @@ def block_bytes(source: Source, chunk: Chunk, fields: Fields) -> int:
     """
     features = features_of(source, fields)
     beside = [c for c in (fields.weight, fields.offset, fields.exposure) if c is not None]
-    must = [*map(str, beside), *(features if fields.gaps.fill == "none" else ())]
+    derived = derived_from(fields)
+    plain = [name for name in features if name not in derived]
+    must = [*map(str, beside), *(plain if fields.gaps.fill == "none" else ())]
     if fields.label is not None and fields.unlabelled == "skip":
         must.append(str(fields.label))
     rows = chunk.stop - chunk.start
+    if source.format in SPARSE_TEXTS:
+        return sparse_bytes(source, rows)
     if source.format == "csv":
         rows = (rows + 1) // (len(source.columns) + len(must))
     elif source.format == "jsonl":
         rows = (rows + 1) // (2 + sum(len(name.encode()) + 5 for name in must))
+    own = len(fields.hashed.categorical) + len(fields.hashed.interactions)
+    words = fields.hashed.ngrams * (chunk.stop - chunk.start + rows) if fields.hashed.text else 0
+    slots = rows * (1 + own) + 1 + words if fields.hashed.bits else 0
     numbers = len(features) + len(fields.gaps.indicators) + 2 + len(beside)
-    return 8 * rows * numbers
+    return 8 * (rows * numbers + slots)

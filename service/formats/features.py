@@ -41,6 +41,8 @@ def _filled(
     table: Table, features: Sequence[str], gaps: Gaps, faults: Faults
 ) -> tuple[Floats, dict[str, Mask]]:
     frame, x = table.frame, table.x
+    if not features:  # polars has no rows without columns
+        return np.empty((len(table.row), 0)), {}
     missing_numbers = _as_numbers(gaps)
     if x is None and all(_is_plain(frame[name]) for name in features):
         x = frame.select(features).to_numpy(order="c", writable=True)
@@ -76,6 +78,15 @@ def _column(
     faults.mark(no_number, column, "a feature is a number", SPELLING)
     faults.mark(np.isinf(values) & ~gap, column, "a feature is a finite number", FILL_IN)
     return values, gap
+
+
+def holds_words(column: pl.Series, gaps: Gaps) -> bool:
+    """Whether a column of text has a cell that is no number, and isn't missing."""
+    _, _, no_number = numbers(column)
+    if not no_number.any():
+        return False
+    texts = column.filter(no_number).str.strip_chars(BLANK).str.to_lowercase()
+    return not texts.is_in(list(_as_words(gaps))).all()
 
 
 def _as_words(gaps: Gaps) -> pl.Series:

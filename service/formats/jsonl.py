@@ -86,7 +86,8 @@ def inspect(source: Source, fields: Fields) -> Source:
 
 
 def _named(fields: Fields) -> set[str]:
-    named = (*fields.roles, *(fields.features or ()))
+    times = (column for column, _ in fields.times)
+    named = (*fields.roles, *(fields.features or ()), *fields.hashed.columns, *times)
     return {column for column in named if isinstance(column, str)}
 
 

@@ -8,12 +8,17 @@ from dataclasses import replace
 import numpy as np
 
 from service.core.errors import FileRefused
-from service.formats import csv, jsonl
+from service.formats import csv, jsonl, svmlight, vw
 from service.formats.contract import BadRow, Chunk, Source
 from service.formats.quoting import NEWLINE
 from service.formats.text import read_range
 
-ROW_STARTS = {"csv": csv.row_starts, "jsonl": jsonl.row_starts}
+ROW_STARTS = {
+    "csv": csv.row_starts,
+    "jsonl": jsonl.row_starts,
+    "svmlight": svmlight.row_starts,
+    "vw": vw.row_starts,
+}
 """The formats that have lines."""
 
 

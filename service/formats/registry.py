@@ -13,13 +13,20 @@ from pathlib import Path
 from typing import Literal
 
 from service.core.errors import FileRefused
-from service.formats import csv, jsonl, npy, npz, parquet
+from service.formats import csv, jsonl, npy, npz, parquet, svmlight, vw
 from service.formats.columns import check_fields
 from service.formats.contract import Dialect, Fields, Format, Limits, Source
 from service.formats.unpack import unpack
 from service.formats.wording import shown
 
-FORMATS: dict[str, Format] = {"csv": csv, "jsonl": jsonl, "parquet": parquet, "npy": npy}
+FORMATS: dict[str, Format] = {
+    "csv": csv,
+    "jsonl": jsonl,
+    "parquet": parquet,
+    "npy": npy,
+    "svmlight": svmlight,
+    "vw": vw,
+}
 SUFFIXES: dict[str, tuple[Literal["csv", "jsonl", "parquet", "npy"], str]] = {
     ".csv": ("csv", ""),
     ".tsv": ("csv", "\t"),
@@ -31,6 +38,8 @@ SUFFIXES: dict[str, tuple[Literal["csv", "jsonl", "parquet", "npy"], str]] = {
     ".npy": ("npy", ""),
     ".npz": ("npy", ""),
 }
+NAMED = {".svm": "svmlight", ".svmlight": "svmlight", ".libsvm": "svmlight", ".vw": "vw"}
+"""Suffixes of formats that a job must name: its model is another one."""
 PACKINGS = {".gz": "gzip", ".zst": "zstd"}
 UNPACKABLE = (".parquet", ".pq", ".npz")
 """They compress by themselves."""
@@ -46,8 +55,13 @@ def prepare(
     the caller's to delete.
     """
     safe = shown(os.path.basename(name))
-    suffix, packing = _suffixes(safe, name)
-    kind, delimiter = SUFFIXES[suffix]
+    kind: Literal["csv", "jsonl", "parquet", "npy", "svmlight", "vw"]
+    if fields.format == "auto":
+        suffix, packing = _suffixes(safe, name)
+        kind, delimiter = SUFFIXES[suffix]
+    else:
+        suffix, packing = "", PACKINGS.get(os.path.splitext(name.lower())[1])
+        kind, delimiter = fields.format, ""
     source = Source(
         path=str(path),
         name=safe,
@@ -75,6 +89,13 @@ def _suffixes(safe: str, name: str) -> tuple[str, str | None]:
     stem, last = os.path.splitext(name.lower())
     packing = PACKINGS.get(last)
     suffix = os.path.splitext(stem)[1] if packing else last
+    if suffix in NAMED:
+        raise FileRefused(
+            "a job whose files are sparse text names their format",
+            place=safe,
+            value=suffix,
+            remedy=f'set format = "{NAMED[suffix]}" in the job; it needs no label then',
+        )
     if suffix not in SUFFIXES or (packing and suffix in UNPACKABLE):
         raise FileRefused(
             f"a name ends with {', '.join(SUFFIXES)}; .gz or .zst may follow text and .npy",

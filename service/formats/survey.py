@@ -57,7 +57,7 @@ class Survey:
         with open(self._source.path, "rb", buffering=0) as file:
             self._was_opened = True
             reader = _Reader(self._source, file)
-            if self._source.format in ("csv", "jsonl"):
+            if self._source.is_text:
                 yield from _text_chunks(self._source, reader, self._chunk_bytes)
             else:
                 yield from self._table_chunks(reader)

@@ -10,6 +10,7 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -25,26 +26,34 @@ from service.formats.contract import (
     Table,
 )
 from service.formats.features import matrix
+from service.formats.hashed import entries
+from service.formats.times import with_parts
 from service.formats.values import FILL_IN, Faults, Mask, label_key, label_keys, numbers
 from service.formats.wording import listed
 
 
 def block(table: Table, fields: Fields, features: Sequence[str], rules: RowRules) -> Block:
     """Checks every value that is used, and puts the good rows into arrays."""
+    faults = Faults(np.zeros(table.frame.height, np.bool_))
+    if fields.times:
+        table = replace(table, frame=with_parts(table.frame, fields, faults))
     frame = table.frame
-    faults = Faults(np.zeros(frame.height, np.bool_))
     x, missing = matrix(table, features, fields.gaps, faults)
     y, without = _label(frame, fields, faults)
     w = None if fields.weight is None else _weight(frame[str(fields.weight)], faults)
     offset = _offset(frame, fields, faults)
     if table.texts and faults.bad.any():
         return block(table.texts(), fields, features, rules)
+    sparse = table.sparse
+    if fields.hashed.bits and sparse is None:
+        sparse = entries(frame, x, features, fields.hashed, faults)
     unlabelled = without & ~faults.bad if fields.unlabelled == "skip" else np.zeros_like(without)
     left_out = faults.bad | unlabelled
     row = table.row
     carried = _carried(frame, fields)
     if left_out.any():
         keep = ~left_out
+        sparse = sparse and sparse.chosen(keep)
         x, y, row = x[keep], y[keep], row[keep]
         w = None if w is None else w[keep]
         offset = None if offset is None else offset[keep]
@@ -65,6 +74,7 @@ def block(table: Table, fields: Fields, features: Sequence[str], rules: RowRules
         rejected,
         tuple(notes[:most]),
         table.lines,
+        sparse,
         {name: count for name, gap in missing.items() if (count := int(gap.sum()))},
     )
 
@@ -113,7 +123,9 @@ def _classes(column: pl.Series, fields: Fields, faults: Faults) -> tuple[Floats,
     if column.dtype == pl.Float64:
         cells = column.to_numpy()
         missing = np.isnan(cells)
-        keys, which = np.unique(cells, return_inverse=True)
+        keys = np.array([*sorted(k for k in places if isinstance(k, float)), np.nan])
+        which = np.searchsorted(keys[:-1], cells)  # the classes are few, and np.unique would sort
+        which[keys[which] != cells] = len(keys) - 1
         found = [places.get(key, -1) for key in keys.tolist()]
     else:
         texts = column.fill_null("")

@@ -122,7 +122,11 @@ async def _restore(line: Line, commit: Commit) -> None:
         job=line.job,
     )
     classes = header["classes"]
-    line.schema = Schema(tuple(header["features"]), None if classes is None else tuple(classes))
+    line.schema = Schema(
+        tuple(header["features"]),
+        None if classes is None else tuple(classes),
+        tuple(header.get("categorical", ())),
+    )
     line.model = Model(shape, line.schema, state, commit.version)
     line.scores = scores
     line.status.model = ModelStatus(

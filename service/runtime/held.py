@@ -22,6 +22,11 @@ class Held:
         self._give_back = give_back
         self._holds = 1
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether others hold it, too."""
+        return self._holds > 1
+
     def hold(self) -> Held:
         """One more holds it; returns itself."""
         if not self._holds:

@@ -14,7 +14,7 @@ from typing import Any
 
 from service.core.errors import WorkerError
 from service.core.status import FileStatus, ModelStatus
-from service.runtime.arena import view
+from service.runtime.arena import arrays, view
 from service.runtime.held import Held, dropped_on_error
 from service.runtime.region import Region
 from service.runtime.spool import Spool
@@ -169,7 +169,7 @@ def _progress(line: Line, learnt: LearntBundle, file: _File, common: Mapping[str
         row=ending.rows,
         version=ending.version,
         sequence=subject.sequence,
-        tensors=tensors(shape, file.state, file.scores),
+        tensors=tensors(shape, arrays(file.state, shape.state_layout), file.scores),
         header={**common, **at(ending.version, subject)},
         spools=_lengths(file),
         extra={"loss": file.accounted.loss, "rows": ending.rows},

@@ -60,12 +60,17 @@ class Groups:
 
 
 def may_be_bundled(line: Line, sample: Sample) -> bool:
-    """Whether a file is small and new, and is learnt row after row by a job that knows its columns and all its classes."""
+    """Whether a file is small and new, and is learnt row after row by a job that knows its columns and all its classes.
+
+    A model with slots is too large to be kept after each file.
+    """
     row, training, schema = sample.row, sample.terms.job.training, line.schema
     is_new = not sample.is_inherited and row.epoch == 1 and not row.revision
     is_sequential = training.lanes == 1 and training.partition == "samples"
     if schema is None or len(schema.classes or ()) < (sample.terms.job.model.classes_max or 0):
         return False  # it may teach the files behind it
+    if sample.terms.job.is_sparse:
+        return False
     return is_new and is_sequential and row.size <= SMALL_BYTES
 
 

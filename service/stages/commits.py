@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.core.job_settings import COLUMNS, Job
+from service.core.job_settings import Job
 from service.core.records import Subject
 from service.runtime.arena import arrays
 from service.runtime.held import Held
@@ -16,6 +18,7 @@ from service.stages.line import Line
 from service.stages.messages import Begun, Schema
 from service.storage.checkpoints import Tensors
 from service.storage.units import Progress
+from service.subtasks import parts
 from service.subtasks.learn import Shape
 from service.subtasks.report import Segment
 
@@ -56,7 +59,7 @@ def samples_log(subject: Subject) -> str:
 
 
 def progress(
-    line: Line, file: OpenRecords, row: int, version: int, state: Held, extra: dict[str, Any]
+    line: Line, file: OpenRecords, row: int, version: int, state: Tensors, extra: dict[str, Any]
 ) -> Progress:
     """The file after `row` of its accepted rows, with the model `state` of that point."""
     begun = file.begun
@@ -68,16 +71,31 @@ def progress(
         row=row,
         version=version,
         sequence=subject.sequence,
-        tensors=tensors(begun.shape, state.region, file.scores.region),
+        tensors=tensors(begun.shape, state, file.scores.region),
         header=common | at(version, subject),
         spools={log: spool.length for log, spool in file.spools.items()},
         extra=extra,
     )
 
 
-def tensors(shape: Shape, state: Region, scores: Region) -> Tensors:
+@asynccontextmanager
+async def saved(line: Line, shape: Shape, state: Held) -> AsyncIterator[Tensors]:
+    """What a model file holds of a state, as views: all of it, or of slots those that were touched."""
+    if not shape.slots:
+        yield arrays(state.region, shape.state_layout)
+        return
+    packed = line.reserve(shape.part_bytes(shape.slots))
+    try:
+        run = line.machinery.dispatcher.run
+        layout = await run(parts.pack, shape.spec, state.region, packed.region, job=line.job)
+        yield arrays(packed.region, layout)
+    finally:
+        packed.drop()
+
+
+def tensors(shape: Shape, state: Tensors, scores: Region) -> Tensors:
     """Views of all that a model file holds, under the names that it has there."""
-    named = {f"state/{k}": a for k, a in arrays(state, shape.state_layout).items()}
+    named = {f"state/{k}": a for k, a in state.items()}
     named |= {f"scores/{k}": a for k, a in arrays(scores, shape.scores_layout).items()}
     return named
 
@@ -90,8 +108,9 @@ def header(line: Line, job: Job, shape: Shape, schema: Schema) -> dict[str, Any]
         "problem": shape.problem,
         "spec": json.loads(shape.spec),
         "settings": job.model_dump(mode="json"),
-        "columns": {key: getattr(job, key) for key in COLUMNS},
+        "columns": job.roles,
         "features": list(schema.features),
+        "categorical": list(schema.categorical),
         "classes": None if schema.classes is None else list(schema.classes),
         "fingerprint": line.machinery.fingerprint,
     }

@@ -17,21 +17,17 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
-from kernels.contract import ANY
 from service import formats
 from service.core import classes
 from service.core.errors import FileRefused, WorkerError, poisoned
-from service.core.job_settings import Job
 from service.core.records import RejectedRow
 from service.formats.contract import (
     MOST_NOTES,
     BadRow,
     Chunk,
-    Dialect,
     Fields,
-    Gaps,
     Label,
     RowRules,
     Source,
@@ -48,6 +44,7 @@ from service.runtime.dispatch import Urgency
 from service.runtime.held import Held
 from service.stages import gate
 from service.stages.bundling import Bundling, Groups, may_be_bundled
+from service.stages.fields import fields_of
 from service.stages.identity import same_as
 from service.stages.line import Line, Stopped
 from service.stages.messages import (
@@ -188,12 +185,17 @@ class _File:
         return grown
 
     async def _learn_schema(self, source: Source, fields: Fields) -> Schema:
+        job = self.sample.terms.job
+        names = tuple(map(str, fields.hashed.categorical))
+        if job.hashing.categorical == "auto":
+            names = await self.run(formats.names, source, fields)
+            fields = replace(fields, hashed=replace(fields.hashed, categorical=names))
         features = formats.features_of(source, fields)
         if fields.labels != "class" or fields.classes is not None:
-            return Schema(features, fields.classes)
-        job, found = self.sample.terms.job, await self._labels(source, fields)
+            return Schema(features, fields.classes, names)
+        found = await self._labels(source, fields)
         try:
-            return Schema(features, classes.learnt(job, found))
+            return Schema(features, classes.learnt(job, found), names)
         except FileRefused as refused:  # it knows the labels, not whose they are
             why = refused.refusal
             place = f"{source.name}: {why.place}"
@@ -286,38 +288,6 @@ class _File:
         except (FileRefused, WorkerError) as error:
             return error  # raised when its turn comes
         return stored, held, chunk
-
-
-def fields_of(sample: Sample, schema: Schema | None) -> Fields:
-    """Which columns of a file are what; its features and classes are the schema's, if there is one."""
-    job = sample.terms.job
-    return Fields(
-        label=job.label,
-        features=schema.features if schema else job.features,
-        id=job.id,
-        weight=job.weight,
-        time=job.time,
-        offset=job.offset,
-        exposure=job.exposure,
-        labels=_labels(job),
-        domain=getattr(job.model.loss, "domain", ANY),
-        classes=_classes(job, schema),
-        dialect=Dialect(**job.csv.model_dump()),
-        gaps=Gaps(job.missing.fill, job.missing.values, job.missing.indicators or ()),
-    )
-
-
-def _classes(job: Job, schema: Schema | None) -> tuple[Label, ...] | None:
-    if _labels(job) != "class":
-        return None
-    return schema.classes if schema else classes.known(job)
-
-
-def _labels(job: Job) -> Literal["number", "class", "none"]:
-    """What a file's labels are to the job's problem."""
-    if job.model.problem == "clustering":
-        return "none"
-    return "class" if job.model.problem in ("binary", "multiclass") else "number"
 
 
 _Decoded = tuple[StoredBlock, Held, Chunk]

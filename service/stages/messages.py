@@ -52,10 +52,12 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """What a job's first file taught it: the features in their order, and the classes."""
+    """What a job's first file taught it: the features in their order, the classes, and which columns are names."""
 
     features: tuple[str, ...]
     classes: tuple[Label, ...] | None
+    categorical: tuple[str, ...] = ()
+    """The columns of names, where the job hashes such; they are not among the features."""
 
     def width(self, job: Job) -> int:
         """How many numbers the model gets of a row: the features, and the indicators of what is missing."""

@@ -25,7 +25,7 @@ from service.runtime.held import Held, dropped_on_error
 from service.runtime.spool import Spool
 from service.stages import accounts, gate
 from service.stages.accounts import Unbundled
-from service.stages.commits import OpenRecords, progress, samples_log
+from service.stages.commits import OpenRecords, progress, samples_log, saved
 from service.stages.line import Line, Stopped
 from service.stages.messages import (
     Abandoned,
@@ -217,9 +217,12 @@ class _Recorder:
         try:
             await file.flush()
             extra = {"segment": asdict(file.segment), "records": file.digest}
-            point = progress(self.line, file, mark.row, mark.version, mark.state, extra)
             layout = self.line.machinery.layout
-            await self.line.patiently(lambda: self.line.settle(units.private_commit(layout, point)))
+            async with saved(self.line, file.begun.shape, mark.state) as state:
+                point = progress(self.line, file, mark.row, mark.version, state, extra)
+                await self.line.patiently(
+                    lambda: self.line.settle(units.private_commit(layout, point))
+                )
         finally:
             mark.state.drop()
         self.line.note(
@@ -239,7 +242,6 @@ class _Recorder:
             await self._write(file, text, report.close, ending)
             await file.flush()
             extra = {"loss": file.loss, "rows": ending.rows}
-            whole = progress(self.line, file, ending.rows, ending.version, finished.state, extra)
             layout, keep = line.machinery.layout, line.conduct.keep
             digests = Digests(
                 ending.sha256, file.digest, fingerprint.digest(line.machinery.fingerprint)
@@ -248,8 +250,11 @@ class _Recorder:
             unchanged = partial(gate.must_be_unchanged, sample.path, row, sample.ctime_ns)
             is_first = subject.epoch == 1 and not subject.revision  # else they are listed already
             listing = _list_of(sample, finished.rejected) if is_first else bytes
-            unit = units.acceptance(layout, [Whole(whole, digests, unchanged, listing)], keep=keep)
-            accepted = await self.line.patiently(lambda: line.settle(unit))
+            async with saved(line, file.begun.shape, finished.state) as state:
+                whole = progress(line, file, ending.rows, ending.version, state, extra)
+                files = [Whole(whole, digests, unchanged, listing)]
+                unit = units.acceptance(layout, files, keep=keep)
+                accepted = await self.line.patiently(lambda: line.settle(unit))
         except gate.Changed:
             raise Undone(file.begun.sample) from None
         finally:

@@ -3,9 +3,11 @@
     one lane                  run: state ─▶ state
     lanes, one local step     gradient in each lane, then apply
     lanes, many local steps   run in each lane, then average
+    slots                     learn: state ─▶ part, then put: part ─▶ the same state
 
 Rules: a sub-task reads the file's state and writes another region; they are flipped when the round is
-whole, so that running a sub-task again is harmless. No region is given back before its last sub-task
+whole, so that running a sub-task again is harmless. A state with slots is too large for that: see
+`service.subtasks.parts`. No region is given back before its last sub-task
 has come back.
 """
 
@@ -23,8 +25,8 @@ from service.core.remedies import against_divergence
 from service.runtime.held import Held, dropped_on_error
 from service.stages.line import Line
 from service.stages.messages import Block, Learnt, Sample, Schema
-from service.subtasks import learn
-from service.subtasks.blocks import Part, file_rows
+from service.subtasks import learn, parts
+from service.subtasks.blocks import Part, entries, file_rows
 from service.subtasks.learn import Shape
 from service.subtasks.report import RoundResults
 
@@ -81,7 +83,7 @@ async def learn_round(line: Line, file: OpenFile, rows: int) -> Learnt:
             block.held.drop()
     lanes = [pieces_of(pieces, lane) for lane in file.plan.deal(rows)]
     results = [line.reserve(file.shape.results_bytes(_rows(lane), file.extra)) for lane in lanes]
-    target = line.reserve(file.shape.state_bytes)
+    target = await _target(line, file)
     with dropped_on_error(*holds, *results, target):
         learnt = await _sub_tasks(line, file, lanes, results, target)
         if not learnt.finite:
@@ -101,18 +103,50 @@ async def learn_round(line: Line, file: OpenFile, rows: int) -> Learnt:
     return Learnt(done, file.share, (*holds, *results))
 
 
+async def _target(line: Line, file: OpenFile) -> Held:
+    """Where the next state goes: a region of its own; of a state with slots the same one, or if others hold it a
+    copy of it."""
+    if file.shape.slots and not file.state.is_shared:
+        return file.state.hold()
+    target = line.reserve(file.shape.state_bytes)
+    if file.shape.slots:
+        source, run = file.state.region, line.machinery.dispatcher.run
+        with dropped_on_error(target):
+            await run(parts.copy, file.shape.spec, source, target.region, job=line.job)
+    return target
+
+
+async def _by_slots(
+    line: Line, file: OpenFile, rows: list[Part], results: Held, state: Held
+) -> learn.Learnt:
+    """A round in the part of the state that its rows touch."""
+    run, spec = line.machinery.dispatcher.run, file.shape.spec
+    part = line.reserve(file.shape.part_bytes(entries(rows)))
+    try:
+        learnt, slots = await run(
+            parts.learn, spec, state.region, part.region, rows, results.region, job=line.job
+        )
+        if learnt.finite:
+            await run(parts.put, spec, part.region, slots, state.region, job=line.job)
+        return learnt
+    finally:
+        part.drop()
+
+
 async def _sub_tasks(
     line: Line, file: OpenFile, lanes: list[list[Piece[Block]]], results: list[Held], target: Held
 ) -> learn.Learnt:
     """Runs a round's sub-tasks: one lane's, or all lanes' and then what joins them."""
     run, job = line.machinery.dispatcher.run, line.job
     spec, source, plan = file.shape.spec, file.state.region, file.plan
-    parts = [_parts(lane) for lane in lanes]
+    rows_of_lanes = [_parts(lane) for lane in lanes]
     if file.ranges:
-        return await _by_columns(line, file, parts[0], results[0], target)
+        return await _by_columns(line, file, rows_of_lanes[0], results[0], target)
+    if file.shape.slots:
+        return await _by_slots(line, file, rows_of_lanes[0], results[0], target)
     if plan.lanes == 1:
         return await run(
-            learn.run, spec, source, target.region, parts[0], plan.batch_rows,
+            learn.run, spec, source, target.region, rows_of_lanes[0], plan.batch_rows,
             results[0].region, file.extra, job=job,
         )  # fmt: skip
     exact = plan.local_steps == 1
@@ -124,12 +158,12 @@ async def _sub_tasks(
             for lane, (out, result) in enumerate(zip(outs, results, strict=True)):
                 if exact:
                     under_way.append(group.create_task(run(
-                        learn.gradient, spec, source, parts, lane, out.region,
+                        learn.gradient, spec, source, rows_of_lanes, lane, out.region,
                         result.region, file.extra, job=job,
                     )))  # fmt: skip
                 else:
                     under_way.append(group.create_task(run(
-                        learn.run, spec, source, out.region, parts[lane], plan.batch_rows,
+                        learn.run, spec, source, out.region, rows_of_lanes[lane], plan.batch_rows,
                         result.region, file.extra, job=job,
                     )))  # fmt: skip
         regions, rows = [out.region for out in outs], [_rows(lane) for lane in lanes]

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from kernels.contract import Array, Layout
+from kernels.contract import Array, Layout, Sparse
 from kernels.learner import Rows
+from kernels.sparse import joined
 from service import formats
 from service.core.errors import FileRefused
 from service.formats.contract import BadRow, Chunk, Fields, RowRules, Source
@@ -58,7 +59,7 @@ CARRIED_BYTES = 64 << 20
 
 def room(source: Source, chunk: Chunk, fields: Fields) -> int:
     """Bytes that the chunk's block surely fits in; only what it needs is backed by memory."""
-    carries = fields.id is not None or fields.time is not None
+    carries = fields.id is not None or fields.time is not None or bool(fields.hashed.text)
     return formats.block_bytes(source, chunk, fields) + 64 * 6 + (CARRIED_BYTES if carries else 0)
 
 
@@ -72,15 +73,18 @@ def decode(
         stored["w"] = block.w
     if block.offset is not None:
         stored["offset"] = block.offset
+    if block.sparse is not None:
+        starts, slots, values = block.sparse
+        stored |= {"starts": starts, "slots": slots, "values": values}
     if block.carried:
         stored["carried"] = _packed(pl.DataFrame(block.carried))
     layout = {name: (array.shape, array.dtype.str) for name, array in stored.items()}
     if size_of(layout) > region.length:
         raise FileRefused(
-            f"the id and time columns hold at most {CARRIED_BYTES} bytes in a chunk",
+            f"the columns of id, time and text hold at most {CARRIED_BYTES} bytes in a chunk",
             place=source.name,
             value=f"{size_of(layout)} bytes with the rows of chunk {chunk.index}",
-            remedy="leave out id and time, or shorten their values",
+            remedy="leave them out, or shorten their values",
         )
     back(region, size_of(layout))
     for name, place in arrays(region, layout).items():
@@ -102,7 +106,25 @@ def rows_of(parts: Sequence[Part]) -> Rows:
     """The rows of consecutive parts; without such columns weights are 1 and offsets 0."""
     y, w, offset = gather(parts, "y"), weights(parts), offsets(parts)
     w = np.ones(len(y)) if w is None else w
-    return Rows(gather(parts, "x"), y, w, np.zeros(len(y)) if offset is None else offset)
+    offset = np.zeros(len(y)) if offset is None else offset
+    return Rows(gather(parts, "x"), y, w, offset, _sparse(parts))
+
+
+def entries(parts: Sequence[Part]) -> int:
+    """A bound on the entries of sparse rows in these parts: those of their whole blocks."""
+    return sum(p.layout["slots"][0][0] for p in parts if "slots" in p.layout)
+
+
+def _sparse(parts: Sequence[Part]) -> Sparse | None:
+    """What is sparse of consecutive parts; None where the job has no slots."""
+    if "slots" not in parts[0].layout:
+        return None
+    found = []
+    for p in parts:
+        whole = arrays(p.region, p.layout)
+        rows = Sparse(whole["starts"], whole["slots"], whole["values"])
+        found.append(rows.slice(p.start, p.stop))
+    return found[0] if len(found) == 1 else joined(found)
 
 
 def weights(parts: Sequence[Part]) -> Array | None:

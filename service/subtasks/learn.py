@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kernels import metrics
+from kernels import metrics, sparse
 from kernels.columns import ByColumns
 from kernels.contract import Array, Layout, Problem
 from kernels.learner import Extra, Learner, build
@@ -43,6 +43,8 @@ class Shape:
     """Whether the unit of the labels is recorded with each row."""
     factors: tuple[int, ...]
     """Numbers per row of each array that a row's gradient is a product of; none where the residual will do."""
+    slots: int
+    """Slots of sparse rows; 0: none."""
 
     @property
     def state_bytes(self) -> int:
@@ -51,6 +53,10 @@ class Shape:
     @property
     def scores_bytes(self) -> int:
         return size_of(self.scores_layout)
+
+    def part_bytes(self, entries: int) -> int:
+        """Room for a part of the state with the slots of so many entries."""
+        return size_of(sparse.part_layout(self.state_layout, min(entries, self.slots)))
 
     def partial_bytes(self, rows: int) -> int:
         """Room for what the first half of a step cut by features writes, whatever its columns."""
@@ -104,6 +110,7 @@ def shape(spec: str) -> Shape:
             for name, (shape, _) in learner.results_layout(1, "factors").items()
             if name.startswith("factor/")
         ),
+        slots=learner.slots,
     )
 
 
@@ -121,10 +128,10 @@ def scope(scores: Mapping[str, Array], name: str) -> dict[str, Array]:
 def start(spec: str, state: Region, scores: Region) -> Learnt:
     """Fills a new job's state and metric states."""
     learner = build(spec)
-    learner.init(_backed(state, learner.layout()))
-    for array in _backed(scores, scores_layout(learner)).values():
+    learner.init(backed(state, learner.layout()))
+    for array in backed(scores, scores_layout(learner)).values():
         array[...] = 0
-    return _learnt(learner, arrays(state, learner.layout()))
+    return learnt(learner, arrays(state, learner.layout()))
 
 
 def restore(spec: str, path: str, sha256: str | None, state: Region, scores: Region) -> Learnt:
@@ -136,25 +143,27 @@ def restore(spec: str, path: str, sha256: str | None, state: Region, scores: Reg
     start(spec, state, scores)
     learner = build(spec)
     saved = checkpoints.read(Path(path), sha256).tensors
-    _take_over(saved, "state/", arrays(state, learner.layout()))
+    found = {k.removeprefix("state/"): a for k, a in saved.items() if k.startswith("state/")}
+    layout = learner.layout()
+    _take_over(sparse.unpack(found, layout), "", arrays(state, layout))
     _take_over(saved, "scores/", arrays(scores, scores_layout(learner)))
-    return _learnt(learner, arrays(state, learner.layout()))
+    return learnt(learner, arrays(state, learner.layout()))
 
 
 def adopt(old: str, source: Region, spec: str, target: Region) -> Learnt:
     """Fills the state of a job whose settings or classes changed from its state before."""
     learner, before = build(spec), build(old)
-    state = _backed(target, learner.layout())
+    state = backed(target, learner.layout())
     learner.init(state)
     outputs = before.outputs, learner.outputs
     _take_over(arrays(source, before.layout()), "", state, outputs)
-    return _learnt(learner, state)
+    return learnt(learner, state)
 
 
 def adopt_scores(old: str, source: Region, spec: str, target: Region) -> None:
     """Fills the metric states of a job whose classes have become more from those before."""
     learner, before = build(spec), build(old)
-    scores = _backed(target, scores_layout(learner))
+    scores = backed(target, scores_layout(learner))
     for array in scores.values():
         array[...] = 0
     outputs = before.outputs, learner.outputs
@@ -172,11 +181,11 @@ def run(
 ) -> Learnt:
     """One lane: its batches in order, from the state in `source` to the one in `target`."""
     learner = build(spec)
-    state = _copied(learner, source, target)
+    state = copied(learner, source, target)
     rows = rows_of(parts)
-    recorded = _results(learner, results, len(rows.y), extra)
-    broken = learner.run(state, rows, batch_rows, recorded)
-    return _learnt(learner, state, broken)
+    found = recorded(learner, results, len(rows.y), extra)
+    broken = learner.run(state, rows, batch_rows, found)
+    return learnt(learner, state, broken)
 
 
 def gradient(
@@ -198,8 +207,8 @@ def gradient(
         arrays(source, learner.layout()),
         rows,
         lane,
-        _backed(out, learner.gradient_layout()),
-        _results(learner, results, len(rows[lane].y), extra),
+        backed(out, learner.gradient_layout()),
+        recorded(learner, results, len(rows[lane].y), extra),
     )
 
 
@@ -208,9 +217,9 @@ def apply(
 ) -> Learnt:
     """One step along the lanes' gradients, added in lane order."""
     learner = build(spec)
-    state = _copied(learner, source, target)
+    state = copied(learner, source, target)
     learner.apply(state, [arrays(out, learner.gradient_layout()) for out in outs], total_rows)
-    return _learnt(learner, state)
+    return learnt(learner, state)
 
 
 def average(
@@ -222,14 +231,14 @@ def average(
 ) -> Learnt:
     """The lanes' states averaged by rows, their statistics merged in lane order."""
     learner = build(spec)
-    state = _copied(learner, source, target)
+    state = copied(learner, source, target)
     learner.average(
         state,
         arrays(source, learner.layout()),
         [arrays(lane, learner.layout()) for lane in lanes],
         lane_rows,
     )
-    return _learnt(learner, state)
+    return learnt(learner, state)
 
 
 def partial(
@@ -238,7 +247,7 @@ def partial(
     """The first half of a step cut by features: what these columns add to the first layer."""
     halves, learner = by_columns(spec), build(spec)
     rows = rows_of(parts)
-    place = _backed(out, halves.partial_layout(len(rows.y), columns))
+    place = backed(out, halves.partial_layout(len(rows.y), columns))
     halves.partial(arrays(source, learner.layout()), rows, columns, place)
 
 
@@ -265,30 +274,30 @@ def finish(
         arrays(out, halves.partial_layout(len(rows.y), columns))
         for out, columns in zip(outs, ranges, strict=True)
     ]
-    recorded = arrays(results, learner.results_layout(len(rows.y), extra))
-    broken = halves.finish(state, rows, ranges, part, sums, target_state, recorded)
+    found = arrays(results, learner.results_layout(len(rows.y), extra))
+    broken = halves.finish(state, rows, ranges, part, sums, target_state, found)
     return Learnt(broken is None, float(learner.rate(state)), broken)
 
 
 def prepare(spec: str, target: Region, results: Region, rows: int, extra: Extra) -> None:
     """Backs by memory what all parts of a step cut by features write."""
     learner = build(spec)
-    _backed(target, learner.layout())
-    _results(learner, results, rows, extra)
+    backed(target, learner.layout())
+    recorded(learner, results, rows, extra)
 
 
 def check(spec: str, target: Region) -> Learnt:
     """What there is to say of a state that several parts have written."""
     learner = build(spec)
-    return _learnt(learner, arrays(target, learner.layout()))
+    return learnt(learner, arrays(target, learner.layout()))
 
 
 def end_file(spec: str, source: Region, target: Region) -> Learnt:
     """What an optimizer of whole files does at the end of one."""
     learner = build(spec)
-    state = _copied(learner, source, target)
+    state = copied(learner, source, target)
     learner.end_file(state)
-    return _learnt(learner, state)
+    return learnt(learner, state)
 
 
 def by_columns(spec: str) -> ByColumns:
@@ -296,25 +305,25 @@ def by_columns(spec: str) -> ByColumns:
     return ByColumns(build(spec))
 
 
-def _learnt(learner: Learner, state: dict[str, Array], broken: int | None = None) -> Learnt:
+def learnt(learner: Learner, state: dict[str, Array], broken: int | None = None) -> Learnt:
     is_finite = broken is None and learner.finite(state)
     return Learnt(is_finite, float(learner.rate(state)), broken)
 
 
-def _backed(region: Region, layout: Layout) -> dict[str, Array]:
+def backed(region: Region, layout: Layout) -> dict[str, Array]:
     back(region, size_of(layout))
     return arrays(region, layout)
 
 
-def _copied(learner: Learner, source: Region, target: Region) -> dict[str, Array]:
-    state = _backed(target, learner.layout())
+def copied(learner: Learner, source: Region, target: Region) -> dict[str, Array]:
+    state = backed(target, learner.layout())
     for name, array in arrays(source, learner.layout()).items():
         state[name][...] = array
     return state
 
 
-def _results(learner: Learner, region: Region, rows: int, extra: Extra) -> dict[str, Array]:
-    return _backed(region, learner.results_layout(rows, extra))
+def recorded(learner: Learner, region: Region, rows: int, extra: Extra) -> dict[str, Array]:
+    return backed(region, learner.results_layout(rows, extra))
 
 
 def _take_over(

@@ -12,11 +12,22 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from kernels import sparse
 from kernels.contract import ANY, Array, Spec
 from kernels.learner import Learner, build
 from service import formats
 from service.core.spelling import missing_name, spelt
-from service.formats.contract import BadRow, Block, Chunk, Dialect, Fields, Gaps, RowRules, Source
+from service.formats.contract import (
+    BadRow,
+    Block,
+    Chunk,
+    Dialect,
+    Fields,
+    Gaps,
+    Hashed,
+    RowRules,
+    Source,
+)
 from service.runtime.arena import Region, back, view
 from service.storage import checkpoints
 from service.subtasks.blocks import CARRIED_BYTES
@@ -65,6 +76,24 @@ class Model:
             unlabelled="keep",
             gaps=self.gaps,
             dialect=Dialect(**self.header["settings"].get("csv", {})),
+            format=self.header["settings"].get("format", "auto"),
+            hashed=self.hashed,
+            times=tuple(
+                (column, tuple(parts))
+                for column, parts in (self.header["settings"].get("times") or {}).items()
+            ),
+        )
+
+    @property
+    def hashed(self) -> Hashed:
+        """What of a row has slots: as when the model learnt."""
+        given = self.header["settings"].get("hashing", {})
+        return Hashed(
+            bits=self.learner.spec.bits,
+            categorical=tuple(self.header.get("categorical", ())),
+            text=tuple(given.get("text") or ()),
+            ngrams=given.get("ngrams", 1),
+            interactions=tuple(map(tuple, given.get("interactions") or ())),
         )
 
 
@@ -84,7 +113,8 @@ def load(path: str, sha256: str) -> Model:
     state = {
         k.removeprefix(prefix): a for k, a in checkpoint.tensors.items() if k.startswith(prefix)
     }
-    return Model(build(spec), state, checkpoint.header, sha256)
+    learner = build(spec)
+    return Model(learner, sparse.unpack(state, learner.layout()), checkpoint.header, sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +185,7 @@ def header(model: Model) -> bytes:
 
 
 def _frame(model: Model, block: Block, first_row: int) -> pl.DataFrame:
-    output = model.learner.predict(model.state, block.x, block.offset)
+    output = model.learner.predict(model.state, block.x, block.offset, block.sparse)
     prediction = model.learner.prediction(output)
     n, classes = len(block.y), model.classes
     ids = (block.carried or {}).get("id", pl.Series("id", [None] * n, dtype=pl.String))

@@ -312,7 +312,7 @@ def _scored(state: Mapping[str, Array]) -> Record:
 def _score_before(learner: Learner, before: Region, rows: Rows, state: dict[str, Array]) -> None:
     """How a model that serves between files would have done on these rows."""
     model = arrays(before, learner.layout())
-    output = learner.predict(model, rows.x, rows.offset)
+    output = learner.predict(model, rows.x, rows.offset, rows.sparse)
     unit = scoring(learner.watching.unit(model)).unit
     loss, floor = learner.loss(output, rows.y, unit), learner.floor(rows.y)
     metrics.update(state, output, learner.prediction(output), rows.y, rows.w, loss, floor)

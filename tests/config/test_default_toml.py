@@ -58,6 +58,7 @@ def test_it_has_every_section() -> None:
         "scaling",
         "csv",
         "missing",
+        "hashing",
         "output",
     }
 

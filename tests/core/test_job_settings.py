@@ -509,3 +509,57 @@ def test_a_strangers_kernel_that_breaks_its_contract_is_a_wrong_setting(
 ) -> None:
     (strangers / "stranger.py").write_text(f"{STRANGER}\n{body}\n")
     assert complaint(kernel="stranger:Deep", model="depth = 3") == expected
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        ({"keys": 'format = "svmlight"'}, 'label: must be left out for format = "svmlight"'),
+        ({"keys": 'format = "csv"'}, 'format: must be "auto", "svmlight" or "vw"'),
+        (
+            {"tables": "[jobs.hashing]\nbits = 25"},
+            "hashing.bits: must be a whole number from 1 to 24",
+        ),
+        ({"tables": "[jobs.hashing]\nngrams = 2"}, "hashing.ngrams: must be 1, or left out"),
+        (
+            {"tables": '[jobs.hashing]\ncategorical = ["a"]\ntext = ["a"]'},
+            "hashing.text[0]: must be another column than categorical[0]",
+        ),
+        (
+            {"tables": '[jobs.hashing]\ncategorical = ["y"]'},
+            "hashing.categorical[0]: must be another column than label",
+        ),
+        (
+            {"keys": 'features = ["a"]', "tables": '[jobs.hashing]\ntext = ["b"]'},
+            "hashing.text[0]: must be one of the features",
+        ),
+        (
+            {"tables": '[jobs.hashing]\ntext = ["b"]\ninteractions = [["a", "b"]]'},
+            "hashing.interactions[0]: must be no column of text",
+        ),
+        (
+            {"kernel": "mlp", "tables": '[jobs.hashing]\ncategorical = "auto"'},
+            "model.kernel: must be one of linear, logistic, softmax where rows are sparse",
+        ),
+        (
+            {"model": "l1 = 0.1", "tables": '[jobs.hashing]\ncategorical = "auto"'},
+            'model.l1: must be 0 where rows are sparse, or optimizer.name "ftrl"',
+        ),
+        (
+            {"tables": '[jobs.hashing]\ncategorical = "auto"\n[jobs.training]\nlanes = 2'},
+            "training.lanes: must be 1, or left out, where rows are sparse",
+        ),
+        (
+            {"tables": '[jobs.hashing]\ncategorical = "auto"\n[jobs.output]\nsamples = "full"'},
+            'output.samples: must be "norms" or "off" where rows are sparse',
+        ),
+        (
+            {"tables": '[jobs.hashing]\ncategorical = "auto"\n[jobs.optimizer]\nname = "adam"'},
+            "optimizer.name: must be one of normalised, ftrl where rows are sparse",
+        ),
+    ],
+)
+def test_what_sparse_rows_can_t_have_is_refused_by_its_key(
+    parts: dict[str, str], told: str
+) -> None:
+    assert told in complaint(**parts)

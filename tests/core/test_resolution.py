@@ -120,3 +120,23 @@ def test_equal_specs_have_equal_text() -> None:
         spec(job("mlp", tables), 4, tuple(range(10))).to_json() for tables in ("", "hidden = [128]")
     }
     assert len(texts) == 1
+
+
+@pytest.mark.parametrize(("kernel", "classes"), [("logistic", 2), ("softmax", 64)])
+def test_a_job_of_sparse_rows_resolves_to_one_lane_with_slots(kernel: str, classes: int) -> None:
+    given = job(kernel, '[jobs.hashing]\ncategorical = "auto"')
+    whole = resolve(given)
+    assert (whole.optimizer.name, whole.training.dtype) == ("normalised", "float32")
+    assert (whole.training.batch_rows, whole.training.lanes) == (1, 1)
+    made = spec(given, 3, tuple(map(float, range(classes))))
+    assert (made.features, made.bits, made.optimizer["name"]) == (3, 18, "normalised")
+    assert resolve(whole) == whole
+
+
+def test_classes_and_slots_must_not_make_too_many_weights() -> None:
+    given = job("softmax", '[jobs.hashing]\ncategorical = "auto"')
+    with pytest.raises(FileRefused, match="at most 16777216 weights") as caught:
+        spec(given, 3, tuple(map(float, range(65))))
+    assert caught.value.refusal.remedy.startswith("lower hashing.bits to 17")
+    fitting = job("softmax", '[jobs.hashing]\ncategorical = "auto"\nbits = 17')
+    assert spec(fitting, 3, tuple(map(float, range(65)))).bits == 17

@@ -1,0 +1,74 @@
+"""Dates and times -> numbers: the parts that the settings ask for, each a feature called `column part`.
+
+Rules: a time is written as 2024-05-01, 2024-05-01 13:30 or 2024-05-01T13:30:00.5, and may end with its distance from UTC, which
+doesn't count: the parts are those that stand there. An empty cell has none: it is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from service.formats.contract import Fields
+from service.formats.values import BLANK, Faults
+
+PARTS: dict[str, pl.Expr] = {
+    "year": pl.first().dt.year(),
+    "month": pl.first().dt.month(),
+    "day": pl.first().dt.day(),
+    "weekday": pl.first().dt.weekday(),
+    "yearday": pl.first().dt.ordinal_day(),
+    "hour": pl.first().dt.hour(),
+    "minute": pl.first().dt.minute(),
+    "days": pl.first().dt.epoch("d"),
+}
+"""Weekdays from 1, which is Monday; `days` since 1970-01-01."""
+WRITTEN = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S%.f")
+DISTANCE = r"(\d:\d\d(?:[.:][\d.:]*)?) ?(?:Z|[+-]\d\d:?\d\d)$"
+
+
+def with_parts(frame: pl.DataFrame, fields: Fields, faults: Faults) -> pl.DataFrame:
+    """The table with the parts of its times: text where they are names, else numbers."""
+    names = {str(column) for column in fields.hashed.categorical}
+    for column, parts in fields.times:
+        cells = frame[str(column)]
+        times = _times(cells)
+        texts = cells.cast(pl.String).str.strip_chars(BLANK).fill_null("")
+        wrong = (times.is_null() & (texts != "")).to_numpy()
+        rule = "a time is written as 2024-05-01, or 2024-05-01 13:30:00"
+        faults.mark(wrong, cells, rule, "correct it, or leave the cell empty")
+        frame = frame.with_columns(
+            _part(times, part, as_name=called(column, part) in names).alias(called(column, part))
+            for part in parts
+        )
+    return frame
+
+
+def called(column: str | int, part: str) -> str:
+    """The name of a part."""
+    return f"{column} {part}"
+
+
+def parts_of(fields: Fields, column: str) -> Sequence[str]:
+    """What stands for a column among the features: its parts if it is a time, else itself."""
+    for time, parts in fields.times:
+        if str(time) == column:
+            return [called(time, part) for part in parts]
+    return [column]
+
+
+def _part(times: pl.Series, part: str, *, as_name: bool) -> pl.Series:
+    found = times.to_frame().select(PARTS[part]).to_series()
+    return found.cast(pl.String).fill_null("") if as_name else found.cast(pl.Float64)
+
+
+def _times(cells: pl.Series) -> pl.Series:
+    plain = (
+        cells.cast(pl.String)
+        .str.strip_chars(BLANK)
+        .str.replace(r"^(\d{4}-\d\d-\d\d)T", "$1 ")
+        .str.replace(DISTANCE, "$1")
+    )
+    ways = [pl.first().str.to_datetime(way, time_unit="us", strict=False) for way in WRITTEN]
+    return plain.to_frame().select(pl.coalesce(ways)).to_series()

@@ -1,0 +1,187 @@
+"""Columns that are not numbers: each name, word and product in the slot that its hash says, whatever the format."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from kernels.sparse import joined
+from service.core.errors import FileRefused
+from service.formats import (
+    Fields,
+    RowRules,
+    Survey,
+    decode,
+    features_of,
+    names,
+    placed,
+    prepare,
+    refusal,
+    unused_of,
+)
+from service.formats.cells import cell_hashes
+from service.formats.contract import Gaps, Hashed
+from service.formats.hashing import hash_of
+
+BITS = 20
+MASK = (1 << BITS) - 1
+TABLE: dict[str, list[Any]] = {
+    "y": [1.0, 0.0, 1.0, 0.0],
+    "town": ["Ulm", " Bonn ", "", "Ulm"],
+    "hour": [7, 23, 7, 0],
+    "size": [1.5, 2.0, -0.5, 0.0],
+    "note": ["Not good, NOT bad", "gut_so Äß", None, "-- !"],
+}
+HASHED = Hashed(BITS, ("town", "hour"), ("note",), 2, (("town", "hour"), ("size", "town")))
+Read = Callable[..., list[dict[int, float]]]
+
+
+def _csv(table: dict[str, list[Any]]) -> bytes:
+    return pl.DataFrame(table).write_csv().encode()
+
+
+def _jsonl(table: dict[str, list[Any]]) -> bytes:
+    rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+    return "\n".join(
+        json.dumps(row, ensure_ascii=i % 2 == 0) for i, row in enumerate(rows)
+    ).encode()
+
+
+def _fields(hashed: Hashed = HASHED, **parts: Any) -> Fields:
+    return Fields(label="y", hashed=hashed, **parts)
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    """read(content, fields, name, chunk_bytes) -> the sparse rows; raises FileRefused for the first bad one."""
+
+    def reads(
+        content: bytes,
+        fields: Fields | None = None,
+        name: str = "t.csv",
+        chunk_bytes: int = 1 << 20,
+    ) -> list[dict[int, float]]:
+        fields = fields or _fields()
+        (tmp_path / "file").write_bytes(content)
+        source = prepare(tmp_path / "file", name, tmp_path / "scratch", fields)
+        blocks = [decode(source, c, fields, RowRules()) for c in Survey(source, chunk_bytes)]
+        for block in blocks:
+            for bad in block.first_bad:
+                raise refusal(source, placed(source, bad, 0, 0))
+        rows = joined([block.sparse for block in blocks if block.sparse is not None])
+        return [
+            dict(zip(rows.slots[a:b].tolist(), rows.values[a:b].tolist(), strict=True))
+            for a, b in zip(rows.starts[:-1], rows.starts[1:], strict=True)
+        ]
+
+    return reads
+
+
+def _of(column: str, *words: str) -> int:
+    """The hash of a name or a run of words, from the formula."""
+    found = hash_of(column)
+    for word in words:
+        found = hash_of(word, found)
+    return found
+
+
+def _pair(one: int, other: int) -> int:
+    data = np.frombuffer(one.to_bytes(4, "little") + other.to_bytes(4, "little"), np.uint8)
+    return int(cell_hashes(data, np.array([8]), 0)[0])
+
+
+def _slots(entries: dict[int, float]) -> dict[int, float]:
+    return {
+        slot & MASK: value for slot, value in sorted(entries.items(), key=lambda e: e[0] & MASK)
+    }
+
+
+def test_names_words_and_products_have_the_slots_of_the_formula(read: Read) -> None:
+    first, second, third, _ = read(_csv(TABLE))
+    ulm, seven = _of("town", "Ulm"), _of("hour", "7")
+    assert first == _slots(
+        {
+            ulm: 1.0,
+            seven: 1.0,
+            _pair(ulm, seven): 1.0,
+            _pair(hash_of("size"), ulm): 1.5,
+            _of("note", "not"): 2.0,
+            _of("note", "good"): 1.0,
+            _of("note", "bad"): 1.0,
+            _of("note", "not", "good"): 1.0,
+            _of("note", "good", "not"): 1.0,
+            _of("note", "not", "bad"): 1.0,
+        }
+    )
+    words = {_of("note", "gut_so"), _of("note", "Äß"), _of("note", "gut_so", "Äß")}
+    assert {word & MASK for word in words} <= second.keys()
+    assert _of("town", "Bonn") & MASK in second
+    assert third[_of("town", "") & MASK] == 1.0
+
+
+def test_a_product_that_is_0_takes_no_slot(read: Read) -> None:
+    fourth = read(_csv(TABLE))[3]
+    assert len(fourth) == 3  # two names and their pair: the size is 0, and the note has no word
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 40])
+def test_formats_chunks_and_the_order_of_columns_change_nothing(
+    read: Read, tmp_path: Path, chunk_bytes: int
+) -> None:
+    expected = read(_csv(TABLE))
+    turned = dict(reversed(TABLE.items()))
+    pl.DataFrame(TABLE).write_parquet(tmp_path / "table.parquet")
+    parquet = (tmp_path / "table.parquet").read_bytes()
+    assert read(_csv(TABLE), chunk_bytes=chunk_bytes) == expected
+    assert read(_csv(turned)) == expected
+    assert read(_jsonl(TABLE), name="t.jsonl", chunk_bytes=chunk_bytes) == expected
+    assert read(parquet, name="t.parquet", chunk_bytes=chunk_bytes) == expected
+
+
+def test_the_features_that_hold_names_are_found_in_the_first_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"y,a,b,c,d\n1,2,x,NA,1e3\n0,?,3,,yes\n")
+    fields = Fields(label="y", gaps=Gaps("zero", ("NA", "?")))
+    source = prepare(path, "t.csv", tmp_path / "scratch", fields)
+    assert names(source, fields) == ("b", "d")
+    assert names(source, Fields(label="y", features=("a", "d"))) == ("a", "d")
+
+
+def test_a_file_without_a_hashed_column_is_refused(read: Read) -> None:
+    table = {name: cells for name, cells in TABLE.items() if name != "note"}
+    with pytest.raises(FileRefused, match="hashed column note"):
+        read(_csv(table))
+
+
+def test_a_pair_of_an_unknown_column_is_refused(read: Read) -> None:
+    hashed = Hashed(BITS, ("town",), ("note",), 1, (("town", "street"),))
+    with pytest.raises(FileRefused, match="a pair is one of features"):
+        read(_csv(TABLE), _fields(hashed))
+
+
+def test_a_product_that_is_too_large_is_a_bad_row(read: Read) -> None:
+    table = TABLE | {"size": [1.0, 1e39, 1.0, 1.0]}
+    with pytest.raises(FileRefused, match="a product of features is a finite number"):
+        read(_csv(table))
+
+
+def test_a_missing_number_is_worth_nothing_in_a_product(read: Read) -> None:
+    table = TABLE | {"size": ["1.5", "", "-0.5", "0"]}
+    rows = read(_csv(table), _fields(gaps=Gaps("mean")))
+    assert _pair(hash_of("size"), _of("town", "Bonn")) & MASK not in rows[1]
+    assert rows[0] == read(_csv(TABLE))[0]
+
+
+def test_only_columns_without_a_part_are_counted_as_unused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"y,town,at,note,size,more\n1,Ulm,2024-05-01,x,2,3\n")
+    times, hashed = (("at", ("hour",)),), Hashed(BITS, ("town", "at hour"), ("note",))
+    fields = _fields(hashed, features=("town", "note", "at", "size"), times=times)
+    source = prepare(tmp_path / "file", "t.csv", tmp_path / "scratch", fields)
+    assert features_of(source, fields) == ("size",)
+    assert unused_of(source, fields) == 1
