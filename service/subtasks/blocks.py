@@ -54,7 +54,7 @@ class Part:
 
 
 CARRIED_BYTES = 64 << 20
-"""The most that the id and time columns of one chunk may hold, as text."""
+"""The most that the columns of id, time and text of one chunk may hold, as text or as its words' slots."""
 
 
 def room(source: Source, chunk: Chunk, fields: Fields) -> int:

@@ -62,7 +62,7 @@ def test_carried_text_beyond_its_bound_is_refused(
     monkeypatch.setattr(blocks, "CARRIED_BYTES", 1000)
     table, buffer = {"key": ["k" * 900] * 9, "a": [1.0] * 9, "y": [0] * 9}, io.BytesIO()
     pl.DataFrame(table).write_parquet(buffer)
-    with pytest.raises(FileRefused, match="id and time"):
+    with pytest.raises(FileRefused, match="id, time and text"):
         bench.decoded(buffer.getvalue(), replace(fields, id="key"), name="f.parquet")
 
 
