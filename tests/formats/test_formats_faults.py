@@ -192,7 +192,7 @@ FILES = [
     ("garbage behind", "t.csv.gz", PACKED + b"x", "is whole", "t.csv.gz"),
     ("a wrong sum", "t.csv.gz", PACKED[:-8] + crc_of(b"") + PACKED[-4:], "is whole", "t.csv.gz"),
     ("not packed", "t.csv.gz", PLAIN, "what the name says, gzip", "t.csv.gz"),
-    ("packed twice", "t.csv.gz", gzip.compress(PACKED), "what the name says, csv", "t.csv.gz"),
+    ("packed twice", "t.csv.gz", gzip.compress(PACKED, mtime=0), "what the name says, csv", "t.csv.gz"),
     ("packed", "t.csv", PACKED, "not compressed", "t.csv"),
     ("CSV inside", "t.parquet", PLAIN, "what the name says, parquet", "t.parquet"),
     ("no footer", "t.parquet", parquet(*GOOD)[:-4], "ends with its footer", "t.parquet"),
