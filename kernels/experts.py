@@ -16,6 +16,8 @@ One label that is far off must not carry a fast learner away for the next hundre
 residual grows with the error, a step takes a learner's residual r at no more than c = 3 times the root mean
 square σ of its last ones; G takes it whole. What is cut off is r - c <= r²/4c, a twelfth of σ on average,
 so that a constant that is learnt costs no more than 1/144 of the squared error, whatever the labels are.
+What is wrong with a weight shows in proportion to its feature, so where that is |z| > 3 deviations out its
+weight takes the residual at up to |z| σ: few rows tell of a feature that is nearly always 0.
 
 What is best at the next row isn't best for the next file: a fast learner follows labels that resemble
 their neighbours, and is wrong an hour later. So the model that serves (parameters, predictions, `before`)
@@ -156,15 +158,15 @@ class Experts(Rule):
             found["losses"][expert] = aim.values(raw).sum()
             push = aim.residual(raw)
             answer = rate * self.rates[expert] * self._answer(state, batch, expert, push)
-            held = push
+            ease = 1.0 / (1.0 + aim.curvature(raw) * answer)
+            if self.is_bounded:
+                far = np.abs(push * ease * answer)
+                ease = ease * np.minimum(1.0, FARTHEST / np.maximum(far, FARTHEST))
+            damped = self._backward(batch.z, push * ease)
             if self.is_held:
                 found["squares"][expert] = aim.squares(raw).sum()
-                held = aim.residual(raw, most=bound(state["optimizer/mean_squares"], expert))
-            damped = held / (1.0 + aim.curvature(raw) * answer)
-            if self.is_bounded:
-                far = np.abs(damped * answer)
-                damped = damped * np.minimum(1.0, FARTHEST / np.maximum(far, FARTHEST))
-            parts.append((self._backward(batch.z, push), self._backward(batch.z, damped)))
+                damped = self._held(batch, raw, ease, root(state["optimizer/mean_squares"], expert))
+            parts.append((self._backward(batch.z, push), damped))
         for name in self.shapes:
             found[f"plain/{name}"] = np.stack([plain[name] for plain, _ in parts])
             found[f"damped/{name}"] = np.stack([damped[name] for _, damped in parts])
@@ -240,6 +242,15 @@ class Experts(Rule):
             return 1.0
         return 2.0 * max(loss / weight, LEAST_LOSS)
 
+    def _held(self, batch: Batch, raw: Array, ease: Array, spread: float) -> Parameters:
+        """The gradient with far-off residuals held, of one output; `ease` (n, 1) damps it."""
+        held = batch.aim.residual(raw, FAR_OFF * spread) * ease
+        found = self._backward(batch.z, held)
+        z = batch.z.astype(np.float64)
+        own = batch.aim.residual(raw, spread * np.maximum(FAR_OFF, np.abs(z))) * ease
+        found["weights"] = (own * z).sum(axis=0, keepdims=True).astype(self.dtype)
+        return found
+
     def _forward(self, state: State, kind: str, which: int, z: Array) -> Array:
         parameters = {name: state[f"optimizer/{kind}/{name}"][which] for name in self.shapes}
         raw: Array = self.kernel.forward(parameters, z)[0]
@@ -269,11 +280,11 @@ def inverse_root(squares: Array) -> Array:
     return np.asarray(1.0 / (np.sqrt(squares) + EPSILON))
 
 
-def bound(mean_squares: Array, expert: int) -> float:
-    """The largest residual that a learner's step takes as it is; none before one that isn't 0."""
+def root(mean_squares: Array, expert: int) -> float:
+    """σ of a learner's residuals; infinite before one that isn't 0: nothing is held then."""
     if mean_squares[expert] == 0:
         return float("inf")
-    return FAR_OFF * float(np.sqrt(mean_squares[expert] / mean_squares[-1]))
+    return float(np.sqrt(mean_squares[expert] / mean_squares[-1]))
 
 
 def moved(shares: Array, losses: Array, heat: float, share: float) -> Array:

@@ -37,8 +37,11 @@ class Aim(NamedTuple):
         """The rows' losses (n,), weighted."""
         return np.asarray(self.loss.value(raw + self.offset[:, None], self.y) * self.w)
 
-    def residual(self, raw: Array, most: float = math.inf) -> Array:
-        """Their derivatives by the raw outputs (n, k), none beyond ±`most`, weighted."""
+    def residual(self, raw: Array, most: Array | float = math.inf) -> Array:
+        """Their derivatives by the raw outputs (n, k), none beyond ±`most`, weighted.
+
+        With `most` (n, f) there is a column for each feature, of a single output.
+        """
         residual = self.loss.residual(raw + self.offset[:, None], self.y)
         return np.asarray(np.clip(residual, -most, most) * self.w[:, None])
 

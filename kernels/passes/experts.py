@@ -97,7 +97,7 @@ class Room(NamedTuple):
     bents: Array  # (E, k) second ones
     losses: Array  # (E + 1,) of a batch
     row_squares: Array  # (E + 1,) of a batch
-    bounds: Array  # (E,) of residuals in a batch
+    roots: Array  # (E,) of the mean squares of residuals
 
 
 @inlined
@@ -173,12 +173,20 @@ def _move(theta, squares, at, keep, plain, damped, n, rate, l1, l2):
 
 
 @inlined
-def _move_along(theta, squares, at, keep, push, z, zz, pace, step):
+def _held(push, spread, z):
+    """A residual as the step of a feature that is z deviations out takes it."""
+    most = spread * max(FAR_OFF, abs(z))
+    return max(min(push, most), -most)
+
+
+@inlined
+def _move_along(theta, squares, at, keep, pushed, z, zz, pace, push, spread, pace_of_row):
     """One step of row `at` straight from a row: no penalty, and 1/√G is there."""
     kind = theta.dtype.type
-    square = push * push
+    square = pushed * pushed
     for f in range(theta.shape[1]):
         squares[at, f] = kind(squares[at, f] * keep + square * zz[0, f])
+        step = pace_of_row * _held(push, spread, z[0, f])
         theta[at, f] -= kind(step * z[0, f] * pace[0, f])
 
 
@@ -224,11 +232,11 @@ def _take_copies(model, k):
 
 
 @inlined
-def _bound(mean_squares, e):
-    """`experts.bound`."""
+def _root_of(mean_squares, e):
+    """`experts.root`."""
     if mean_squares[e] == 0.0:
         return np.inf
-    return FAR_OFF * math.sqrt(mean_squares[e] / mean_squares[-1])
+    return math.sqrt(mean_squares[e] / mean_squares[-1])
 
 
 @inlined
@@ -283,7 +291,7 @@ def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record
     k = intercept.shape[1]
     z, outputs, push, own, inverse, scratch, label_scratch = room
     zz, pace, plain, damped, plain_ones, damped_ones = own_room[:6]
-    mixture, pushes, bents, losses, row_squares, bounds = own_room[6:]
+    mixture, pushes, bents, losses, row_squares, roots = own_room[6:]
     for batch in range(len(rates)):
         start = batch * batch_rows
         stop = min(start + batch_rows, total_rows)
@@ -300,7 +308,7 @@ def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record
             row_squares[e] = 0.0
         if mix.is_held:
             for e in range(count):
-                bounds[e] = _bound(mean_squares, e)
+                roots[e] = _root_of(mean_squares, e)
         for i in range(start, stop):
             scaled_row(x, i, plan, mean, inverse, z)
             for f in range(features):
@@ -337,22 +345,22 @@ def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record
                     if plan.intercept:
                         answer += _root(intercept_squares[e, j] * keep + pushed * pushed)
                     answer *= rate
-                    held = pushed
-                    if mix.is_held:
-                        most = bounds[e]
-                        held = push_w[i] * max(min(pushes[e, j], most), -most)
-                    eased = held / (1.0 + bent * answer)
-                    far = abs(eased * answer)
+                    ease = push_w[i] / (1.0 + bent * answer)
+                    far = abs(pushes[e, j] * ease * answer)
                     if mix.is_bounded and far > FARTHEST:
-                        eased *= FARTHEST / far
+                        ease *= FARTHEST / far
+                    spread = roots[e] if mix.is_held else np.inf
                     plain_ones[e, j] += pushed
-                    damped_ones[e, j] += eased
+                    damped_ones[e, j] += ease * _held(pushes[e, j], spread, 0.0)
                     if is_direct:
-                        _move_along(weights, squares, at, keep, pushed, z, zz, pace, rate * eased)
+                        _move_along(
+                            weights, squares, at, keep, pushed, z, zz, pace,
+                            pushes[e, j], spread, rate * ease,
+                        )  # fmt: skip
                     else:
                         for f in range(features):
                             plain[at, f] += pushed * z[0, f]
-                            damped[at, f] += eased * z[0, f]
+                            damped[at, f] += ease * _held(pushes[e, j], spread, z[0, f]) * z[0, f]
             row_squares[count] += push_w[i]
             if push_w[i] > 0.0:
                 weighty += 1.0
@@ -447,8 +455,8 @@ def _room(weights: Array, count: int) -> Room:
     pushes, bents = np.empty((2, count, k))
     losses, row_squares = np.empty((2, count + 1))
     return Room(
-        zz, pace, plain, damped, plain_ones, damped_ones, np.empty(k), pushes, bents, losses,
-        row_squares, np.empty(count),
+        zz, pace, plain, damped, plain_ones, damped_ones, np.empty(k), pushes,
+        bents, losses, row_squares, np.empty(count),
     )  # fmt: skip
 
 

@@ -357,6 +357,19 @@ def test_a_label_that_is_far_off_moves_a_learner_as_one_at_the_edge_of_the_ordin
     assert (off < 1.5 * edge).all()
 
 
+def test_a_rare_feature_s_weight_takes_what_its_few_rows_tell_of_it(bench):
+    random = np.random.default_rng(0)
+    x = np.hstack([random.normal(size=(600, 2)), np.zeros((600, 1))])
+    x[50::100, 2] = 1.0
+    y = x @ np.array([1.0, -1.0, 10.0]) + random.normal(0, 0.1, 600)
+    learner = Learner(Spec("linear", 3, optimizer={"name": "experts"}))
+    state = bench.state(learner)
+    rows = Rows(x, y, np.ones(600), np.zeros(600))
+    learner.run(state, rows, 1, bench.results(learner, rows))
+    _, weights = learner.coefficients(state)
+    assert weights[0, 2] == pytest.approx(10.0, rel=0.1)
+
+
 def test_experts_with_l1_have_weights_that_are_exactly_zero_where_nothing_is_to_be_learnt(bench):
     random = np.random.default_rng(0)
     x = random.normal(size=(4000, 6))

@@ -92,6 +92,18 @@ def test_the_pass_equals_numpy_for_every_switch(bench, strangers, loss, optimize
         agree(*both(bench, strangers, spec_of(loss, optimizer, penalty, **more), rows, batch_rows))
 
 
+@pytest.mark.parametrize("loss", ["squared", "huber"])
+@pytest.mark.parametrize("batch_rows", [1, 7])
+def test_the_pass_equals_numpy_where_features_and_labels_lie_far_out(
+    bench, strangers, loss, batch_rows
+):
+    rows = rows_for(bench, loss, n=120)
+    rows.x[10::25, 0] += 200.0
+    rows.y[10::25] += 2000.0
+    rows.y[20::25] -= 2000.0
+    agree(*both(bench, strangers, spec_of(loss, "experts", clip=0.0), rows, batch_rows))
+
+
 @pytest.mark.parametrize("optimizer", ["experts", "adagrad", "normalised"])
 @pytest.mark.parametrize("loss", ["logistic", "softmax"])
 @pytest.mark.parametrize("weights", ["balanced", (0.5, 2.0, 1.5)])
