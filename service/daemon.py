@@ -146,7 +146,8 @@ class Daemon:
 
         writer = Writer(self._journal, on_fatal=failed, on_scarce=scarce)
         try:
-            await self._pool_ready(pool)
+            if not await self._pool_ready(pool):
+                return
             dispatcher = Dispatcher(pool, size)
             self._machinery = Machinery(
                 layout=self.layout,
@@ -163,15 +164,32 @@ class Daemon:
         finally:
             await asyncio.to_thread(_close, pool, writer)
 
-    async def _pool_ready(self, pool: Pool) -> None:
-        """Waits for the first worker; says why, should it take long."""
+    async def _pool_ready(self, pool: Pool) -> bool:
+        """Waits for the first worker; says why, should it take long. False when the daemon is to stop before."""
+        with suppress(OSError):
+            await write(self.layout.status, self.status())  # who looks now sees that it is starting
         ready = asyncio.wrap_future(pool.ready)
-        done, _ = await asyncio.wait([ready], timeout=LONG_START_SECONDS)
-        if not done:
-            self._log.write(
-                "waiting for the first worker: after an installation it compiles the kernels"
+        stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
+        either: list[asyncio.Future[Any]] = [ready, stopping]
+        try:
+            await asyncio.wait(
+                either, timeout=LONG_START_SECONDS, return_when=asyncio.FIRST_COMPLETED
             )
+            if not any(one.done() for one in either):
+                self._log.write(
+                    "waiting for the first worker: after an installation it compiles the kernels"
+                )
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+        if self._stopping.is_set():
+            ready.add_done_callback(_seen)
+            self._state = "stopped"
+            with suppress(OSError):
+                await write(self.layout.status, self.status())
+            return False
         await ready
+        return True
 
     async def _serve(self) -> None:
         control = Control(self.layout.socket, self._command)
@@ -403,6 +421,12 @@ async def _after(before: asyncio.Task[None] | None, life: Life) -> None:
     if before is not None:
         await asyncio.wait([before])
     await life.live()
+
+
+def _seen(done: asyncio.Future[None]) -> None:
+    """Nobody asks any more how it ended."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _close(pool: Pool, writer: Writer) -> None:

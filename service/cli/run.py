@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 
 import click
@@ -17,6 +19,8 @@ from service.subtasks import WARM
 @click.option("--once", is_flag=True, help="Take what lies in the inboxes, finish it, exit.")
 def command(config: Path, root: Path | None, once: bool) -> int:
     """Watch the inboxes and learn, until a signal."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the configuration is yet to be read
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # nothing is begun; the loop has its own
     with Nursery.spawn(WARM) as nursery:
         # Here and not above: what they import takes as long as what the nursery imports meanwhile.
         from service.cli.configuration import load

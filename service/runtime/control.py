@@ -126,9 +126,13 @@ def ask(
             if time.monotonic() > until:
                 raise TimeoutError("the daemon does not answer")
             meanwhile()
-        with channel.makefile("rb") as answers:
+        answer = b""
+        with suppress(ConnectionResetError), channel.makefile("rb") as answers:
             answer = answers.readline(MOST_BYTES)
     if not answer:
-        return {"ok": False, "error": "control: the daemon ended before it answered"}
+        return {
+            "ok": False,
+            "error": "the daemon ended before it answered: see `headrace status` for what was done, then ask again",
+        }
     found: dict[str, Any] = json.loads(answer)
     return found

@@ -303,8 +303,14 @@ class _Recorder:
             await self._forget_file()
         where = (layout, line.job, row.admission)
         if broken.cause is Cause.CHANGED:
-            await self.line.patiently(lambda: line.settle(units.withdrawal(*where)))
-            line.note("changed while it was read: back to the inbox", file=broken.sample.shown)
+            file = await self.line.patiently(lambda: line.settle(units.withdrawal(*where)))
+            is_back = file.settled_as is not None
+            line.note(
+                "changed while it was read: back to the inbox"
+                if is_back
+                else "vanished while it was read: nothing was learnt from it",
+                file=broken.sample.shown,
+            )
         elif broken.cause is Cause.DUPLICATE:
             sha256 = broken.sha256
             await self.line.patiently(lambda: line.settle(units.duplicate(*where, sha256=sha256)))

@@ -57,7 +57,7 @@ class RootLock:
         finally:
             os.close(descriptor)
         root = shown(self._path.parent.parent)
-        return f"{root}: one daemon may hold a root, got pid {holder or 'unknown'} holding it"
+        return f"{root}: one daemon may hold a root, got pid {holder or 'unknown'} holding it; if it is only starting, try again soon"
 
     @staticmethod
     def _sign(descriptor: int) -> None:

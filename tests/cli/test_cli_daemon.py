@@ -33,7 +33,7 @@ def test_a_second_daemon_is_refused_with_the_pid_of_the_first(config: Path, tmp_
         assert run.returncode == 1
         assert (
             run.stderr
-            == f"headrace: {root}: one daemon may hold a root, got pid {process.pid} holding it\n"
+            == f"headrace: {root}: one daemon may hold a root, got pid {process.pid} holding it; if it is only starting, try again soon\n"
         )
 
 

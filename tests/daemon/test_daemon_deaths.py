@@ -288,3 +288,17 @@ def test_stopping_in_good_order_is_no_death(root: Root) -> None:
         life.stop()
     events = root.events("quarantined: lives of the daemon have ended with it")
     assert events == []
+
+
+def test_a_daemon_that_is_still_starting_says_so_and_obeys(root: Root, tmp_path: Path) -> None:
+    root.configure()
+    root.environment["NUMBA_CACHE_DIR"] = str(tmp_path / "empty")  # so that all is compiled first
+    life = root.start(ready=False)
+    life.see("waiting for the first worker: after an installation it compiles the kernels")
+    assert root.status()["state"] == "starting"
+    assert root.ask("status", "--root", str(root.path)).stdout.startswith(f"{root.path}: starting")
+    life.stop()
+    assert life.events("ready") == []
+    assert "Traceback" not in life.said
+    assert "never retrieved" not in life.said
+    assert root.status()["state"] == "stopped"
