@@ -139,6 +139,11 @@ def _check_present(source: Source, names: Iterable[Column], role: str) -> None:
 def _remedy(source: Source, role: str) -> str:
     if source.format == "csv" and all(map(_is_number, source.columns)):
         return "give the file a header, or number the columns in the settings, from 0"
+    if role == "feature":
+        return (
+            "add the column, or correct `features`; where the settings name none, the job's first file"
+            " taught it, and `headrace reset` forgets that"
+        )
     return f"add the column, or correct `{ROLES_IN_SETTINGS.get(role, role)}`"
 
 
