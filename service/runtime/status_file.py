@@ -20,10 +20,15 @@ EVERY_SECONDS = 0.5
 
 
 async def keep_written(path: Path, status: Callable[[], dict[str, Any]]) -> None:
-    """Writes it until it is cancelled."""
+    """Writes it until it is cancelled; what is being written then is written to its end, so that no file stays open."""
     while True:
+        writing = asyncio.ensure_future(write(path, status()))
         with suppress(OSError):
-            await write(path, status())
+            try:
+                await asyncio.shield(writing)
+            except asyncio.CancelledError:
+                await asyncio.wait([writing])
+                raise
         await asyncio.sleep(EVERY_SECONDS)
 
 
