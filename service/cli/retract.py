@@ -51,7 +51,7 @@ def _retract(layout: Layout, journal: Journal, job: str, asked: Sequence[Named])
 
 def _what_remains(files: int, runs: bool) -> str:
     if not files:
-        return "nothing came after it that is to be learnt again"
+        return "for its sake nothing is to be learnt again"
     some, are = ("1 file that came", "is") if files == 1 else (f"{files} files that came", "are")
     if runs:
         return f"{some} after it {are} learnt again now; see `headrace status`"

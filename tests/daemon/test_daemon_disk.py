@@ -234,7 +234,7 @@ def test_a_file_that_is_taken_away_while_it_is_learnt_leaves_no_trace(root: Root
     life.see("progress")
     (work,) = root.folder("work").iterdir()
     work.unlink()
-    life.see("changed while it was read: back to the inbox")
+    life.see("vanished while it was read: nothing was learnt from it")
     root.drop("1.csv", sample_tables.csv(sample_tables.rows(20, 3)))
     life.done()
     life.stop()

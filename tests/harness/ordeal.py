@@ -36,8 +36,8 @@ JOBS: tuple[Mapping[str, Any], ...] = (
 FILES: Mapping[str, bytes] = {
     "0-long.csv": sample_tables.csv(sample_tables.rows(5000, 1)),
     "1-short.csv": sample_tables.csv(sample_tables.rows(90, 2)),
-    "1-short-too.csv": sample_tables.csv(sample_tables.rows(70, 5)),
-    "1-shorter.csv": sample_tables.csv(sample_tables.rows(30, 6)),
+    "1-shorter.csv": sample_tables.csv(sample_tables.rows(70, 5)),
+    "1-shortest.csv": sample_tables.csv(sample_tables.rows(30, 6)),
     "2-bad.csv": b"a,b,c,y\n1,2,3,0\n1,2,three,0\n",
     "3-lines.jsonl": sample_tables.jsonl(sample_tables.rows(700, 3)),
     "4-again.csv": sample_tables.csv(sample_tables.rows(90, 2)),

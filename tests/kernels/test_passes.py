@@ -172,7 +172,7 @@ def test_read_only_rows_give_the_same_bits(bench):
     spec = spec_of("logistic", "adagrad")
     rows = rows_for(bench, "logistic")
     open_, _ = bench.run(spec, rows, 1)
-    for array in rows:
+    for array in rows[:4]:
         array.flags.writeable = False
     closed, _ = bench.run(spec, rows, 1)
     assert {k: v.tobytes() for k, v in open_.items()} == {k: v.tobytes() for k, v in closed.items()}
@@ -219,7 +219,7 @@ def test_a_row_of_weight_2_is_scaled_and_scored_as_two_equal_rows_and_one_of_0_l
         if name not in ("steps", "rows") and "mean_loss" not in name:
             np.testing.assert_allclose(state[name], without[name], rtol=1e-12, err_msg=name)
     doubled = rows._replace(w=np.where(np.arange(20) == 3, 2.0, 1.0))
-    twice = Rows(*(np.insert(array, 3, array[3], axis=0) for array in rows))
+    twice = Rows(*(np.insert(array, 3, array[3], axis=0) for array in rows[:4]))
     heavy, _ = bench.run(spec, doubled, 1)
     light, _ = bench.run(spec, twice, 1)
     for name in ("scaling/count", "scaling/mean", "scaling/m2"):
