@@ -12,20 +12,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from service.core.errors import WorkerError
-from service.core.status import FileStatus, ModelStatus
+from service.core.status import FileStatus
 from service.runtime.arena import arrays, view
 from service.runtime.held import Held, dropped_on_error
 from service.runtime.region import Region
 from service.runtime.spool import Spool
 from service.stages import gate
 from service.stages.bundles import reserve_each
-from service.stages.commits import at, header, samples_log, tensors
+from service.stages.commits import at, header, samples_log, tell, tensors
 from service.stages.line import Line
 from service.stages.messages import LearntBundle, Sample
 from service.storage import logs, units
 from service.storage.tables import Digests
-from service.storage.units import Accepted, Progress, Whole
+from service.storage.units import Progress, Whole
 from service.subtasks import bundles, fingerprint, report
 from service.subtasks.bundles import Account, Accounted
 from service.subtasks.report import Segment
@@ -50,13 +49,14 @@ class _File:
 async def accept(line: Line, learnt: LearntBundle, scores: Held) -> Held:
     """Records and accepts all files of a bundle; `scores` are the metric states before it. Gives those after it.
 
-    Raises Unbundled, Stopped, StorageError.
+    Raises Unbundled, WorkerError, Stopped, StorageError.
     """
     begun = time.time()
     shape = learnt.bundle.shape
     between, last, afters = reserve_each(line, shape.scores_bytes, len(learnt.accounts))
     with dropped_on_error(last):
-        text = line.reserve(sum(_text_bytes(learnt, account) for account in learnt.accounts))
+        with dropped_on_error(between):
+            text = line.reserve(sum(_text_bytes(learnt, account) for account in learnt.accounts))
         try:
             _show(line, learnt)
             accounted = await _account(line, learnt, scores, afters, text)
@@ -92,13 +92,9 @@ async def _account(
     line: Line, learnt: LearntBundle, scores: Held, afters: Sequence[Region], text: Held
 ) -> list[Accounted]:
     spec = learnt.bundle.shape.spec
-    try:
-        return await line.machinery.dispatcher.run(
-            bundles.account, spec, learnt.accounts, scores.region, afters, text.region, job=line.job
-        )
-    except WorkerError as error:
-        line.lost(error)
-        raise Unbundled("its records could not be made") from error
+    return await line.machinery.dispatcher.run(
+        bundles.account, spec, learnt.accounts, scores.region, afters, text.region, job=line.job
+    )
 
 
 def _files(
@@ -145,7 +141,8 @@ async def _accept(line: Line, learnt: LearntBundle, files: Sequence[_File], begu
         accepted = await line.patiently(lambda: line.settle(unit))
     except gate.Changed:
         raise Unbundled("one of its files has changed") from None
-    _tell(line, files, accepted, begun)
+    told = [(file.account.subject, file.account.ending, file.accounted.loss) for file in files]
+    tell(line, accepted, told, time.time() - begun)
 
 
 async def _spool(line: Line, files: Sequence[_File]) -> None:
@@ -174,28 +171,3 @@ def _progress(line: Line, learnt: LearntBundle, file: _File, common: Mapping[str
         spools=_lengths(file),
         extra={"loss": file.accounted.loss, "rows": ending.rows},
     )
-
-
-def _tell(line: Line, files: Sequence[_File], accepted: Accepted, begun: float) -> None:
-    for log in accepted.renewed:
-        line.note("a result log was gone: begun anew", log=log)
-    commit, last = accepted.commit, files[-1]
-    rows, loss = last.account.ending.rows, last.accounted.loss
-    line.status.model = ModelStatus(
-        commit.version, commit.model_sha256, commit.model, rows=rows, loss=loss
-    )
-    line.status.done += len(files)
-    seconds = time.time() - begun
-    for file in files:
-        subject, ending = file.account.subject, file.account.ending
-        line.note(
-            "accepted",
-            file=subject.file,
-            sequence=subject.sequence,
-            epoch=subject.epoch,
-            rows=ending.rows,
-            rejected=ending.rows_rejected,
-            version=ending.version,
-            loss=file.accounted.loss,
-            seconds=seconds,
-        )

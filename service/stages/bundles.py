@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kernels.learner import Extra
-from service.core.errors import WorkerError
 from service.core.records import Subject
 from service.runtime.held import Held, dropped_on_error
 from service.runtime.region import Region, pieces, room_for
@@ -42,12 +41,16 @@ def reserve_each(line: Line, size: int, count: int) -> tuple[Held, Held, list[Re
 async def learn_bundle(
     line: Line, model: Model, bundle: Bundle, subjects: Sequence[Subject]
 ) -> LearntTogether | None:
-    """Learns from the bundle's files in order; None, and all is as it was, where that does not go smoothly."""
+    """Learns from the bundle's files in order; None, and all is as it was, where a step is not finite.
+
+    Raises WorkerError; then, too, all is as it was.
+    """
     shape, extra = bundle.shape, extra_of(subjects[0], bundle.shape)
     parts = [_part(clean) for clean in bundle.clean]
     sizes = [shape.results_bytes(part.rows, extra) for part in parts]
     results = line.reserve(room_for(sizes))
-    between, last, states = reserve_each(line, shape.state_bytes, len(parts))
+    with dropped_on_error(results):
+        between, last, states = reserve_each(line, shape.state_bytes, len(parts))
     before = model.state.hold()
     with dropped_on_error(results, between, last, before):
         found = await _run(line, bundle, model, states, pieces(results.region, sizes), parts, extra)
@@ -84,21 +87,17 @@ async def _run(
     extra: Extra,
 ) -> list[Learnt]:
     training = bundle.samples[0].terms.job.training
-    try:
-        return await line.machinery.dispatcher.run(
-            bundles.run,
-            bundle.shape.spec,
-            model.state.region,
-            states,
-            parts,
-            training.batch_rows,
-            results,
-            extra,
-            job=line.job,
-        )
-    except WorkerError as error:
-        line.lost(error)
-        return []
+    return await line.machinery.dispatcher.run(
+        bundles.run,
+        bundle.shape.spec,
+        model.state.region,
+        states,
+        parts,
+        training.batch_rows,
+        results,
+        extra,
+        job=line.job,
+    )
 
 
 def _part(clean: Clean) -> Part:

@@ -115,7 +115,12 @@ class Bundling:
         """Sends on files of a group until one of them has taught the job something; says how many."""
         slots, job = self.line.machinery.slots, self.line.job
         samples = await asyncio.to_thread(_admissible, group, self.line.conduct.max_file_bytes)
-        held, _ = await slots.acquire(job, sum(bundles.room(sample.row.size) for sample in samples))
+        room = sum(bundles.room(sample.row.size) for sample in samples)
+        try:
+            held, _ = await slots.acquire(job, room)
+        except WorkerError:  # no memory for all of them: each may find enough
+            await self.alone(samples[0])
+            return 1
         try:
             try:
                 clean = await self._clean(samples, schema, held)

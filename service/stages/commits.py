@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from service.core.job_settings import Job
 from service.core.records import Subject
+from service.core.status import ModelStatus
 from service.runtime.arena import arrays
 from service.runtime.held import Held
 from service.runtime.region import Region
@@ -17,10 +18,10 @@ from service.runtime.spool import Spool
 from service.stages.line import Line
 from service.stages.messages import Begun, Schema
 from service.storage.checkpoints import Tensors
-from service.storage.units import Progress
+from service.storage.units import Accepted, Progress
 from service.subtasks import parts
 from service.subtasks.learn import Shape
-from service.subtasks.report import Segment
+from service.subtasks.report import Ending, Segment
 
 MODEL_FORMAT = 1
 
@@ -119,3 +120,31 @@ def header(line: Line, job: Job, shape: Shape, schema: Schema) -> dict[str, Any]
 def at(version: int, subject: Subject) -> dict[str, Any]:
     """Where a model stands: what its header says beside what all models of the job say."""
     return {"version": version, "sequence": subject.sequence, "last_file": subject.file}
+
+
+def tell(
+    line: Line,
+    accepted: Accepted,
+    files: Sequence[tuple[Subject, Ending, float | None]],
+    seconds: float,
+) -> None:
+    """Says in status and service log that files, each with its loss, are in the model; they took so long together."""
+    for log in accepted.renewed:
+        line.note("a result log was gone: begun anew", log=log)
+    commit, (_, last, loss) = accepted.commit, files[-1]
+    line.status.model = ModelStatus(
+        commit.version, commit.model_sha256, commit.model, rows=last.rows, loss=loss
+    )
+    line.status.done += len(files)
+    for subject, ending, loss in files:
+        line.note(
+            "accepted",
+            file=subject.file,
+            sequence=subject.sequence,
+            epoch=subject.epoch,
+            rows=ending.rows,
+            rejected=ending.rows_rejected,
+            version=ending.version,
+            loss=loss,
+            seconds=seconds,
+        )

@@ -18,14 +18,14 @@ from typing import Any
 
 from service.core.errors import Refusal, WorkerError, poisoned
 from service.core.records import chained, rejected_rows
-from service.core.status import FileStatus, ModelStatus
+from service.core.status import FileStatus
 from service.runtime.arena import view
 from service.runtime.channel import Receiver
 from service.runtime.held import Held, dropped_on_error
 from service.runtime.spool import Spool
 from service.stages import accounts, gate
 from service.stages.accounts import Unbundled
-from service.stages.commits import OpenRecords, progress, samples_log, saved
+from service.stages.commits import OpenRecords, progress, samples_log, saved, tell
 from service.stages.line import Line, Stopped
 from service.stages.messages import (
     Abandoned,
@@ -260,27 +260,12 @@ class _Recorder:
         finally:
             text.drop()
             finished.state.drop()
-        for log in accepted.renewed:
-            line.note("a result log was gone: begun anew", log=log)
         self._replace_scores(file.scores.hold())
         self.spec = file.begun.shape.spec
         line.schema = file.begun.schema
-        commit = accepted.commit
-        line.status.model = ModelStatus(
-            commit.version, commit.model_sha256, commit.model, rows=ending.rows, loss=file.loss
-        )
-        line.status.done += 1
-        line.note(
-            "accepted",
-            file=subject.file,
-            sequence=subject.sequence,
-            epoch=subject.epoch,
-            rows=ending.rows,
-            rejected=ending.rows_rejected,
-            version=ending.version,
-            loss=file.loss,
-            seconds=time.time() - (line.status.file.started if line.status.file else time.time()),
-        )
+        now = time.time()
+        seconds = now - (line.status.file.started if line.status.file else now)
+        tell(line, accepted, [(subject, ending, file.loss)], seconds)
         await self._forget_file()
         self._decided(row.admission)
 
@@ -288,6 +273,9 @@ class _Recorder:
         assert self.scores is not None
         try:
             after = await accounts.accept(self.line, learnt, self.scores)
+        except WorkerError as error:
+            self.line.lost(error)
+            raise Unbundled("its records could not be made") from error
         finally:
             for held in learnt.holds:
                 held.drop()

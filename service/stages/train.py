@@ -270,8 +270,13 @@ class _Trainer:
                 self._subject(sample, bundle.schema, self.sequence + place)
                 for place, sample in enumerate(bundle.samples, 1)
             ]
-            with dropped_on_error(bundle.held):
+            try:
                 learnt = await learn_bundle(self.line, model, bundle, subjects)
+            except WorkerError as error:
+                self.line.lost(error)
+            except BaseException:
+                bundle.held.drop()
+                raise
         if learnt is None:
             bundle.held.drop()
             self.is_apart = True
