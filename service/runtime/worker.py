@@ -76,7 +76,8 @@ def nurse(link: socket.socket, fd: int) -> None:
 def _bear(link: socket.socket, end: int, fd: int) -> int:
     """Forks a worker and returns its pid, when the daemon is its parent: who stood between has ended.
 
-    So the daemon itself hears of the worker's death, and a nursery's death is not the workers'. Raises OSError.
+    So the daemon itself hears of the worker's death, and a nursery's death is not the workers'. Who stood between tells the
+    pid, not the worker: the daemon is to bury it also when it was killed before it could say a word. Raises OSError.
     """
     ours, theirs = socket.socketpair()
     between = os.fork()
@@ -85,19 +86,20 @@ def _bear(link: socket.socket, end: int, fd: int) -> int:
         try:
             ours.close()
             link.close()
-            if os.fork() == 0:
+            worker = os.fork()
+            if worker == 0:
                 _live(end, fd, theirs)
+            theirs.send(_PID.pack(worker))
             status = 0
         finally:
             os._exit(status)
     theirs.close()
     with ours:
-        told = ours.recv(_PID.size)
-        os.waitpid(between, 0)
-    if not told:
-        raise OSError(0, "the machine has no process left, or no memory")
-    pid: int = _PID.unpack(told)[0]
-    return pid
+        _, status = os.waitpid(between, 0)
+        if status != 0:
+            raise OSError(0, "the machine has no process left, or no memory")
+        pid: int = _PID.unpack(ours.recv(_PID.size))[0]
+        return pid
 
 
 def _live(end: int, fd: int, midwife: socket.socket) -> NoReturn:
@@ -109,7 +111,6 @@ def _live(end: int, fd: int, midwife: socket.socket) -> NoReturn:
         os.nice(_NICENESS)
         os.dup2(end, fd)
         os.close(end)
-        midwife.send(_PID.pack(os.getpid()))
         midwife.recv(1)  # its end: now the daemon is the parent
         midwife.close()
         link = _socket(fd)

@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from service.runtime.pool import Pool
 
 sys.path.append(str(Path(__file__).parent))  # workers get this path too
 
-from pool_meeting import PATIENCE_SECONDS, Meeting, readable
+from pool_meeting import PATIENCE_SECONDS, Meeting, children, readable
 
 
 @pytest.fixture
@@ -57,25 +56,16 @@ def wait_dead() -> Callable[[int], None]:
 @pytest.fixture
 def nursery_of() -> Callable[[Pool], int]:
     """The pid of the process that a pool's workers come from, as soon as there is a worker and a nursery."""
-    before = set(_children())
+    before = set(children())
 
     def look(pool: Pool) -> int:
         pool.ready.result(PATIENCE_SECONDS)
         limit = time.monotonic() + PATIENCE_SECONDS
         while True:
             workers = {worker.pid for worker in pool.workers}
-            found = set(_children()) - before - workers
+            found = set(children()) - before - workers
             if len(found) == 1 and workers:
                 return found.pop()
             assert time.monotonic() < limit, f"one nursery, got {found}"
 
     return look
-
-
-def _children() -> list[int]:
-    """The processes that this one is the parent of."""
-    found: list[int] = []
-    for task in Path("/proc/self/task").glob("*/children"):
-        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
-            found += map(int, task.read_text().split())
-    return found

@@ -23,6 +23,21 @@ def echo(value: Any) -> Any:
     return value
 
 
+def warm_to_die_young() -> None:
+    """The first three workers are killed before they could say a word: in the first thing that they do."""
+    born = Path(os.environ["WARM_LOG"])
+    settle = os.setsid
+
+    def die_young() -> None:
+        with born.open("ab") as file:
+            file.write(b".")
+        if born.stat().st_size <= 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        settle()
+
+    os.setsid = die_young
+
+
 def add(a: int, b: int = 0) -> int:
     return a + b
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pool_subtasks as subtasks
 import pytest
-from pool_meeting import PATIENCE_SECONDS, Meeting
+from pool_meeting import PATIENCE_SECONDS, Meeting, children
 
 from service.core.errors import WorkerError
 from service.runtime.pool import Pool, State
@@ -109,6 +109,22 @@ def test_workers_come_from_a_process_with_one_thread_and_are_our_own_children(
     nursery = nursery_of(pool)
     assert pool.submit(os.getppid).result(PATIENCE_SECONDS) == os.getpid()
     assert len(os.listdir(f"/proc/{nursery}/task")) == 1
+
+
+def test_a_worker_that_is_killed_before_it_can_say_a_word_is_buried(
+    make_pool: MakePool, tmp_path: Path
+) -> None:
+    before, log = set(children()), tmp_path / "born"
+    environment = {**os.environ, "WARM_LOG": str(log)}
+    pool = make_pool(warm="pool_subtasks:warm_to_die_young", environment=environment)
+    assert pool.submit(subtasks.echo, 1).result(PATIENCE_SECONDS) == 1
+    assert log.read_text() == "...."
+    states = [
+        Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+        for pid in set(children()) - before
+    ]
+    assert len(states) == 2  # the worker, and where it came from
+    assert "Z" not in states
 
 
 @pytest.mark.parametrize(
