@@ -31,7 +31,7 @@ NEIGHBOURS = {("service.core", "kernels")}
 # What a room must not import from anywhere, and why.
 FORBIDDEN: dict[str, tuple[frozenset[str], str]] = {
     "service.core": (
-        frozenset({"asyncio", "uvloop", "aiofiles", "time", "socket", "subprocess", "sqlite3"}),
+        frozenset({"asyncio", "uvloop", "aiofiles", "time", "socket", "subprocess", "apsw"}),
         "no await, no I/O, no clock where decisions are made",
     ),
     "service.formats": (

@@ -1,25 +1,30 @@
 """The journal's SQLite file: opened, checked, and its errors translated; what is in it is journal.py's.
 
-Rules. One connection, exclusive: before SQLite 3.51.3 a second one can lose committed data in WAL mode. A commit returns
+Rules. One connection, exclusive: whoever else has it open is refused. A commit returns
 when the WAL is flushed (`synchronous = FULL`). The WAL is moved into the file by `fold`, never by SQLite on its own:
-the automatic way hides its errors, and a failed fsync must be seen.
+the automatic way hides its errors, and a failed fsync must be seen. Each page ends with a checksum, by SQLite's own
+`cksumvfs`, which is held against it whenever the page is read: a bit that flips on the disk is damage, never a decision.
 
     SQLITE_FULL, a write refused by quota or file-size limit     DiskFull        the transaction is rolled back
     SQLITE_CANTOPEN, while no descriptor is to be had            TooManyFiles    the same
-    SQLITE_CORRUPT, SQLITE_NOTADB, another program's file        StorageDamaged
+    SQLITE_CORRUPT, SQLITE_NOTADB, a page's checksum,
+    another program's file                                       StorageDamaged
     every other error of the disk                                StorageError    fatal
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
+import functools
 import os
 import resource
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
+
+import apsw
+import apsw.sqlite_extra
 
 from service.core.errors import (
     DiskFull,
@@ -34,7 +39,7 @@ from service.storage.tables import APPLICATION_ID, FORMAT_VERSION, SCHEMA
 
 WAL_BYTES = 4 * 1024 * 1024  # folded into the file above this: about SQLite's own 1000 pages
 _PROBE_BYTES = 64 * 1024
-_BUSY_SECONDS = 0.0  # nobody else may have it open: waiting would hide that
+_CHECKSUM_BYTES = 8  # at the end of each page; what tells cksumvfs that there is a checksum
 _REMEDY = "restore it from a copy, or move the whole root away and begin again"
 
 
@@ -52,12 +57,13 @@ class Database:
             self._connection.close()
             raise
 
-    def execute(self, sql: str, *arguments: object) -> sqlite3.Cursor:
-        """One statement."""
+    def execute(self, sql: str, *arguments: Any) -> int:
+        """One statement; says how many rows it changed."""
         with self._border():
-            return self._connection.execute(sql, arguments)
+            self._connection.execute(sql, arguments).fetchall()
+            return self._connection.changes()
 
-    def fetch(self, sql: str, *arguments: object) -> list[sqlite3.Row]:
+    def fetch(self, sql: str, *arguments: Any) -> list[tuple[Any, ...]]:
         """All rows that a query finds."""
         with self._border():
             return self._connection.execute(sql, arguments).fetchall()
@@ -97,11 +103,14 @@ class Database:
         What fails here is the copy's affair and not this file's: a HeadraceError that is no StorageError.
         """
         try:
-            with closing(sqlite3.connect(os.fspath(path))) as copy:
-                self._connection.backup(copy)
-        except sqlite3.Error as error:
+            with (
+                closing(_connection(path)) as copy,
+                copy.backup("main", self._connection, "main") as backup,
+            ):
+                backup.step()
+        except apsw.Error as error:
             path.unlink(missing_ok=True)
-            is_full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+            is_full = isinstance(error, apsw.FullError)
             remedy = f"; {DiskFull.remedy}, then ask again" if is_full else ""
             raise HeadraceError(
                 f"{shown(path)}: must be a copy of the journal, got {error}{remedy}"
@@ -112,7 +121,7 @@ class Database:
         if _size(self._wal) <= above_bytes:
             return
         try:
-            self.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self.fetch("PRAGMA wal_checkpoint(TRUNCATE)")
         except DiskFull:
             return
 
@@ -125,12 +134,12 @@ class Database:
     def abandon(self) -> None:
         """Leaves the file as a crash would, for the next start to recover; after a fatal error.
 
-        Closing would fold the WAL once more, and so repeat an fsync that has failed; so would the interpreter's end,
-        hence the reference that is never given back. (NO_CKPT_ON_CLOSE can be set from Python 3.12 on only.)
+        Closing would fold the WAL once more, and so repeat an fsync that has failed.
         """
         if not self._abandoned:
             self._abandoned = True
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
+            self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            self._connection.close()
 
     @property
     def _wal(self) -> Path:
@@ -144,31 +153,35 @@ class Database:
     def _border(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except apsw.Error as error:
             raise self._translated(error) from error
 
-    def _translated(self, error: sqlite3.Error) -> Exception:
+    def _translated(self, error: apsw.Error) -> Exception:
         """The error of ours for SQLite's; a wrong statement of ours stays what it is, a bug."""
-        code = getattr(error, "sqlite_errorcode", None)
+        code: int | None = getattr(error, "extendedresult", None)
         where = f"{shown(self.path)}:"
-        match None if code is None else code & 0xFF:
-            case sqlite3.SQLITE_FULL:
+        match error:
+            case apsw.FullError():
                 return DiskFull(f"{where} cannot write, got {error}")
-            case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            case apsw.CorruptError() | apsw.NotADBError():
                 return StorageDamaged(f"{where} must be a whole journal, got {error}; {_REMEDY}")
-            case sqlite3.SQLITE_IOERR if code == sqlite3.SQLITE_IOERR_WRITE and self._refused():
+            case apsw.IOError() if code == apsw.SQLITE_IOERR_DATA:
+                return StorageDamaged(
+                    f"{where} must be a whole journal, got a page with another checksum; {_REMEDY}"
+                )
+            case apsw.IOError() if code == apsw.SQLITE_IOERR_WRITE and self._refused():
                 return DiskFull(f"{where} cannot write, got a quota or a file-size limit")
-            case sqlite3.SQLITE_CANTOPEN if _no_descriptor():
+            case apsw.CantOpenError() if _no_descriptor():
                 return TooManyFiles(f"{where} cannot open, got no descriptor")
-            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            case apsw.BusyError() | apsw.LockedError():
                 return StorageError(
                     f"{where} must be open once, got another process that has it open"
                 )
             case (
-                sqlite3.SQLITE_IOERR
-                | sqlite3.SQLITE_CANTOPEN
-                | sqlite3.SQLITE_READONLY
-                | sqlite3.SQLITE_PERM
+                apsw.IOError()
+                | apsw.CantOpenError()
+                | apsw.ReadOnlyError()
+                | apsw.PermissionsError()
             ):
                 return StorageError(f"{where} cannot be read or written, got {error}")
         return error
@@ -197,47 +210,57 @@ def _no_descriptor() -> bool:
     return False
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _open(path: Path) -> apsw.Connection:
     try:
-        connection = sqlite3.connect(
-            os.fspath(path),
-            timeout=_BUSY_SECONDS,
-            isolation_level=None,  # transactions are written out
-            check_same_thread=False,  # opened at the start, used by the writer's thread from then on
-        )
-    except sqlite3.Error as error:
+        return _connection(path)
+    except apsw.Error as error:
         raise StorageError(f"{shown(path)}: cannot be opened, got {error}") from error
-    connection.row_factory = sqlite3.Row
-    return connection
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+def _connection(path: Path) -> apsw.Connection:
+    """A connection that keeps checksums where the file has them; it waits for nobody."""
+    _load_checksums()
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
+    # As a URI, since a name that is not UTF-8 can't be said otherwise.
+    return apsw.Connection(path.absolute().as_uri(), flags=flags)
+
+
+@functools.cache
+def _load_checksums() -> None:
+    """From here on all files of this process are opened by way of `cksumvfs`."""
+    with closing(apsw.Connection(":memory:")) as connection:
+        apsw.sqlite_extra.load(connection, "cksumvfs")
+
+
+def _prepare(connection: apsw.Connection, path: Path) -> None:
     """Settings of the connection, the checks, and in a new file the tables."""
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA temp_store = MEMORY")
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    application = connection.pragma("application_id")
+    version = connection.pragma("user_version")
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()[0]
     new = (application, version, tables) == (0, 0, 0)
-    if not new:
+    if new:
+        connection.reserve_bytes("main", _CHECKSUM_BYTES)
+    else:
         _check(connection, path, application, version)
     # Not before the checks: it writes into the file. An error of the disk shows only in the answer.
-    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    mode = connection.pragma("journal_mode", "WAL")
     if mode != "wal":
         raise StorageError(f"{shown(path)}: must be in WAL mode, got {mode}")
     # Before the first commit: SQLite flushes the directory too, but makes light of it when that fails.
     fsync_directory(path.parent)
     if new:
-        connection.executescript(
+        connection.execute(
             f"BEGIN IMMEDIATE; {SCHEMA}"
             f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT_VERSION}; COMMIT;"
         )
 
 
-def _check(connection: sqlite3.Connection, path: Path, application: int, version: int) -> None:
+def _check(connection: apsw.Connection, path: Path, application: int, version: int) -> None:
     if application != APPLICATION_ID:
         raise StorageDamaged(
             f"{shown(path)}: must be a journal of headrace, got another program's file; {_REMEDY}"
@@ -247,7 +270,7 @@ def _check(connection: sqlite3.Connection, path: Path, application: int, version
             f"{shown(path)}: the journal's format must be {FORMAT_VERSION}, got {version}; "
             "run the headrace that wrote it, or move the whole root away and begin again"
         )
-    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    found = connection.pragma("quick_check", 1)
     if found != "ok":
         raise StorageDamaged(f"{shown(path)}: must be a whole journal, got {found}; {_REMEDY}")
 

@@ -8,7 +8,6 @@ is a bug and raises. The journal decides nothing on its own and looks at no file
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import fields
@@ -29,9 +28,11 @@ from service.storage.tables import (
     Scope,
 )
 
-_FILE_COLUMNS = ", ".join(field.name for field in fields(FileRow))
+_FILE_NAMES = [field.name for field in fields(FileRow)]
 _LEARNT = ("sequence", "rows", "version", "model", "model_sha256", "records_sha256", "fingerprint")
-_SELECT_FILES = f"SELECT {_FILE_COLUMNS} FROM files WHERE "
+_COMMIT_NAMES = [field.name for field in fields(Commit)]
+_SELECT_COMMITS = f"SELECT {', '.join(_COMMIT_NAMES)} FROM commits "
+_SELECT_FILES = f"SELECT {', '.join(_FILE_NAMES)} FROM files WHERE "
 
 
 class Journal:
@@ -309,12 +310,12 @@ class Journal:
         return str(self._one("SELECT body FROM settings WHERE digest = ?", digest)[0])
 
     def commit(self, job: str, scope: Scope) -> Commit | None:
-        rows = self._all("SELECT * FROM commits WHERE job = ? AND scope = ?", job, scope)
+        rows = self._all(_SELECT_COMMITS + "WHERE job = ? AND scope = ?", job, scope)
         return _commit(rows[0]) if rows else None
 
     def commits(self) -> list[Commit]:
         """All commits, by job, private before public."""
-        return [_commit(row) for row in self._all("SELECT * FROM commits ORDER BY job, scope")]
+        return [_commit(row) for row in self._all(_SELECT_COMMITS + "ORDER BY job, scope")]
 
     def models(self, job: str, keep: int | None = None) -> list[tuple[str, str]]:
         """(file name, sha256) of the generation's public models, newest first, the `keep` newest or all."""
@@ -449,30 +450,31 @@ class Journal:
         """One statement inside the caller's transaction; says how many rows it changed."""
         if not self._database.in_transaction:
             raise RuntimeError("journal: a write must stand inside a transaction")
-        return self._database.execute(sql, *arguments).rowcount
+        return self._database.execute(sql, *arguments)
 
-    def _all(self, sql: str, *arguments: object) -> list[sqlite3.Row]:
+    def _all(self, sql: str, *arguments: object) -> list[tuple[Any, ...]]:
         return self._database.fetch(sql, *arguments)
 
-    def _one(self, sql: str, *arguments: object) -> sqlite3.Row:
+    def _one(self, sql: str, *arguments: object) -> tuple[Any, ...]:
         return self._all(sql, *arguments)[0]
 
 
-def _file(row: sqlite3.Row) -> FileRow:
-    values = dict(row)
+def _file(row: tuple[Any, ...]) -> FileRow:
+    values = dict(zip(_FILE_NAMES, row, strict=True))
     values["state"] = FileState(values["state"])
     values["refusal"] = json.loads(values["refusal"]) if values["refusal"] else None
     values["settled"] = bool(values["settled"])
     return FileRow(**values)
 
 
-def _publication(row: sqlite3.Row) -> Publication:
-    position = Position(row["segment"], row["offset"], bool(row["rotates"]))
-    return Publication(row["job"], row["admission"], row["log"], row["length"], position)
+def _commit(row: tuple[Any, ...]) -> Commit:
+    values = dict(zip(_COMMIT_NAMES, row, strict=True))
+    return Commit(**{**values, "extra": json.loads(values["extra"])})
 
 
-def _commit(row: sqlite3.Row) -> Commit:
-    return Commit(**{**dict(row), "extra": json.loads(row["extra"])})
+def _publication(row: tuple[Any, ...]) -> Publication:
+    job, admission, log, length, segment, offset, rotates = row
+    return Publication(job, admission, log, length, Position(segment, offset, bool(rotates)))
 
 
 def _json(value: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 APPLICATION_ID = 0x48656164  # "Head": tells our journal from any other SQLite file
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3  # pages with checksums
 
 SCHEMA = """
 CREATE TABLE settings (          -- what a file is trained with, canonical JSON

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 from collections.abc import Mapping
 from contextlib import closing
@@ -18,6 +17,8 @@ from pathlib import Path
 import pytest
 import sample_tables
 from daemon_root import Life, Outcome, Root, eventually, job, root_in, rounds
+
+from service.storage.database import Database
 
 HERE = Path(__file__).parent
 
@@ -271,9 +272,8 @@ def test_a_file_that_kills_the_daemon_is_refused_in_the_end_and_the_others_are_l
 def _as_after_all_its_lives(root: Root) -> None:
     """The lives between would be like those before, but for vigils of a minute."""
     assert root.events("quarantined: lives of the daemon have ended with it", file="1.csv")
-    journal = sqlite3.connect(root.path / "state" / "journal.sqlite")
-    with closing(journal), journal:
-        journal.execute("UPDATE files SET deaths = 10 WHERE name = ?", (b"1.csv",))
+    with closing(Database(root.path / "state" / "journal.sqlite")) as journal:
+        journal.execute("UPDATE files SET deaths = 10 WHERE name = ?", b"1.csv")
 
 
 def test_stopping_in_good_order_is_no_death(root: Root) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
-import sqlite3
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sample_tables
 from daemon_root import Root, job, root_in, rounds
+
+from service.storage.database import Database
 
 JOBS = (
     job("plain", training=rounds(16)),
@@ -67,10 +69,8 @@ def copy(killed: Root, tmp_path: Path) -> Any:
 
 
 def _sql(root: Root, text: str) -> None:
-    connection = sqlite3.connect(root.path / "state" / "journal.sqlite")
-    with connection:
-        assert connection.execute(text).rowcount == 1
-    connection.close()
+    with closing(Database(root.path / "state" / "journal.sqlite")) as journal:
+        assert journal.execute(text) == 1
 
 
 def test_after_kills_it_is_the_same(killed: Root) -> None:

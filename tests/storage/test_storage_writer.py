@@ -65,8 +65,12 @@ def life(layout: Layout) -> Iterator[Life]:
     full: list[DiskFull | None] = []
     writer = Writer(journal, on_fatal=fatal.append, on_scarce=full.append)
     commits: list[str] = []
-    connection = journal._database._connection
-    connection.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
+
+    def trace(_: object, sql: str, __: object) -> bool:
+        commits.extend([sql] if sql == "COMMIT" else [])
+        return True
+
+    journal._database._connection.exec_trace = trace
     yield Life(writer, journal, fatal, full, commits)
     writer.close()
     journal.close()
