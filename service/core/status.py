@@ -6,7 +6,7 @@ versions are of what is committed, but for the file in progress.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -39,11 +39,13 @@ class JobStatus:
     """One job. `state`: starting, waiting, training, failed (with `reason`), stopped.
 
     `waiting`: the files in the inbox that will be taken, and are not admitted yet. While `pauses` stages wait for something scarce (`reason`), it is shown as paused, whatever it is at.
+    `gone`: what to do about each watched directory that is not there; the reason, where there is no other.
     """
 
     state: str = "starting"
     reason: str | None = None
     pauses: int = 0
+    gone: dict[str, str] = field(default_factory=dict)
     waiting: int = 0
     done: int = 0
     failed: int = 0
@@ -60,6 +62,7 @@ class JobStatus:
         table = asdict(self)
         if table.pop("pauses") or (held_up and self.state == "training"):
             table["state"], table["reason"] = "paused", self.reason or held_up
+        table["reason"] = table["reason"] or "; ".join(table.pop("gone").values()) or None
         oldest = table.pop("oldest_waiting")
         table["lag_seconds"] = None if oldest is None else max(0.0, now - oldest)
         if self.file is not None:

@@ -12,9 +12,10 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from service.core.layout import shown
 from service.core.terms import Terms, parse_body
@@ -24,6 +25,8 @@ from service.stages.messages import Sample
 from service.stages.watched import Watched
 from service.storage import units
 from service.storage.tables import After, Entry, FileRow
+
+R = TypeVar("R")
 
 ADMITTED_AT_ONCE = 64
 
@@ -91,13 +94,23 @@ class _Door:
         work = line.machinery.layout.work_file(line.job, row.admission)
         path = work if row.path is None else Path(os.fsdecode(row.path))
         sample = Sample(row, path, terms, shown(row.name), is_inherited)
-        while True:
-            patience = None if self.watched is None else self.watched.rescan_seconds
-            try:
-                async with asyncio.timeout(patience):
-                    return await self.outbox.send(sample)  # cancelled, it has sent nothing
-            except TimeoutError:
+        await self.passed(self.outbox.send(sample))
+
+    async def passed(self, passing: Coroutine[Any, Any, R]) -> R:
+        """Waits for what may be blocked for long, by a full channel or a full disk; what waits is counted meanwhile.
+
+        Cancelled, it cancels what it waits for.
+        """
+        patience = None if self.watched is None else self.watched.rescan_seconds
+        task = asyncio.ensure_future(passing)
+        try:
+            while not (await asyncio.wait([task], timeout=patience))[0]:
                 await self.recount()
+            return await task
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
 
     async def recount(self) -> None:
         """Counts the files that wait, as nobody looks at them now."""
@@ -125,7 +138,7 @@ async def _admit(
     at_once: int = ADMITTED_AT_ONCE,
 ) -> None:
     for start in range(0, len(entries), at_once):
-        rows = await _admitted(door.line, admission, entries[start : start + at_once])
+        rows = await door.passed(_admitted(door.line, admission, entries[start : start + at_once]))
         door.line.status.waiting -= len(rows)
         for row in rows:
             if row is not None:

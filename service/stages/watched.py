@@ -58,9 +58,19 @@ class Watched:
         came = self._hints.came() and not look.missing
         if came or look.missing != self._missing:
             self._missing = look.missing
-            what = "directory is gone" if look.missing else "directory was made again"
-            self._line.note(what, path=shown(self._inbox.path))
+            self._tell(look.missing)
         return look
+
+    def _tell(self, is_gone: bool) -> None:
+        """That the directory is gone, or there again. Nobody makes it again here: its disk may be gone with it."""
+        path, status = shown(self._inbox.path), self._line.status
+        if is_gone:
+            remedy = f"make it again (mkdir {path})"
+            status.gone[path] = f"{path}: this directory is gone, no file can come; {remedy}"
+            self._line.note("directory is gone", path=path, remedy=remedy)
+        else:
+            status.gone.pop(path, None)
+            self._line.note("directory was made again", path=path)
 
     async def recount(self) -> int | None:
         """How many files wait while nobody looks; None where the directory can't be listed."""

@@ -161,8 +161,16 @@ def test_an_inbox_that_was_deleted_and_made_again_is_watched_again(
     inbox = shared.folder("inbox", "third")
     inbox.rmdir()
     life.see("directory is gone", job="third")
+
+    def reason() -> str | None:
+        told: str | None = life.status()["jobs"]["third"]["reason"]
+        return told
+
+    gone = f"{inbox}: this directory is gone, no file can come; make it again (mkdir {inbox})"
+    eventually(lambda: reason() == gone, "a status that says so", life)
     inbox.mkdir()
     life.see("directory was made again", job="third")
+    eventually(lambda: reason() is None, "a status without trouble", life)
     before = len(shared.accepted("third"))
     shared.drop("again.csv", _other(40), "third")
     life.done("third", before + 1)

@@ -102,6 +102,26 @@ def test_a_full_disk_pauses_the_work_until_there_is_room(
     assert small.names("failed") == []
 
 
+def test_what_waits_is_counted_also_while_a_full_disk_admits_nobody(small: Root) -> None:
+    small.configure(JOB)
+    names = [f"{number}.csv" for number in range(5)]
+    for name in names:
+        (small.staging / name).write_bytes(OTHER)
+    life = small.start()
+    filler = _fill(small.path)
+    for there, name in enumerate(names, 1):
+        os.rename(small.staging / name, small.folder("inbox") / name)
+        eventually(
+            lambda there=there: _asked(small)["waiting"] == there, f"{there} that wait", life
+        )
+    assert _asked(small)["state"] == "paused"
+    filler.unlink()
+    life.done(files=1)
+    eventually(lambda: _asked(small)["waiting"] == 0, "nobody that waits", life)
+    life.stop()
+    assert small.names("done") == names
+
+
 def test_a_daemon_stops_well_on_a_full_disk_and_resumes_when_there_is_room(
     small: Root, undisturbed: Outcome
 ) -> None:
