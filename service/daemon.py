@@ -192,6 +192,7 @@ class Daemon:
         return True
 
     async def _serve(self) -> None:
+        service = self.settings.service
         control = Control(self.layout.socket, self._command)
         try:
             async with asyncio.TaskGroup() as background:
@@ -201,7 +202,8 @@ class Daemon:
                         keep_written(self.layout.status, self.status), name="status"
                     ),
                     background.create_task(
-                        keep_fed(self._notifier, self._progress), name="watchdog"
+                        keep_fed(self._notifier, self._progress, service.deadline_seconds),
+                        name="watchdog",
                     ),
                 ]
                 why_deaf = self._watch.start()
@@ -396,9 +398,12 @@ class Daemon:
         return self._held_up
 
     def _progress(self) -> tuple[int, bool]:
-        """How much has been done, and whether there is nothing to do."""
-        done = self._machinery.dispatcher.completed if self._machinery else 0
-        return done, all(life.status.file is None for life in self.lives.values())
+        """How much has been done, and whether nothing is due: no file is at work, or it waits for the disk, full or slow."""
+        assert self._machinery is not None
+        done, writer = self._machinery.dispatcher.completed, self._machinery.writer
+        jobs = [life.status for life in self.lives.values()]
+        waits = bool(self._held_up) or writer.is_at_work or any(job.pauses for job in jobs)
+        return done, waits or all(job.file is None for job in jobs)
 
 
 def workers(service: Service) -> int:

@@ -1,7 +1,7 @@
 """Tells systemd how the daemon is (sd_notify): ready, stopping, and alive as long as it gets on.
 
-Rules: without NOTIFY_SOCKET nothing happens. The watchdog is fed by progress, not by a timer alone: only
-while nothing waits to be done, or something has been done since it was last fed.
+Rules: without NOTIFY_SOCKET nothing happens. The watchdog is fed by progress, not by a timer alone: while nothing is due of
+this process, or something was done not longer ago than a sub-task may take.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Callable
 
 
@@ -18,7 +19,6 @@ class Notifier:
     def __init__(self) -> None:
         path = os.environ.get("NOTIFY_SOCKET", "")
         self._address = "\0" + path[1:] if path.startswith("@") else path
-        self._fed_at = -1
 
     def send(self, state: str) -> None:
         """Sends lines such as `READY=1`; a manager that can't be reached is nobody's trouble."""
@@ -31,12 +31,6 @@ class Notifier:
             except OSError:
                 return
 
-    def feed(self, progress: int, idle: bool) -> None:
-        """Feeds the watchdog if `progress` has grown since the last time, or there is nothing to do."""
-        if idle or progress != self._fed_at:
-            self._fed_at = progress
-            self.send("WATCHDOG=1")
-
 
 def watchdog_seconds() -> float | None:
     """How often systemd wants to hear from us, halved; None when it doesn't."""
@@ -47,12 +41,21 @@ def watchdog_seconds() -> float | None:
     return int(microseconds) / 2_000_000
 
 
-async def keep_fed(notifier: Notifier, progress: Callable[[], tuple[int, bool]]) -> None:
+async def keep_fed(
+    notifier: Notifier, progress: Callable[[], tuple[int, bool]], patience_seconds: float
+) -> None:
     """Feeds the watchdog until it is cancelled; returns at once where there is none.
 
-    `progress` gives how much has been done so far, and whether there is nothing to do.
+    `progress` gives how much has been done so far, and whether nothing is due. It is fed no more when something is due,
+    and nothing was done for `patience_seconds`.
     """
     seconds = watchdog_seconds()
+    seen, since = -1, 0.0
     while seconds is not None:
-        notifier.feed(*progress())
+        done, nothing_due = progress()
+        now = time.monotonic()
+        if nothing_due or done != seen:
+            seen, since = done, now
+        if now - since <= patience_seconds:
+            notifier.send("WATCHDOG=1")
         await asyncio.sleep(seconds)

@@ -112,6 +112,11 @@ class Writer:
         self._put(_Function(call, future))
         return future
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether something is handed in and not done: a slow disk shows itself so."""
+        return bool(self._queue or self._group or self._aside)
+
     def close(self) -> None:
         """Does what is queued, writes what is marked, ends the thread; idempotent. The journal stays open.
 
@@ -154,6 +159,7 @@ class Writer:
                     self._commit([item for item in self._group if isinstance(item, _Waiting)])
                 else:
                     self._write_marks()
+                self._group = []
         except BaseException as error:
             self._stop(error)
 

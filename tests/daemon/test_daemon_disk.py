@@ -9,13 +9,16 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sample_tables
-from daemon_root import Outcome, Root, eventually, job, root_in, rounds
+from daemon_root import PATIENCE_SECONDS, Outcome, Root, eventually, job, root_in, rounds
+
+from tests.harness import shim
+from tests.harness.shim import Action, Kind, Plan
 
 JOB = job(training=rounds(16))
 LONG = sample_tables.csv(sample_tables.rows(4000, 1))
@@ -120,6 +123,72 @@ def test_what_waits_is_counted_also_while_a_full_disk_admits_nobody(small: Root)
     eventually(lambda: _asked(small)["waiting"] == 0, "nobody that waits", life)
     life.stop()
     assert small.names("done") == names
+
+
+class Manager:
+    """A service manager that wants to hear from the daemon ten times a second, and restarts whom it doesn't hear."""
+
+    def __init__(self, root: Root) -> None:
+        path = str(root.home / "notify")
+        root.environment |= {"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "200000"}
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(path)
+        self._socket.settimeout(PATIENCE_SECONDS)
+
+    def hears(self, seconds: float) -> None:
+        """Waits for as many signs of life as come in so many seconds, from now on."""
+        self._socket.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                self._socket.recv(100)  # what is older
+        self._socket.settimeout(PATIENCE_SECONDS)
+        signs = 0
+        while signs < seconds * 10:
+            signs += self._socket.recv(100) == b"WATCHDOG=1"
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+IMPATIENT = {"deadline_seconds": 2.0, "chunk_bytes": 8000}
+"""A daemon that got nowhere for two seconds is stuck, unless it is the disk that it waits for."""
+
+
+def test_the_watchdog_lets_a_daemon_live_that_waits_for_room(small: Root) -> None:
+    small.configure(JOB, service=IMPATIENT)
+    with closing(Manager(small)) as manager:
+        life = small.start()
+        small.drop("0.csv", LONG)
+        life.see("progress")
+        filler = _fill(small.path)
+        eventually(lambda: _asked(small)["state"] == "paused", "a pause", life)
+        manager.hears(2 * IMPATIENT["deadline_seconds"])
+        filler.unlink()
+        life.done()
+        life.stop()
+
+
+@pytest.mark.skipif(not shim.library(), reason="no C compiler for the shim before the disk")
+def test_a_disk_that_hangs_holds_up_neither_the_loop_nor_the_watchdog(
+    root: Root, undisturbed: Outcome
+) -> None:
+    root.configure(JOB, service=IMPATIENT)
+    root.environment |= shim.environment(
+        root.path, Plan(Action.HANG, 1, 10**6, kinds=Kind.SYNC, part="/state/private/")
+    )
+    gate = root.path.with_name("root.hang")
+    gate.touch()
+    with closing(Manager(root)) as manager:
+        life = root.start()
+        root.drop("0.csv", LONG)
+        eventually(lambda: _asked(root)["state"] == "training", "work", life)
+        manager.hears(2 * IMPATIENT["deadline_seconds"])
+        assert not root.accepted()
+        assert _asked(root)["file"]["name"] == "0.csv"
+        gate.unlink()
+        life.done()
+        life.stop()
+    assert root.outcome() == undisturbed
 
 
 def test_a_daemon_stops_well_on_a_full_disk_and_resumes_when_there_is_room(

@@ -5,7 +5,7 @@ Loaded with LD_PRELOAD, and asleep until `shim_watch` names a folder, or the env
     HEADRACE_SHIM = folder | action | error | kinds | path | from | until | record
 
 Only calls on paths below that folder count, only of the process that was told, only of the kinds in the mask and with
-`path` somewhere in theirs. The calls numbered from..until meet the action. What is watched happens under one lock, so
+`path` somewhere in theirs. The calls numbered from..until meet the action; HANG: they wait while there is a file `folder`.hang. What is watched happens under one lock, so
 that a record has the order of the disk. A process that this one starts is not watched.
 */
 #define _GNU_SOURCE
@@ -25,7 +25,7 @@ that a record has the order of the disk. A process that this one starts is not w
 #include <dlfcn.h>
 
 enum { WRITE = 1, SYNC = 2, SIZE = 4, CREATE = 8, RENAME = 16, LINK = 32, UNLINK = 64, MKDIR = 128 };
-enum { COUNT, KILL, TORN, FAIL, SHORT };
+enum { COUNT, KILL, TORN, FAIL, SHORT, HANG };
 enum { E_CREATE = 1, E_WRITE, E_SIZE, E_SYNC, E_SYNC_FAILED, E_RENAME, E_LINK, E_SYMLINK, E_UNLINK, E_MKDIR, E_MARK };
 
 typedef char Path[PATH_MAX];
@@ -125,6 +125,13 @@ static void die(void) {
     syscall(SYS_kill, getpid(), SIGKILL);
     for (;;) pause();
 }
+/* A disk that doesn't answer, as long as there is a file FOLDER.hang; the others wait behind this call. */
+static void hang(void) {
+    Path gate;
+    struct stat there;
+    snprintf(gate, sizeof gate, "%.*s.hang", (int)root_length, root);
+    while (syscall(SYS_newfstatat, AT_FDCWD, gate, &there, 0) == 0) usleep(10000);
+}
 /* Begins a watched call, under the lock: what is to become of it. */
 static int begin(unsigned kind, const char *path, const char *other) {
     pthread_mutex_lock(&lock);
@@ -136,6 +143,7 @@ static int begin(unsigned kind, const char *path, const char *other) {
     hits++;
     snprintf(met, sizeof met, "%s", path + root_length);
     if (action == KILL) die();
+    if (action == HANG) { hang(); return COUNT; }
     if (action == TORN) die_after = 1;
     if (action == FAIL) errno = error_number;
     if (action == SHORT && kind != WRITE) return COUNT;

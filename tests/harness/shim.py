@@ -38,13 +38,15 @@ class Kind(IntFlag):
 
 
 class Action(IntEnum):
-    """What becomes of a call. TORN: half of a write, or all of another call, and then SIGKILL."""
+    """What becomes of a call. TORN: half of a write, or all of another call, and then SIGKILL. HANG: it waits as long as there
+    is a file beside the watched folder, of its name and `.hang`."""
 
     COUNT = 0
     KILL = 1
     TORN = 2
     FAIL = 3
     SHORT = 4
+    HANG = 5
 
 
 @dataclass(frozen=True, slots=True)
