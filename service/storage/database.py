@@ -5,8 +5,8 @@ when the WAL is flushed (`synchronous = FULL`). The WAL is moved into the file b
 the automatic way hides its errors, and a failed fsync must be seen. Each page ends with a checksum, by SQLite's own
 `cksumvfs`, which is held against it whenever the page is read: a bit that flips on the disk is damage, never a decision.
 
-    SQLITE_FULL, a write refused by quota or file-size limit     DiskFull        the transaction is rolled back
-    SQLITE_CANTOPEN, while no descriptor is to be had            TooManyFiles    the same
+    SQLITE_FULL, a write for which the system says so            DiskFull        the transaction is rolled back
+    SQLITE_CANTOPEN, when no descriptor is to be had             TooManyFiles    the same
     SQLITE_CORRUPT, SQLITE_NOTADB, a page's checksum,
     another program's file                                       StorageDamaged
     every other error of the disk                                StorageError    fatal
@@ -14,10 +14,8 @@ the automatic way hides its errors, and a failed fsync must be seen. Each page e
 
 from __future__ import annotations
 
-import errno
 import functools
 import os
-import resource
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -34,11 +32,10 @@ from service.core.errors import (
     TooManyFiles,
 )
 from service.core.layout import shown
-from service.storage.disk import fsync_directory, scarcity, storage_border, temporary
+from service.storage.disk import fsync_directory, scarcity, storage_border
 from service.storage.tables import APPLICATION_ID, FORMAT_VERSION, SCHEMA
 
 WAL_BYTES = 4 * 1024 * 1024  # folded into the file above this: about SQLite's own 1000 pages
-_PROBE_BYTES = 64 * 1024
 _CHECKSUM_BYTES = 8  # at the end of each page; what tells cksumvfs that there is a checksum
 _REMEDY = "restore it from a copy, or move the whole root away and begin again"
 
@@ -159,6 +156,7 @@ class Database:
     def _translated(self, error: apsw.Error) -> Exception:
         """The error of ours for SQLite's; a wrong statement of ours stays what it is, a bug."""
         code: int | None = getattr(error, "extendedresult", None)
+        told = OSError(number := self._connection.system_errno, os.strerror(number))
         where = f"{shown(self.path)}:"
         match error:
             case apsw.FullError():
@@ -169,10 +167,10 @@ class Database:
                 return StorageDamaged(
                     f"{where} must be a whole journal, got a page with another checksum; {_REMEDY}"
                 )
-            case apsw.IOError() if code == apsw.SQLITE_IOERR_WRITE and self._refused():
-                return DiskFull(f"{where} cannot write, got a quota or a file-size limit")
-            case apsw.CantOpenError() if _no_descriptor():
-                return TooManyFiles(f"{where} cannot open, got no descriptor")
+            case apsw.IOError() if code == apsw.SQLITE_IOERR_WRITE and scarcity(told) is DiskFull:
+                return DiskFull(f"{where} cannot write, got {told.strerror}")
+            case apsw.CantOpenError() if scarcity(told) is TooManyFiles:
+                return TooManyFiles(f"{where} cannot open, got {told.strerror}")
             case apsw.BusyError() | apsw.LockedError():
                 return StorageError(
                     f"{where} must be open once, got another process that has it open"
@@ -183,31 +181,10 @@ class Database:
                 | apsw.ReadOnlyError()
                 | apsw.PermissionsError()
             ):
-                return StorageError(f"{where} cannot be read or written, got {error}")
+                return StorageError(
+                    f"{where} cannot be read or written, got {error}: {told.strerror}"
+                )
         return error
-
-    def _refused(self) -> bool:
-        """Was a failed write a matter of room? SQLite tells ENOSPC, but not EDQUOT and EFBIG, from a broken disk."""
-        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-        if limit != resource.RLIM_INFINITY and _size(self._wal) + _PROBE_BYTES > limit:
-            return True
-        probe = temporary(self.path.parent)
-        try:
-            probe.write_bytes(bytes(_PROBE_BYTES))
-        except OSError as error:
-            return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        finally:
-            probe.unlink(missing_ok=True)
-        return False
-
-
-def _no_descriptor() -> bool:
-    """Is a descriptor what lacks? SQLite does not tell."""
-    try:
-        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-    except OSError as error:
-        return scarcity(error) is TooManyFiles
-    return False
 
 
 def _open(path: Path) -> apsw.Connection:

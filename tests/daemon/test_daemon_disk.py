@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -37,11 +38,11 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Root]:
-    """A root on a disk of its own, of 8 MiB."""
+    """A root on a disk of its own, of 8 MiB and 600 files."""
     with root_in(tmp_path) as root:
         root.path.mkdir()
         mounted = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", root.path],
+            ["mount", "-t", "tmpfs", "-o", "size=8m,nr_inodes=600", "tmpfs", root.path],
             capture_output=True,
             check=False,
         )
@@ -330,3 +331,71 @@ def test_a_file_that_is_taken_away_while_it_is_learnt_leaves_no_trace(root: Root
     assert {sample["file"] for sample in root.samples()} == {"1.csv"}
     assert root.accepted()[0]["sequence"] == 1
     assert root.leftovers() == []
+
+
+def test_without_inodes_the_work_pauses_until_there_are_some(
+    small: Root, undisturbed: Outcome
+) -> None:
+    small.configure(JOB)
+    life = small.start()
+    small.drop("0.csv", LONG)
+    life.see("progress")
+    names = [small.staging / str(number) for number in range(100_000)]
+    made = _without_inodes(names)
+    eventually(lambda: "paused" in life.said, "a pause", life)
+    assert _asked(small)["reason"].endswith("; free some space")
+    for path in made:
+        path.unlink()
+    life.done()
+    life.stop()
+    assert small.outcome() == undisturbed
+
+
+def _without_inodes(names: list[Path]) -> list[Path]:
+    """Makes empty files until no more can be made."""
+    for number, path in enumerate(names):
+        try:
+            path.touch()
+        except OSError:
+            return names[:number]
+    raise AssertionError("the disk has a bound on its files")
+
+
+def test_a_root_that_can_not_be_written_is_refused_by_name_and_left_as_it_is(
+    small: Root, undisturbed: Outcome
+) -> None:
+    small.configure(JOB)
+    small.drop("0.csv", LONG)
+    small.start().stop()
+    before = sorted(small.path.rglob("*"))
+    subprocess.run(["mount", "-o", "remount,ro", small.path], check=True)
+    try:
+        life = small.start("--once", ready=False)
+        assert life.exit() == 1
+        assert "Read-only file system" in life.said
+        assert str(small.path) in life.said
+        assert "Traceback" not in life.said
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", small.path], check=True)
+    assert sorted(small.path.rglob("*")) == before
+    small.once()
+    assert small.outcome() == undisturbed
+
+
+@pytest.mark.skipif(not shim.library(), reason="no C compiler for the shim before the disk")
+def test_a_disk_that_turns_read_only_ends_the_daemon_and_costs_no_bit(
+    root: Root, undisturbed: Outcome
+) -> None:
+    """As a kernel does after an error of the disk: from some call on, for good."""
+    root.configure(JOB)
+    root.drop("0.csv", LONG)
+    plan = Plan(Action.FAIL, 60, 10**6, errno.EROFS)
+    root.environment |= shim.environment(root.path, plan)
+    life = root.start("--once", ready=False)
+    assert life.exit() == 1
+    assert "Read-only file system" in life.said
+    assert not root.accepted()
+    root.environment.pop("HEADRACE_SHIM")
+    root.once()
+    assert root.outcome() == undisturbed
+    assert root.names("failed") == []
