@@ -296,10 +296,9 @@ class Root:
     def records(
         self, name: str = "metrics.jsonl", job: str = "j", kind: str | None = None
     ) -> list[dict[str, Any]]:
-        found = [
-            json.loads(line, parse_constant=_no_constant)
-            for line in self.log(name, job).splitlines()
-        ]
+        """The log's records; what is being written at this moment is not one yet."""
+        whole, _, _ = self.log(name, job).rpartition(b"\n")
+        found = [json.loads(line, parse_constant=_no_constant) for line in whole.splitlines()]
         return [record for record in found if kind in (None, record.get("kind"))]
 
     def accepted(self, job: str = "j") -> list[dict[str, Any]]:

@@ -114,27 +114,25 @@ def test_a_file_resumed_after_sigterm_gives_the_bits_of_one_learnt_in_one_go(
     _assert_as_if_nothing_had_happened(root, undisturbed)
 
 
-def test_sigterm_keeps_what_was_learnt_of_a_file_without_a_commit_so_far(
-    root: Root, undisturbed: dict[str, Outcome]
-) -> None:
-    root.configure(
-        *JOBS,
-        service={"chunk_bytes": 8000},
-        logs={"every_rows": 250},
-        commit={"interval_seconds": 3600.0},
-    )
-    _drop_all(root)
-    life = root.start()
+def test_sigterm_keeps_what_was_learnt_of_a_file_without_a_commit_so_far(root: Root) -> None:
+    slow = job(training=rounds(4))  # status.json is written twice a second: the file takes seconds
+    long = sample_tables.csv(sample_tables.rows(5000, 1))
+    with root_in(root.home / "calm") as calm:
+        for one in (root, calm):
+            one.configure(slow, commit={"interval_seconds": 3600.0})
+            one.drop("0-long.csv", long)
+        calm.once()
+        life = root.start()
 
-    def learnt_rows() -> int:
-        file = life.status()["jobs"]["plain"]["file"]
-        return file["rows"] if file else 0
+        def learnt_rows() -> int:
+            file = life.status()["jobs"]["j"]["file"]
+            return file["rows"] if file else 0
 
-    seen = eventually(learnt_rows, "rows of the first file", life)
-    life.stop()
-    resumed = root.once().events("started", job="plain", file="0-long.csv")
-    assert resumed[0]["resumed_at_row"] >= seen
-    _assert_as_if_nothing_had_happened(root, undisturbed)
+        seen = eventually(learnt_rows, "rows of the file", life)
+        life.stop()
+        resumed = root.once().events("started", file="0-long.csv")
+        assert resumed[0]["resumed_at_row"] >= seen
+        assert root.outcome() == calm.outcome()
 
 
 def test_a_second_sigterm_ends_it_at_once_and_costs_no_bit(
