@@ -6,8 +6,9 @@ import gzip
 from pathlib import Path
 from typing import Any
 
+import pytest
 import sample_tables
-from daemon_root import Life, Root, eventually, job, root_in, rounds
+from daemon_root import Life, Outcome, Root, eventually, job, root_in, rounds
 
 HOLES = {"model": {"kernel": "linear"}, "missing": {"fill": "mean", "values": ["?"]}}
 JOBS = (
@@ -107,3 +108,29 @@ def test_a_file_that_is_not_learnt_smoothly_costs_its_neighbours_nothing(
     assert root.outcome() == alone.outcome()
     assert root.events("learnt one by one from here")
     assert [event["file"] for event in root.events("refused")] == ["4.csv"]
+
+
+@pytest.mark.parametrize("where", ["daemon", "worker"])
+def test_a_bundle_that_finds_no_memory_goes_one_by_one(
+    root: Root, tmp_path: Path, where: str
+) -> None:
+    """Whichever of its requests for memory is refused, one after the other until none is left."""
+    files = {f"{n}.csv": sample_tables.csv(sample_tables.rows(30, seed=n)) for n in range(6)}
+
+    def life(place: Root, scarce: str) -> Outcome:
+        place.environment = {"HEADRACE_SCARCE": scarce}
+        place.configure(job(output={"samples": "full"}))
+        for file, data in files.items():
+            place.drop(file, data)
+        place.once(path=[Path(__file__).with_name("scarce")])
+        assert place.leftovers() == []
+        assert sorted(place.names("done")) == sorted(files)
+        return place.outcome()
+
+    log = tmp_path / "all"
+    calm = life(root, f"{where}|0|{log}")
+    requests = log.stat().st_size
+    assert requests >= 3  # to read, to learn, to record
+    for number in range(1, requests + 1):
+        with root_in(tmp_path / f"{number}") as one:
+            assert life(one, f"{where}|{number}|{tmp_path / str(number)}.log") == calm, number
