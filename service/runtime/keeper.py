@@ -233,7 +233,10 @@ class Keeper:
             message.settle(self._desk.answered(worker).future, answer)
 
     def _welcome(self, worker: WorkerProcess, answer: Answer) -> None:
-        assert answer.kind is Kind.READY, "the first thing that a worker says"
+        """The first thing that a worker says: that it is ready, or why it can't serve."""
+        if answer.kind is not Kind.READY:
+            worker.kill(answer.body.decode())
+            return
         self._births.succeeded()
         self._desk.ready(worker)
         if not self.ready.done():

@@ -45,7 +45,8 @@ class Pool(Executor):
     """`workers` processes that run module-level functions; arguments and results are small pickles.
 
     deadline_seconds: a sub-task that takes longer is killed with its worker;
-    warm: "module:function", run once in the process that the workers are forks of, before the first of them;
+    warm: "module:function", run once in the process that the workers are forks of, before the first of them; what it
+        returns is run by each worker before it serves;
     environment: what the workers' environment is made from, None for this process's;
     recycle_after: a worker that has served so many sub-tasks is replaced, against slow leaks;
     nursery: one that was spawned before, with the same `warm` and `environment`, to save time; the pool ends it.

@@ -3,7 +3,7 @@
     python -m service.runtime.worker FD [module:function]
 
     nursery:  imports, runs the function ─▶ says that it is ready ─▶ for each socket that comes: forks a worker, says its pid
-    worker:   says that it is ready ─▶ reads a request, runs the function, sends the answer ─▶ until its socket closes
+    worker:   runs what the function returned ─▶ says that it is ready ─▶ reads a request, runs the function, sends the answer ─▶ until its socket closes
 
 FD is the nursery's end of a private socket pair; each worker has one of its own, and in its life it has the same number.
 
@@ -25,6 +25,7 @@ import socket
 import struct
 import sys
 import traceback
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from service.runtime import message
@@ -36,6 +37,9 @@ _PID = struct.Struct("i")
 _NICENESS = 5  # the daemon's own threads go first: it answers at once, whatever its workers compute
 _FIRST_VICTIM = "500"  # of at most 1000: the machine's OOM killer takes a worker, not the daemon
 
+Settle = Callable[[], None]
+"""What a worker does first of all; what it raises is why it can't serve."""
+
 
 def main(arguments: list[str]) -> None:
     """The nursery's whole life."""
@@ -45,8 +49,7 @@ def main(arguments: list[str]) -> None:
     _call_it(b"headrace-nurse")
     _settle_in()
     try:
-        for name in arguments[1:]:
-            warm(name)
+        settle = [warm(name) for name in arguments[1:]]
     except Exception:
         message.send(link, message.lost(0, traceback.format_exc()))
         raise
@@ -54,26 +57,26 @@ def main(arguments: list[str]) -> None:
     gc.freeze()  # what is here now stays as it is, so that its pages are shared with every worker
     try:
         message.send(link, message.ready())
-        nurse(link, fd)
+        nurse(link, fd, [one for one in settle if one is not None])
     except (BrokenPipeError, ConnectionResetError):
         pass  # the daemon is gone, and its kernel's signal is on its way
 
 
-def nurse(link: socket.socket, fd: int) -> None:
-    """Forks a worker for each socket that comes, until the other end is closed."""
+def nurse(link: socket.socket, fd: int, settle: Sequence[Settle]) -> None:
+    """Forks a worker for each socket that comes, until the other end is closed; each runs `settle` first."""
     while True:
         word, ends, _, _ = socket.recv_fds(link, 1, 1)
         if not word:
             return
         try:
-            answer = message.result(0, _bear(link, ends[0], fd))
+            answer = message.result(0, _bear(link, ends[0], fd, settle))
         except OSError as error:
             answer = message.lost(0, f"fork: {error.strerror}")
         os.close(ends[0])
         message.send(link, answer)
 
 
-def _bear(link: socket.socket, end: int, fd: int) -> int:
+def _bear(link: socket.socket, end: int, fd: int, settle: Sequence[Settle]) -> int:
     """Forks a worker and returns its pid, when the daemon is its parent: who stood between has ended.
 
     So the daemon itself hears of the worker's death, and a nursery's death is not the workers'. Who stood between tells the
@@ -88,7 +91,7 @@ def _bear(link: socket.socket, end: int, fd: int) -> int:
             link.close()
             worker = os.fork()
             if worker == 0:
-                _live(end, fd, theirs)
+                _live(end, fd, theirs, settle)
             theirs.send(_PID.pack(worker))
             status = 0
         finally:
@@ -102,7 +105,7 @@ def _bear(link: socket.socket, end: int, fd: int) -> int:
         return pid
 
 
-def _live(end: int, fd: int, midwife: socket.socket) -> NoReturn:
+def _live(end: int, fd: int, midwife: socket.socket, settle: Sequence[Settle]) -> NoReturn:
     """One worker's whole life."""
     status = 1
     try:
@@ -115,7 +118,7 @@ def _live(end: int, fd: int, midwife: socket.socket) -> NoReturn:
         midwife.close()
         link = _socket(fd)
         _die_with_parent(link)
-        message.send(link, message.ready())
+        message.send(link, _settled(settle))
         serve(link)
         status = 0
     except (BrokenPipeError, ConnectionResetError):
@@ -127,6 +130,16 @@ def _live(end: int, fd: int, midwife: socket.socket) -> NoReturn:
     finally:
         sys.stderr.flush()
         os._exit(status)
+
+
+def _settled(settle: Sequence[Settle]) -> bytes:
+    """What a new worker says first: that it is ready, or why it can't be."""
+    try:
+        for one in settle:
+            one()
+    except Exception as error:
+        return message.lost(0, f"{error}")
+    return message.ready()
 
 
 def serve(link: socket.socket) -> None:
@@ -152,10 +165,11 @@ def answer(received: memoryview) -> bytes:
         return message.failure(number, error, _told(error))
 
 
-def warm(name: str) -> None:
-    """Runs `module:function`."""
+def warm(name: str) -> Settle | None:
+    """Runs `module:function`, which may return a function for each worker."""
     module, _, function = name.partition(":")
-    getattr(importlib.import_module(module), function)()
+    settle: Settle | None = getattr(importlib.import_module(module), function)()
+    return settle
 
 
 def _told(error: BaseException) -> str:
