@@ -89,6 +89,10 @@ class KernelFailed(SubtaskFailed):
     """A stranger's kernel broke its contract; the text says which function, what was expected, what came."""
 
 
+NO_TASKS_REMEDY = "raise the limit of processes (ulimit -u, TasksMax=, pids.max)"
+"""What to do where no process and no thread can be started."""
+
+
 class ArenaFull(WorkerError):
     """The machine has no memory for a region of the arena."""
 

@@ -10,7 +10,7 @@ import resource
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from service.core.errors import HeadraceError
+from service.core.errors import NO_TASKS_REMEDY, HeadraceError
 
 THREADS = 8
 """What may wait for a disk at a time: a few calls for each of the stages."""
@@ -42,8 +42,7 @@ def threads() -> ThreadPoolExecutor:
         everyone.abort()
         executor.shutdown()
         raise HeadraceError(
-            f"threads: {THREADS} must be possible to begin with, got fewer;"
-            " raise the limit of processes (ulimit -u, TasksMax=)"
+            f"threads: {THREADS} must be possible to begin with, got fewer; {NO_TASKS_REMEDY}"
         ) from None
     everyone.wait()
     return executor

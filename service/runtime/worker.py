@@ -28,6 +28,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from service.core.errors import NO_TASKS_REMEDY
 from service.runtime import message
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -71,7 +72,9 @@ def nurse(link: socket.socket, fd: int, settle: Sequence[Settle]) -> None:
         try:
             answer = message.result(0, _bear(link, ends[0], fd, settle))
         except OSError as error:
-            answer = message.lost(0, f"fork: {error.strerror}")
+            answer = message.lost(
+                0, f"fork: a process can be started, got {error.strerror}; {NO_TASKS_REMEDY}"
+            )
         os.close(ends[0])
         message.send(link, answer)
 

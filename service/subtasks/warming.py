@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 import kernels.warming
-from service.core.errors import WorkerError
+from service.core.errors import NO_TASKS_REMEDY, WorkerError
 
 
 def warm() -> Callable[[], None]:
@@ -32,6 +32,5 @@ def settle() -> None:
         polars.read_csv(b"a\n1\n")
     except BaseException as error:  # its panics are no Exception
         raise WorkerError(
-            f"polars: its threads can be started, got {type(error).__name__};"
-            " raise the limit of processes (ulimit -u, TasksMax=, pids.max)"
+            f"polars: its threads can be started, got {type(error).__name__}; {NO_TASKS_REMEDY}"
         ) from error

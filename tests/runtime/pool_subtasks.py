@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -216,6 +217,22 @@ def warm() -> None:
     """Notes who warmed up, in the order in which they did."""
     WARMED.append(os.getpid())
     append(os.environ["WARM_LOG"], str(os.getpid()))
+
+
+def warm_by_importing() -> None:
+    """To import this module is all."""
+
+
+def warm_for_workers() -> Callable[[], None]:
+    """Each worker notes itself, and the second to be born can't serve."""
+    log = Path(os.environ["WARM_LOG"])
+
+    def settle() -> None:
+        append(os.fspath(log), str(os.getpid()))
+        if log.read_text().count("\n") == 2:
+            raise RuntimeError("no threads to be had")
+
+    return settle
 
 
 def warm_fails() -> NoReturn:

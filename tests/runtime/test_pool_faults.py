@@ -25,7 +25,7 @@ from service.runtime.pool import Pool, State
 
 MakePool = Callable[..., Pool]
 
-PRELOAD = "pool_subtasks:pid"  # imports take long on a busy machine, and are none of a deadline's
+PRELOAD = "pool_subtasks:warm_by_importing"  # imports take long on a busy machine, and are none of a deadline's
 
 
 def _stop(pid: int) -> None:

@@ -12,7 +12,7 @@ import pool_subtasks as subtasks
 import pytest
 from pool_meeting import PATIENCE_SECONDS, Meeting, children
 
-from service.core.errors import WorkerError
+from service.core.errors import WorkerDied, WorkerError
 from service.runtime.pool import Pool, State
 
 MakePool = Callable[..., Pool]
@@ -109,6 +109,22 @@ def test_workers_come_from_a_process_with_one_thread_and_are_our_own_children(
     nursery = nursery_of(pool)
     assert pool.submit(os.getppid).result(PATIENCE_SECONDS) == os.getpid()
     assert len(os.listdir(f"/proc/{nursery}/task")) == 1
+
+
+def test_each_worker_settles_before_it_serves_and_one_that_can_not_is_replaced(
+    make_pool: MakePool, tmp_path: Path
+) -> None:
+    log = tmp_path / "settled"
+    environment = {**os.environ, "WARM_LOG": str(log)}
+    pool = make_pool(warm="pool_subtasks:warm_for_workers", environment=environment)
+    first = pool.submit(subtasks.pid).result(PATIENCE_SECONDS)
+    dying = pool.submit(subtasks.die, signal.SIGKILL)
+    with pytest.raises(WorkerDied):
+        dying.result(PATIENCE_SECONDS)
+    third = pool.submit(subtasks.pid).result(PATIENCE_SECONDS)
+    settled = list(map(int, log.read_text().split()))
+    assert len(settled) == 3
+    assert (settled[0], settled[2]) == (first, third)
 
 
 def test_a_worker_that_is_killed_before_it_can_say_a_word_is_buried(
