@@ -143,3 +143,11 @@ def mutated(data: bytes, choose: random.Random) -> bytes:
         else:
             data = data[: max(place, 1)] if choose.random() < 0.2 else data
     return data
+
+
+def renumbered(data: bytes, choose: random.Random) -> bytes:
+    """The text with some of its digits changed: mostly as whole as before, and not the same file."""
+    places = [place for place, byte in enumerate(data) if 48 <= byte <= 57]
+    for place in choose.sample(places, min(4, len(places))):
+        data = data[:place] + b"%d" % choose.randrange(10) + data[place + 1 :]
+    return data

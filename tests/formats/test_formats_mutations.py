@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
-import sys
+from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from service.formats import Limits
 from tests.formats.damage import SEEDS, SPARSE, SPARSE_SEEDS, WILD, fields_of, mutated
+from tests.formats.lone_reader import LoneReader
 from tests.formats.whole import REFUSED, outcome
 
 COUNT = int(os.environ.get("HEADRACE_MUTATIONS", "150"))
@@ -56,46 +57,12 @@ def test_the_undamaged_seeds_are_all_read_alike(read):
     assert len({repr(bits) for bits in found.values()}) == 1
 
 
-CHILD = """
-import sys
-from service.core.errors import FileRefused
-from service.formats import Fields, Limits, Survey, decode, prepare
-fields = Fields("y", id="k", labels="class", classes=("DOWN", "UP"))
-for line in sys.stdin:
-    path = line.strip()
-    try:
-        source = prepare(path, "t.parquet", path + ".scratch", fields, Limits())
-        blocks = [decode(source, chunk, fields) for chunk in Survey(source, 1)]
-        print("read", sum(block.rows_seen for block in blocks), flush=True)
-    except FileRefused as refusal:
-        print("refused", flush=True)
-"""
-
-
 def test_a_damaged_parquet_file_is_read_or_refused_or_ends_its_worker_alone(tmp_path):
     """polars' reader allocates what a damaged footer asks for, and aborts: hence decoding in workers that may die."""
-    child = None
-    found = {"read": 0, "refused": 0, "died": 0}
-    for seed in range(COUNT):
-        if child is None:
-            child = subprocess.Popen(
-                [sys.executable, "-c", CHILD],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-            )
-        path = tmp_path / "1"
-        path.write_bytes(mutated(SEEDS["t.parquet"], random.Random(f"t.parquet {seed}")))
-        child.stdin.write(f"{path}\n")
-        child.stdin.flush()
-        answer = child.stdout.readline()
-        if not answer:
-            child.communicate()
-            assert child.returncode < 0, f"seed {seed}: an error that is no FileRefused"
-            child = None
-        found[answer.split()[0] if answer else "died"] += 1
-    if child is not None:
-        child.communicate()
-        assert child.returncode == 0
-    assert found["refused"] > found["died"], found
+    found: Counter[str] = Counter()
+    with closing(LoneReader("t.parquet")) as reader:
+        for seed in range(COUNT):
+            path = tmp_path / f"{seed}"
+            path.write_bytes(mutated(SEEDS["t.parquet"], random.Random(f"t.parquet {seed}")))
+            found[reader.read(path)] += 1
+    assert found[REFUSED] > found["died"], found

@@ -29,6 +29,7 @@ from service.formats import (
 from service.formats.contract import Floats, Integers
 from service.formats.wording import LONGEST
 
+CHUNK_SIZES = (4 << 20, 1, 60)
 REFUSED = "refused"
 
 
