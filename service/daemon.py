@@ -75,7 +75,7 @@ class Daemon:
         self.layout = layout
         self.lives: dict[str, Life] = {}
         self._living: dict[str, asyncio.Task[None]] = {}
-        self.refused: list[Refusal] = []
+        self.refused: list[Refusal] = []  # of files named on the command line; see `_keep`
         self._journal = journal
         self._errand = errand
         self._log = log
@@ -252,12 +252,17 @@ class Daemon:
     def _begin(self, job: Job) -> None:
         assert self._group is not None
         assert self._machinery is not None
-        life = Life(job, self.settings, self._errand, self._machinery, self._watch, self.refused)
+        life = Life(job, self.settings, self._errand, self._machinery, self._watch, self._keep)
         self.lives[job.name] = life
         if self._stopping.is_set():
             life.stop()
         living = _after(self._living.get(job.name), life)
         self._living[job.name] = self._group.create_task(living, name=f"job {job.name}")
+
+    def _keep(self, refusal: Refusal) -> None:
+        """Keeps what a command tells at its end. Of files that come to an inbox there is no end, and each has its note."""
+        if self._errand.named is not None:
+            self.refused.append(refusal)
 
     # --- what comes from outside -----------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ Rules
 from __future__ import annotations
 
 import math
+import sys
 import tokenize
 import warnings
 from collections.abc import Iterator
@@ -200,11 +201,17 @@ def _series(source: Source, cells: npt.NDArray[np.generic], text: bool) -> pl.Se
 
 
 def _texts(source: Source, cells: npt.NDArray[np.generic]) -> list[str]:
+    rule, remedy = "text is valid Unicode", "save it again"
+    native = np.ascontiguousarray(cells, cells.dtype.newbyteorder("="))
+    points = native.view(np.uint32)
+    if points.size and (largest := int(points.max())) > sys.maxunicode:
+        # Neither numpy nor Python looks: a string would come of it that is none, and no UTF-8 of that.
+        raise refused(source, rule, f"the code point {largest:#x}", remedy)
     try:
-        texts: list[str] = cells.tolist()
+        texts: list[str] = native.tolist()
         "".join(texts).encode()
-    except ValueError as fault:  # a number beyond Unicode, or half of a pair
-        raise refused(source, "text is valid Unicode", shown(fault), "save it again") from fault
+    except ValueError as fault:  # half of a pair
+        raise refused(source, rule, shown(fault), remedy) from fault
     return texts
 
 

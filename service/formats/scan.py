@@ -186,8 +186,9 @@ def _svmlight_row(data, i, stop, bits, out, n, entry):
         if index <= last:
             return NOT_GROWING, i, end
         last = index
-        value, kind = np.float64(data[j + 1] - ZERO), EXACT
-        if not is_digit:
+        if is_digit:
+            value, kind = np.float64(data[j + 1] - ZERO), EXACT
+        else:
             value, kind = _number(data, j + 1, end)
         if kind == TEXT:
             return NO_NUMBER, i, end

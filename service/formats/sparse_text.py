@@ -47,7 +47,15 @@ def table(source: Source, chunk: Chunk, wanted: Wanted, *, is_vw: bool) -> Table
     notes = [_note(source, data, *fault) for fault in found.faults.tolist()]
     frame = pl.DataFrame([column.alias(name) for name, column in columns.items()])
     rows = Sparse(found.starts, found.slots, found.values)
-    return Table(frame, found.row, seen, tuple(notes), count_lines(data), sparse=rows)
+    read = Table(frame, found.row, seen, tuple(notes), count_lines(data), sparse=rows)
+    if "label" not in columns or columns["label"].dtype == pl.String:
+        return read
+    return replace(read, texts=lambda: _spelt(read, _texts(data, spans[:, :2])))
+
+
+def _spelt(read: Table, labels: pl.Series) -> Table:
+    """The same rows with their labels as they are spelled: what a note shows must not depend on the other rows of a chunk."""
+    return replace(read, frame=read.frame.with_columns(labels.alias("label")), texts=None)
 
 
 def row_starts(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from typing import BinaryIO
 
 from service.core.errors import FileRefused
@@ -38,6 +39,7 @@ class Survey:
         self._source = source
         self._chunk_bytes = max(1, chunk_bytes)
         self._was_opened = False
+        self._is_over = False
         self._chunks = self._run()
 
     def __iter__(self) -> Iterator[Chunk]:
@@ -46,12 +48,18 @@ class Survey:
     def __next__(self) -> Chunk:
         if not self._was_opened:
             self._chunks = self._run()  # one that could not open its file has ended
-        return next(self._chunks)
+        try:
+            return next(self._chunks)
+        finally:
+            if self._is_over:
+                self.close()
 
     def close(self) -> None:
-        """Ends the survey early and closes the file; the digest stays unknown."""
-        self._was_opened = True  # it is over, and no other begins
-        self._chunks.close()
+        """Ends the survey early and closes the file; the digest stays unknown. While another thread is at a step, that step closes
+        it at its end."""
+        self._is_over = self._was_opened = True  # no other begins
+        with suppress(ValueError):  # the generator is at a step
+            self._chunks.close()
 
     def _run(self) -> Generator[Chunk]:
         with open(self._source.path, "rb", buffering=0) as file:

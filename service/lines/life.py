@@ -74,7 +74,7 @@ class Life:
     errand: Errand
     machinery: Machinery
     watch: Watch
-    refused: list[Refusal]
+    refused: Callable[[Refusal], None]  # told of each refusal
     status: JobStatus = field(default_factory=JobStatus)
     line: Line | None = None
     leaving: bool = False
@@ -153,7 +153,7 @@ class Life:
         try:
             async with self.opening:
                 line = self.line = await open_line(
-                    self.job.name, self.machinery, self.settings, self.refused.append
+                    self.job.name, self.machinery, self.settings, self.refused
                 )
                 self.status = line.status
             if self.leaving or self._wake.is_set():
@@ -243,7 +243,7 @@ class Life:
         if refusal is None:
             log.write("changed after it was read: back to the inbox", job=name, file=sample.shown)
             return
-        self.refused.append(refusal)
+        self.refused(refusal)
         log.write("refused", job=name, file=sample.shown, rule=refusal.rule)
 
     async def _pause(self, error: BaseException) -> None:

@@ -15,7 +15,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable, Collection
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -204,12 +204,11 @@ class _File:
     async def _labels(self, source: Source, fields: Fields) -> Collection[Label]:
         """The file's distinct labels in the order of their appearance."""
         job, found = self.sample.terms.job, dict[Label, None]()
-        survey = formats.Survey(source, self.line.conduct.chunk_bytes)
-        while (chunk := await self._next(survey)) is not None:
-            found |= dict.fromkeys(await self.run(formats.labels, source, chunk, fields))
-            if len(found) > 1 and job.model.problem == "binary" and self.bad_rows_refuse:
-                survey.close()
-                break  # a third label refuses the file, now or when its row comes
+        with closing(formats.Survey(source, self.line.conduct.chunk_bytes)) as survey:
+            while (chunk := await self._next(survey)) is not None:
+                found |= dict.fromkeys(await self.run(formats.labels, source, chunk, fields))
+                if len(found) > 1 and job.model.problem == "binary" and self.bad_rows_refuse:
+                    break  # a third label refuses the file, now or when its row comes
         return found.keys()
 
     # --- blocks ------------------------------------------------------------------------------------
@@ -245,6 +244,7 @@ class _File:
         except* (FileRefused, WorkerError, Stopped, BrokenChannel, OSError) as errors:
             raise _first(errors) from None
         finally:
+            survey.close()  # not when its traces are collected: an unpacked file has its room until then
             for held in unsent:
                 held.drop()
                 self.line.machinery.slots.decoded(self.line.job)

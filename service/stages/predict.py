@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict
 
 import aiofiles
@@ -149,7 +149,7 @@ class _File:
         survey = formats.Survey(source, self.line.conduct.chunk_bytes)
         rows = lines = 0
         async with aiofiles.open(self.result, "wb") as out:
-            with disk.storage_border("write", self.result):
+            with closing(survey), disk.storage_border("write", self.result):
                 await out.write(need.header)
                 while (chunk := await asyncio.to_thread(next, survey, None)) is not None:
                     if self.line.stopping.is_set():

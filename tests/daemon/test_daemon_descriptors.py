@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import resource
 import signal
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import sample_tables
-from daemon_root import Outcome, Root, eventually, job, none_left, root_in, rounds
+from daemon_root import Life, Outcome, Root, eventually, job, none_left, root_in, rounds
 
 JOB = job(training=rounds(16))
 FILES = {f"{n}.csv": sample_tables.csv(sample_tables.rows(1500, n)) for n in range(3)}
@@ -144,3 +147,26 @@ def test_a_limit_with_which_no_start_is_possible_is_told_in_one_line(
 def _limit(root: Root, limits: str) -> None:
     """The shell's words for the limits that the root's daemons are born with."""
     root.starter = ["sh", "-c", f'{limits}; exec "$@"', "sh"]
+
+
+def test_a_file_is_closed_when_its_fate_is_known(root: Root) -> None:
+    """Not when Python collects the traces of its refusal: what was unpacked from it has its room on the disk until then."""
+    root.configure(job(training=rounds(2)), service={"chunk_bytes": 256})
+    life = root.start()
+    good = sample_tables.csv(sample_tables.rows(60, 1))
+    for number in range(20):
+        bad = good.replace(b"\n", b"\nx,1,1,1\n", 1 + number % 2)
+        root.drop(f"{number:02}.csv.gz", gzip.compress(bad + b"%d,1,1,1\n" % number))
+    eventually(
+        lambda: len(root.names("failed")) == 40 and not root.leftovers(), "the refusals", life
+    )
+    assert [path for path in _opened(life) if "/work/" in path or "/failed/" in path] == []
+    life.stop()
+
+
+def _opened(life: Life) -> list[str]:
+    found = []
+    for descriptor in Path(f"/proc/{life.process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found.append(os.readlink(descriptor))
+    return found

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import array
+import fcntl
 import hashlib
 import io
+import os
 import pickle
 import random
+import termios
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -89,6 +95,30 @@ def test_a_survey_may_end_early(tmp_path):
     survey.close()
     assert next(survey, None) is None
     assert survey.sha256 is None
+
+
+def test_a_survey_that_ends_while_a_thread_is_at_a_step_closes_its_file_after_that(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    data = b"a,y\n" + b"1,2\n" * 100
+    survey = Survey(replace(prepared(tmp_path, data), path=str(pipe)), len(data))
+    with ThreadPoolExecutor() as threads:
+        step = threads.submit(next, survey, None)
+        with pipe.open("wb") as writer:
+            writer.write(data[:50])
+            writer.flush()
+            _await_empty(writer)  # now it reads again, and waits for the rest
+            survey.close()
+            writer.write(data[50:])
+        assert step.result().stop == len(data)
+    with pytest.raises(OSError):  # nobody reads
+        os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+
+
+def _await_empty(writer):
+    waiting = array.array("i", [1])
+    while waiting[0]:
+        fcntl.ioctl(writer, termios.FIONREAD, waiting)
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 9, 1 << 20])

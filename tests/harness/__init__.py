@@ -4,6 +4,6 @@
 
 A *fault* is one way of disturbing (fault.py). A *round* of it is decided by one seed, and ends in what the oracle found
 (oracle.py). The rest is one module a part: sweep (system calls), powerloss (disk states), ledger (random programs of
-events), pools (workers), and for whole daemons (ordeal.py) lives, troubles and harassment. shim.c stands between a
+events), pools (workers), and for whole daemons (ordeal.py) lives, troubles, harassment and mutants. shim.c stands between a
 process and its disk.
 """

@@ -6,6 +6,7 @@ from tests.harness import (
     harassment,
     ledger,
     lives,
+    mutants,
     pools,
     powerloss,
     retractions,
@@ -14,5 +15,5 @@ from tests.harness import (
 )
 from tests.harness.fault import Fault
 
-PARTS = (sweep, powerloss, ledger, pools, lives, retractions, troubles, harassment)
+PARTS = (sweep, powerloss, ledger, pools, lives, retractions, troubles, harassment, mutants)
 FAULTS: dict[str, Fault] = {fault.name: fault for part in PARTS for fault in part.faults()}

@@ -32,6 +32,7 @@ ROUNDS: dict[str, dict[str, int]] = {
     "ledger": {"ledger": 2},
     "pool": {"workers": 1, "stopped": 1},
     "daemon": {"daemon": 1, "daemon-retract": 1, "daemon-disk": 1, "daemon-descriptors": 1, "daemon-workers": 1},
+    "files": {"files": 1},
 }  # fmt: skip
 STRIDE = 41
 
