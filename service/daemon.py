@@ -22,6 +22,7 @@ from service import __version__
 from service.core.errors import (
     ConfigurationError,
     HeadraceError,
+    NoWorker,
     Refusal,
     Scarcity,
     StorageError,
@@ -55,6 +56,7 @@ from service.subtasks.fingerprint import fingerprint
 
 SHARED_SLOTS_PER_WORKER = 2
 LONG_START_SECONDS = 3.0
+LEAVING_SECONDS = 0.2  # how often who stops looks whether there is anybody to wait for
 
 
 class Daemon:
@@ -127,6 +129,17 @@ class Daemon:
         """Who stops doesn't wait for room: a commit stands, and the next start gives it its effects."""
         if self._held_up and self._stopping.is_set() and self._machinery is not None:
             self._machinery.writer.give_up()
+
+    async def _leave_without_workers(self) -> None:
+        """Who stops doesn't wait for workers either, where none can be had: the files stay as they are."""
+        assert self._pool is not None
+        await self._stopping.wait()
+        while True:
+            if self._pool.trouble and not self._pool.workers:
+                self._pool.fail_waiting(
+                    NoWorker(f"workers: one can be had, got {self._pool.trouble}")
+                )
+            await asyncio.sleep(LEAVING_SECONDS)
 
     async def _run(self, arena: Arena) -> None:
         loop, service = asyncio.get_running_loop(), self.settings.service
@@ -206,6 +219,7 @@ class Daemon:
                         name="watchdog",
                     ),
                 ]
+                helpers.append(background.create_task(self._leave_without_workers(), name="leave"))
                 why_deaf = self._watch.start()
                 if why_deaf:
                     self._log.write("no events: listing only", error=why_deaf)

@@ -152,5 +152,13 @@ class TooManyFiles(Scarcity):
     remedy = "raise the limit of open files (ulimit -n, LimitNOFILE=, fs.file-max)"
 
 
+class NoWorker(Scarcity):
+    """No process can be started that would do the work, and who stops doesn't wait for one."""
+
+    lack = "no worker can be had"
+    relief = "there are workers again"
+    remedy = NO_TASKS_REMEDY
+
+
 class StorageDamaged(StorageError):
     """A digest or a length on disk is not what the journal recorded."""

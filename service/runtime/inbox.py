@@ -22,6 +22,8 @@ from service.core.ledger import Listing
 from service.storage.disk import scarcity_border
 
 MOST_AT_ONCE = 256
+GONE = "is gone"
+ELSEWHERE = "lies on another file system"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +39,13 @@ class Found:
 @dataclass(frozen=True, slots=True)
 class Look:
     """What a look found: the whole files in the order of their names, how many wait (with them), and
-    in how many seconds the next of the others may be whole (None: none that we wait for)."""
+    in how many seconds the next of the others may be whole (None: none that we wait for). `missing`: why nothing can be
+    taken from there, GONE or ELSEWHERE, where files can't be moved out of; else empty."""
 
     ready: tuple[Found, ...]
     waiting: int
     again_seconds: float | None
-    missing: bool = False
+    missing: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +77,14 @@ class Inbox:
         """
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
+            root = self.path.parents[1].stat()
             with scarcity_border("open", self.path):
                 folder = os.open(self.path, flags)
         except OSError:
-            return Look((), 0, None, missing=True)
+            return Look((), 0, None, missing=GONE)
         try:
+            if os.fstat(folder).st_dev != root.st_dev:
+                return Look((), 0, None, missing=ELSEWHERE)
             if relist and not self._listing:
                 self._list(folder)
             names = {name for name in hints if self._wanted(name)}

@@ -9,7 +9,7 @@ from types import TracebackType
 
 from service.core.errors import Scarcity
 from service.core.layout import shown
-from service.runtime.inbox import Inbox, Look
+from service.runtime.inbox import ELSEWHERE, Inbox, Look
 from service.runtime.watch import Hints, Watch
 from service.stages.line import Line
 
@@ -27,7 +27,7 @@ class Watched:
         self._inbox = inbox
         self._hints = Hints()
         self._listed = -rescan_seconds
-        self._missing = False
+        self._missing = ""
 
     async def __aenter__(self) -> Watched:
         self._watch.add(self._inbox.path, self._hints.hear)
@@ -61,13 +61,13 @@ class Watched:
             self._tell(look.missing)
         return look
 
-    def _tell(self, is_gone: bool) -> None:
-        """That the directory is gone, or there again. Nobody makes it again here: its disk may be gone with it."""
+    def _tell(self, missing: str) -> None:
+        """That nothing can be taken, or can again. Nobody makes the directory again here: its disk may be gone with it."""
         path, status = shown(self._inbox.path), self._line.status
-        if is_gone:
-            remedy = f"make it again (mkdir {path})"
-            status.gone[path] = f"{path}: this directory is gone, no file can come; {remedy}"
-            self._line.note("directory is gone", path=path, remedy=remedy)
+        if missing:
+            remedy = "unmount it" if missing == ELSEWHERE else f"make it again (mkdir {path})"
+            status.gone[path] = f"{path}: this directory {missing}, no file can come; {remedy}"
+            self._line.note(f"directory {missing}", path=path, remedy=remedy)
         else:
             status.gone.pop(path, None)
             self._line.note("directory was made again", path=path)

@@ -36,6 +36,7 @@ from service.storage.disk import fsync_directory, scarcity, storage_border
 from service.storage.tables import APPLICATION_ID, FORMAT_VERSION, SCHEMA
 
 WAL_BYTES = 4 * 1024 * 1024  # folded into the file above this: about SQLite's own 1000 pages
+_OTHER_SUM = "a page with another checksum: damaged, or written by another program (sqlite3 does so even when it only looks, after a crash)"
 _CHECKSUM_BYTES = 8  # at the end of each page; what tells cksumvfs that there is a checksum
 _REMEDY = "restore it from a copy, or move the whole root away and begin again"
 
@@ -165,7 +166,7 @@ class Database:
                 return StorageDamaged(f"{where} must be a whole journal, got {error}; {_REMEDY}")
             case apsw.IOError() if code == apsw.SQLITE_IOERR_DATA:
                 return StorageDamaged(
-                    f"{where} must be a whole journal, got a page with another checksum; {_REMEDY}"
+                    f"{where} must be a whole journal, got {_OTHER_SUM}; {_REMEDY}"
                 )
             case apsw.IOError() if code == apsw.SQLITE_IOERR_WRITE and scarcity(told) is DiskFull:
                 return DiskFull(f"{where} cannot write, got {told.strerror}")
@@ -249,7 +250,8 @@ def _check(connection: apsw.Connection, path: Path, application: int, version: i
         )
     found = connection.pragma("quick_check", 1)
     if found != "ok":
-        raise StorageDamaged(f"{shown(path)}: must be a whole journal, got {found}; {_REMEDY}")
+        what = _OTHER_SUM if f"error code={apsw.SQLITE_IOERR_DATA}" in found else found
+        raise StorageDamaged(f"{shown(path)}: must be a whole journal, got {what}; {_REMEDY}")
 
 
 def _size(path: Path) -> int:

@@ -202,4 +202,10 @@ def _too_short(path: Path, expected: int, found: int) -> str:
 
 
 def _wrong_length(path: Path, expected: int, found: int) -> str:
+    if found > expected:
+        return (
+            f"{shown(path)}: must have {expected} bytes, as the journal says, got {found}; if nobody has written to it, the"
+            " journal is older than the log (restored alone, or without its -wal): restore the whole root. If somebody has,"
+            f" {_REMEDY}"
+        )
     return f"{shown(path)}: must have {expected} bytes, got {found}; {_REMEDY}"

@@ -176,6 +176,25 @@ def test_an_inbox_that_was_deleted_and_made_again_is_watched_again(
     life.done("third", before + 1)
 
 
+def test_a_file_system_mounted_over_an_inbox_is_waited_out(shared: Root, life: Life) -> None:
+    inbox = shared.folder("inbox", "third")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "tmpfs", inbox], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
+    try:
+        (inbox / "elsewhere.csv").write_bytes(_other(41))
+        event = life.see("directory lies on another file system", job="third")
+        assert event["remedy"] == "unmount it"
+    finally:
+        subprocess.run(["umount", inbox], check=True)
+    before = len(shared.accepted("third"))
+    shared.drop("beneath.csv", _other(42), "third")
+    life.done("third", before + 1)
+    assert "elsewhere.csv" not in shared.names("done", "third")
+
+
 def test_once_takes_what_lies_there_in_the_order_of_names(root: Root) -> None:
     for number in (10, 9, 1):
         root.drop(f"{number:02}.csv", _other(number))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
 import sample_tables
-from control_group import MEBIBYTE, group_of
-from daemon_root import Root, eventually, job, root_in
+from control_group import MEBIBYTE, Group, group_of
+from daemon_root import Life, Outcome, Root, eventually, job, root_in
 
 JOB = job(training={"batch_rows": 1000}, output={"samples": "off"})
 HEAD, _, BODY = sample_tables.csv(sample_tables.rows(20_000, 1)).partition(b"\n")
@@ -33,25 +36,58 @@ def test_a_worker_that_runs_out_of_memory_costs_its_sub_task_only(root: Root) ->
         assert root.outcome() == calm.outcome()
 
 
-def test_where_no_thread_can_be_started_files_wait_and_none_is_refused(root: Root) -> None:
-    names = [f"{number}.csv" for number in range(3)]
-    with group_of("pids") as group, root_in(root.home / "calm") as calm:
-        for one in (root, calm):
-            one.configure(JOB, service={"workers": 1})
-        for number, name in enumerate(names):
-            calm.drop(name, sample_tables.csv(sample_tables.rows(50, number)))
+NAMES = [f"{number}.csv" for number in range(3)]
+
+
+@pytest.fixture
+def calm(tmp_path: Path) -> Iterator[Outcome]:
+    """What the small files come to."""
+    with root_in(tmp_path / "calm") as calm:
+        calm.configure(JOB)
+        _drop(calm)
         calm.once()
-        group.starts(root)
-        life = root.start()
-        (worker,) = life.workers()
-        group.limit_tasks(group.tasks - len(os.listdir(f"/proc/{worker}/task")) + 3)
-        os.kill(worker, signal.SIGKILL)  # its successor can be born, and have no threads
-        for number, name in enumerate(names):
-            root.drop(name, sample_tables.csv(sample_tables.rows(50, number)))
-        eventually(lambda: "raise the limit of processes" in life.status()["trouble"], "why", life)
+        yield calm.outcome()
+
+
+def _drop(root: Root) -> None:
+    for number, name in enumerate(NAMES):
+        root.drop(name, sample_tables.csv(sample_tables.rows(50, number)))
+
+
+def _without_workers(root: Root, group: Group) -> Life:
+    """A daemon whose only worker is dead, and whose next one could be born, and have no threads; and files."""
+    root.configure(JOB, service={"workers": 1})
+    group.starts(root)
+    life = root.start()
+    (worker,) = life.workers()
+    group.limit_tasks(group.tasks - len(os.listdir(f"/proc/{worker}/task")) + 3)
+    os.kill(worker, signal.SIGKILL)
+    _drop(root)
+    eventually(lambda: "raise the limit of processes" in life.status()["trouble"], "why", life)
+    return life
+
+
+def test_where_no_thread_can_be_started_files_wait_and_none_is_refused(
+    root: Root, calm: Outcome
+) -> None:
+    with group_of("pids") as group:
+        life = _without_workers(root, group)
         assert root.names("failed") == []
         group.limit_tasks(None)
-        life.done(files=len(names))
+        life.done(files=len(NAMES))
         eventually(lambda: not life.status()["trouble"], "no more trouble", life)
         life.stop()
-        assert root.outcome() == calm.outcome()
+    assert root.outcome() == calm
+
+
+def test_a_daemon_that_can_have_no_worker_stops_when_it_is_asked_to(
+    root: Root, calm: Outcome
+) -> None:
+    with group_of("pids") as group:
+        life = _without_workers(root, group)
+        eventually(lambda: root.names("work"), "a file in hand", life)
+        life.stop()
+        group.limit_tasks(None)
+        root.once()
+    assert root.outcome() == calm
+    assert root.names("failed") == []

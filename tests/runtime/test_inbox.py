@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.runtime import inbox as module
-from service.runtime.inbox import MOST_AT_ONCE, Inbox, Look
+from service.runtime.inbox import GONE, MOST_AT_ONCE, Inbox, Look
 
 SETTLE_SECONDS = 10.0
 IGNORED = ("*.tmp", "*.part", "*~")
@@ -187,7 +187,7 @@ def test_names_that_are_gone_are_forgotten(
 def test_a_folder_that_is_gone_or_a_link_is_missing(tmp_path: Path, folder: Path) -> None:
     (tmp_path / "link").symlink_to(folder)
     for path in (tmp_path / "nothing", tmp_path / "link"):
-        assert Inbox(path, ("*",), (), 0.0).look({}, relist=True) == Look((), 0, None, missing=True)
+        assert Inbox(path, ("*",), (), 0.0).look({}, relist=True) == Look((), 0, None, missing=GONE)
 
 
 def test_ten_thousand_names_come_in_order_and_in_parts(folder: Path) -> None:

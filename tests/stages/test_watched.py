@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+from service.core.status import JobStatus
 from service.runtime.inbox import Inbox
 from service.runtime.watch import Watch
 from service.stages.line import Line
@@ -21,6 +22,7 @@ class Job:
     def __init__(self) -> None:
         self.wakers: list[Callable[[], None]] = []
         self.notes: list[str] = []
+        self.status = JobStatus()
 
     def note(self, event: str, **facts: object) -> None:
         self.notes.append(event)

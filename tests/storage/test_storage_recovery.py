@@ -93,7 +93,7 @@ def test_a_log_of_another_length_stops_with_a_remedy(hand, data: bytes) -> None:
     hand.accept(file, 1, samples=b"one\n")
     log = hand.layout.logs("j") / "samples.jsonl"
     log.write_bytes(data)
-    with pytest.raises(StorageDamaged, match=f"must have 4 bytes, got {len(data)}; move it"):
+    with pytest.raises(StorageDamaged, match=rf"must have 4 bytes.*, got {len(data)}; .*move it"):
         hand.recover()
     log.rename(hand.layout.root / "moved")
     assert hand.recover() == [
