@@ -30,6 +30,7 @@ from tests.harness.catalogue import FAULTS
 from tests.harness.fault import Fault, Round, Tally, watched
 
 TELL_SECONDS = 60.0
+_asked: list[int] = []  # signals that asked to leave
 
 
 class Interrupted(KeyboardInterrupt):
@@ -62,11 +63,17 @@ def main(arguments: Sequence[str]) -> int:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGINT and SIGTERM raise Interrupted: no daemon is to outlive its round."""
+    """SIGINT and SIGTERM raise Interrupted: no daemon is to outlive its round.
+
+    Where the signal meets code that Python lets no exception leave (a finaliser, a lock of logging after a fork), the round
+    goes on to its end, and `run` leaves then.
+    """
 
     def interrupt(number: int, _: object) -> None:
+        _asked.append(number)
         raise Interrupted(number)
 
+    _asked.clear()
     before = {n: signal.signal(n, interrupt) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -90,6 +97,8 @@ def run(
         left[fault.name] = _most(fault, place, options)
     begun = told = time.monotonic()
     while open_ones := [t for t in tallies if _is_open(t, left[t.fault.name], options.kills)]:
+        if _asked:
+            raise Interrupted(_asked[-1])
         if options.seconds and time.monotonic() - begun > options.seconds:
             return
         one_round(min(open_ones, key=lambda tally: tally.seconds), place)

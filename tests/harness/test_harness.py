@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,22 @@ def test_who_interrupts_the_harness_is_told_so_and_sees_what_was_done(
     assert f"interrupted by {number.name}" in said
     assert "cut-off: 3 injected in 1 rounds of seeds 1–1" in said
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_a_signal_that_python_swallows_ends_the_harness_after_its_round(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a finaliser, or where logging lets go of its lock after a fork."""
+
+    def swallow(seed: int, place: Path) -> Round:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        return Round(1)
+
+    fault = Fault("swallows", "a signal that nobody hears", swallow)
+    monkeypatch.setattr("tests.harness.__main__.FAULTS", {"swallows": fault})
+    assert main(["--faults", "swallows", "--rounds", "3"]) == 143
+    assert "swallows: 1 injected in 1 rounds" in capsys.readouterr().out
 
 
 def test_a_violation_that_was_seen_before_an_interruption_counts(
