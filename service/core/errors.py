@@ -141,7 +141,7 @@ class DiskFull(Scarcity):
 
     lack = "the disk is full"
     relief = "the disk has room again"
-    remedy = "free some space"
+    remedy = "free some space, or raise the limit that was met (quota, ulimit -f)"
 
 
 class TooManyFiles(Scarcity):

@@ -95,7 +95,9 @@ def test_a_full_disk_pauses_the_work_until_there_is_room(
     eventually(lambda: "paused" in life.said, "a pause", life)
     paused = _asked(small)
     assert paused["state"] == "paused"
-    assert paused["reason"].endswith("; free some space")
+    assert paused["reason"].endswith(
+        "; free some space, or raise the limit that was met (quota, ulimit -f)"
+    )
     assert not small.accepted()
     filler.unlink()
     life.done()
@@ -224,7 +226,7 @@ def test_on_a_full_disk_a_command_says_so_and_changes_nothing(small: Root, comma
     (line,) = said.stderr.splitlines()
     assert (said.returncode, said.stdout) == (1, "")
     assert line.startswith("headrace: ")
-    assert line.endswith("free some space, then ask again")
+    assert line.endswith("(quota, ulimit -f), then ask again")
     assert small.outcome() == before
     filler.unlink()
     life.done(files=2)
@@ -343,7 +345,9 @@ def test_without_inodes_the_work_pauses_until_there_are_some(
     names = [small.staging / str(number) for number in range(100_000)]
     made = _without_inodes(names)
     eventually(lambda: "paused" in life.said, "a pause", life)
-    assert _asked(small)["reason"].endswith("; free some space")
+    assert _asked(small)["reason"].endswith(
+        "; free some space, or raise the limit that was met (quota, ulimit -f)"
+    )
     for path in made:
         path.unlink()
     life.done()
