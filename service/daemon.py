@@ -218,8 +218,8 @@ class Daemon:
                         keep_fed(self._notifier, self._progress, service.deadline_seconds),
                         name="watchdog",
                     ),
+                    background.create_task(self._leave_without_workers(), name="leaving"),
                 ]
-                helpers.append(background.create_task(self._leave_without_workers(), name="leave"))
                 why_deaf = self._watch.start()
                 if why_deaf:
                     self._log.write("no events: listing only", error=why_deaf)

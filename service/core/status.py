@@ -62,7 +62,8 @@ class JobStatus:
         table = asdict(self)
         if table.pop("pauses") or (held_up and self.state == "training"):
             table["state"], table["reason"] = "paused", self.reason or held_up
-        table["reason"] = table["reason"] or "; ".join(table.pop("gone").values()) or None
+        gone = "; ".join(table.pop("gone").values())
+        table["reason"] = table["reason"] or gone or None
         oldest = table.pop("oldest_waiting")
         table["lag_seconds"] = None if oldest is None else max(0.0, now - oldest)
         if self.file is not None:

@@ -55,6 +55,12 @@ class Desk:
             self._waiting.clear()
         return removed
 
+    def fail_waiting(self, error: Exception) -> None:
+        """What waits fails with `error`; the futures are settled outside the lock."""
+        for subtask in self.clear():
+            if subtask.future.running() or subtask.future.set_running_or_notify_cancel():
+                subtask.future.set_exception(error)
+
     def enter(self, worker: WorkerProcess) -> None:
         """Takes in a worker that was spawned."""
         with self._lock:

@@ -299,9 +299,7 @@ class Keeper:
         self._desk.close()
         if not self.ready.done():
             self.ready.set_exception(error)
-        for subtask in self._desk.clear():
-            if subtask.future.running() or subtask.future.set_running_or_notify_cancel():
-                subtask.future.set_exception(error)
+        self._desk.fail_waiting(error)
 
     def _end(self) -> None:
         """Leaves nobody waiting and nobody behind, also when the thread ends by a bug."""

@@ -136,9 +136,7 @@ class Pool(Executor):
 
     def fail_waiting(self, error: Exception) -> None:
         """What no worker was handed fails with `error`."""
-        for subtask in self._desk.clear():
-            if subtask.future.running() or subtask.future.set_running_or_notify_cancel():
-                subtask.future.set_exception(error)
+        self._desk.fail_waiting(error)
 
     def __repr__(self) -> str:
         return f"<Pool {self._desk!r}>"

@@ -182,9 +182,8 @@ class Database:
                 | apsw.ReadOnlyError()
                 | apsw.PermissionsError()
             ):
-                return StorageError(
-                    f"{where} cannot be read or written, got {error}: {told.strerror}"
-                )
+                why = f": {told.strerror}" if number else ""
+                return StorageError(f"{where} cannot be read or written, got {error}{why}")
         return error
 
 

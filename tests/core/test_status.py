@@ -30,3 +30,12 @@ def test_times_are_shown_as_seconds_until_now_and_never_negative() -> None:
     assert shown["model"]["version"] == 3
     earlier = status.shown(now=80.0)  # the clock was set back
     assert (earlier["lag_seconds"], earlier["file"]["seconds"]) == (0.0, 0.0)
+
+
+def test_a_directory_that_is_gone_is_the_reason_where_there_is_no_other() -> None:
+    status = JobStatus(state="waiting", gone={"inbox/j": "make it again"})
+    assert status.shown(now=1.0)["reason"] == "make it again"
+    status.state, status.reason = "failed", "a bug"
+    shown = status.shown(now=1.0)
+    assert shown["reason"] == "a bug"
+    assert "gone" not in shown
