@@ -38,7 +38,8 @@ class ModelStatus:
 class JobStatus:
     """One job. `state`: starting, waiting, training, failed (with `reason`), stopped.
 
-    `waiting`: the files in the inbox that will be taken, and are not admitted yet. While `pauses` stages wait for something scarce (`reason`), it is shown as paused, whatever it is at.
+    `in_inbox`: the files in the inbox that will be taken, and are not admitted yet. `admitted`: when those were admitted whose fate is open, by
+    admission. While `pauses` stages wait for something scarce (`reason`), it is shown as paused, whatever it is at.
     `gone`: what to do about each watched directory that is not there; the reason, where there is no other.
     """
 
@@ -46,16 +47,17 @@ class JobStatus:
     reason: str | None = None
     pauses: int = 0
     gone: dict[str, str] = field(default_factory=dict)
-    waiting: int = 0
+    in_inbox: int = 0
+    admitted: dict[int, float] = field(default_factory=dict)
     done: int = 0
     failed: int = 0
     duplicates: int = 0
     file: FileStatus | None = None
     model: ModelStatus | None = None
-    oldest_waiting: float | None = None
 
     def shown(self, now: float, held_up: str = "") -> dict[str, Any]:
-        """As status.json has it; `lag_seconds` is how long the oldest unfinished file has been here.
+        """As status.json has it. `waiting` is how many files have come whose fate is open, the one in progress among them;
+        `lag_seconds`, how long the oldest of those admitted has been here.
 
         `held_up`: what all commits wait for, and so every job that is at something.
         """
@@ -64,8 +66,9 @@ class JobStatus:
             table["state"], table["reason"] = "paused", self.reason or held_up
         gone = "; ".join(table.pop("gone").values())
         table["reason"] = table["reason"] or gone or None
-        oldest = table.pop("oldest_waiting")
-        table["lag_seconds"] = None if oldest is None else max(0.0, now - oldest)
+        admitted = table.pop("admitted").values()
+        table["waiting"] = table.pop("in_inbox") + len(admitted)
+        table["lag_seconds"] = max(0.0, now - min(admitted)) if admitted else None
         if self.file is not None:
             table["file"]["seconds"] = max(0.0, now - table["file"].pop("started"))
         return table

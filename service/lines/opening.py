@@ -102,6 +102,7 @@ def _status(stand: _Stand) -> JobStatus:
         done=stand.counts.get(FileState.ACCEPTED, 0),
         failed=stand.counts.get(FileState.REFUSED, 0),
         duplicates=stand.counts.get(FileState.DUPLICATE, 0),
+        admitted={row.admission: row.admitted_at for row in stand.unfinished},
     )
 
 

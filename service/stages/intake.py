@@ -52,7 +52,7 @@ async def intake(
             await _resume(door)
             while not line.stopping.is_set():
                 look = await line.patiently(watched.look)
-                line.status.waiting = look.waiting
+                line.status.in_inbox = look.waiting
                 found = [Entry(f.name, f.size, f.mtime_ns, f.inode) for f in look.ready]
                 await _admit(door, admission, found)
                 if watched.is_done(look):
@@ -70,7 +70,7 @@ async def named(
     door = _Door(line, outbox)
     async with outbox:
         try:
-            line.status.waiting = len(entries)
+            line.status.in_inbox = len(entries)
             await _resume(door)
             # All at once: a training that is interrupted finds either all its passes admitted or none.
             await _admit(door, admission, entries, at_once=max(1, len(entries)))
@@ -89,8 +89,6 @@ class _Door:
     async def send(self, row: FileRow, terms: Terms, *, is_inherited: bool = False) -> None:
         line = self.line
         line.undecided.opened(row.admission)
-        if line.status.oldest_waiting is None:
-            line.status.oldest_waiting = row.admitted_at
         work = line.machinery.layout.work_file(line.job, row.admission)
         path = work if row.path is None else Path(os.fsdecode(row.path))
         sample = Sample(row, path, terms, shown(row.name), is_inherited)
@@ -116,7 +114,7 @@ class _Door:
         """Counts the files that wait, as nobody looks at them now."""
         count = None if self.watched is None else await self.watched.recount()
         if count is not None:
-            self.line.status.waiting = count
+            self.line.status.in_inbox = count
 
 
 async def _resume(door: _Door) -> None:
@@ -139,7 +137,9 @@ async def _admit(
 ) -> None:
     for start in range(0, len(entries), at_once):
         rows = await door.passed(_admitted(door.line, admission, entries[start : start + at_once]))
-        door.line.status.waiting -= len(rows)
+        status = door.line.status
+        status.in_inbox -= len(rows)
+        status.admitted |= {row.admission: row.admitted_at for row in rows if row is not None}
         for row in rows:
             if row is not None:
                 await door.send(row, admission.terms)

@@ -140,6 +140,7 @@ class Line:
     def decided(self, admission: int) -> None:
         """A file's fate is known and durable."""
         self.undecided.decided(admission)
+        self.status.admitted.pop(admission, None)
         self.wake()
 
     def wake(self) -> None:

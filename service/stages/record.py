@@ -324,7 +324,7 @@ class _Recorder:
         status = self.line.status
         self.line.decided(admission)
         if not self.line.undecided.digests:
-            status.state, status.file, status.oldest_waiting = "waiting", None, None
+            status.state, status.file = "waiting", None
 
     def _replace_scores(self, scores: Held) -> None:
         if self.scores is not None:

@@ -15,17 +15,19 @@ def test_a_job_at_rest_has_neither_file_nor_lag() -> None:
         None,
         None,
     )
-    assert "oldest_waiting" not in shown
+    assert not {"admitted", "in_inbox"} & set(shown)
 
 
 def test_times_are_shown_as_seconds_until_now_and_never_negative() -> None:
     status = JobStatus(
         file=FileStatus("f.csv", 10, started=95.0),
         model=ModelStatus(3, "abc", "m"),
-        oldest_waiting=90.0,
+        in_inbox=2,
+        admitted={5: 90.0, 6: 95.0},
     )
     shown = json.loads(json.dumps(status.shown(now=100.0)))
     assert (shown["lag_seconds"], shown["file"]["seconds"]) == (10.0, 5.0)
+    assert shown["waiting"] == 4
     assert "started" not in shown["file"]
     assert shown["model"]["version"] == 3
     earlier = status.shown(now=80.0)  # the clock was set back
