@@ -405,7 +405,9 @@ class Daemon:
             "subtasks": dispatcher.completed if dispatcher else 0,
             "subtasks_repeated": dispatcher.repeated if dispatcher else 0,
             "workers": [{"pid": worker.pid, "state": str(worker.state)} for worker in workers],
-            "trouble": self._held_up or (self._pool.trouble if self._pool else ""),
+            "trouble": self._held_up
+            or (self._pool.trouble if self._pool else "")
+            or (dispatcher.trouble if dispatcher else ""),
             "jobs": {
                 name: life.status.shown(now, self._held_up) for name, life in self.lives.items()
             },

@@ -9,7 +9,9 @@ The rules, in the order in which they decide who is next:
 
 A sub-task is a pure function of its arguments, so one whose worker died runs again; after a second
 death it runs alone (it may be one of several that exhaust the machine together); after `MOST_DEATHS`
-in a row its `WorkerDied` reaches the caller, who refuses the file.
+in a row its `WorkerDied` reaches the caller, who refuses the file. Whose worker was killed from outside
+may do nothing wrong: memory that somebody else takes is back after a while. So from the second death on it
+rests before it runs again, each time twice as long, and gives up after `MOST_KILLS`.
 
 Everything here is bookkeeping on the loop: no lock, and no await between looking and changing.
 """
@@ -28,11 +30,15 @@ from typing import Any, TypeVar
 
 from kernels.contract import KernelFault
 from service.core.errors import HeadraceError, KernelFailed, SubtaskFailed, WorkerDied
+from service.runtime.process import KILLED
 
 R = TypeVar("R")
 
 MOST_DEATHS = 5
+MOST_KILLS = 8
 DEATHS_BEFORE_ALONE = 2
+FIRST_REST_SECONDS = 1.0
+"""All rests of a sub-task, up to the last of `MOST_KILLS` deaths, take 63 times as long."""
 
 
 class Urgency(IntEnum):
@@ -67,12 +73,21 @@ class _Queue:
     waiting: dict[Urgency, deque[_Ticket]] = field(
         default_factory=lambda: {urgency: deque() for urgency in Urgency}
     )
+    resting: set[_Ticket] = field(default_factory=set)
     running: int = 0
     served_seconds: float = 0.0
 
     @property
     def busy(self) -> bool:
-        return self.running > 0 or any(self.waiting.values())
+        return self.running > 0 or bool(self.resting) or any(self.waiting.values())
+
+    def remove(self, ticket: _Ticket) -> bool:
+        """Takes out a sub-task that waits or rests; False where there is none."""
+        for place in (self.resting, self.waiting[ticket.urgency]):
+            if ticket in place:
+                place.remove(ticket)
+                return True
+        return False
 
 
 class Dispatcher:
@@ -91,6 +106,20 @@ class Dispatcher:
         self._jobs: dict[str, _Queue] = {}
         self.completed = 0
         self.repeated = 0
+
+    @property
+    def trouble(self) -> str:
+        """Which sub-tasks rest since their workers were killed, in words; empty when none does."""
+        deaths = {
+            job: max(ticket.deaths for ticket in queue.resting)
+            for job, queue in self._jobs.items()
+            if queue.resting
+        }
+        return "; ".join(
+            f"job {job}: {count} workers in a row were killed with a sub-task (is memory short?);"
+            f" after {MOST_KILLS} its file is refused"
+            for job, count in deaths.items()
+        )
 
     async def run(
         self, function: Callable[..., R], *args: Any, job: str, urgency: Urgency = Urgency.NOW
@@ -189,11 +218,8 @@ class Dispatcher:
         self._running -= 1
         self._alone = False
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
-        again = isinstance(error, WorkerDied) and ticket.deaths + 1 < MOST_DEATHS
-        if again and not ticket.left:
-            ticket.deaths += 1
-            self.repeated += 1
-            queue.waiting[ticket.urgency].appendleft(ticket)
+        if isinstance(error, WorkerDied) and not ticket.left and ticket.deaths + 1 < _most(error):
+            self._try_again(ticket, error)
         elif not ticket.outcome.done():
             self.completed += 1
             if error is None:
@@ -204,10 +230,25 @@ class Dispatcher:
                 ticket.outcome.set_exception(_translated(error))
         self._hand_over()
 
+    def _try_again(self, ticket: _Ticket, error: WorkerDied) -> None:
+        queue = self._jobs[ticket.job]
+        ticket.deaths += 1
+        self.repeated += 1
+        if error.reason == KILLED and ticket.alone:
+            queue.resting.add(ticket)
+            seconds = FIRST_REST_SECONDS * 2.0 ** (ticket.deaths - DEATHS_BEFORE_ALONE)
+            asyncio.get_running_loop().call_later(seconds, self._rested, ticket)
+        else:
+            queue.waiting[ticket.urgency].appendleft(ticket)
+
+    def _rested(self, ticket: _Ticket) -> None:
+        queue = self._jobs.get(ticket.job)
+        if queue is not None and queue.remove(ticket):  # else its caller has left
+            queue.waiting[ticket.urgency].appendleft(ticket)
+            self._hand_over()
+
     async def _leave(self, ticket: _Ticket) -> None:
-        waiting = self._jobs[ticket.job].waiting[ticket.urgency]
-        if ticket in waiting:
-            waiting.remove(ticket)
+        if self._jobs[ticket.job].remove(ticket):
             ticket.outcome.cancel()
             self._hand_over()
             return
@@ -215,6 +256,11 @@ class Dispatcher:
         await asyncio.wait([ticket.outcome])
         if not ticket.outcome.cancelled():
             ticket.outcome.exception()  # seen: nobody is left to ask for it
+
+
+def _most(error: WorkerDied) -> int:
+    """How many deaths in a row a sub-task may cost, the last one of this kind."""
+    return MOST_KILLS if error.reason == KILLED else MOST_DEATHS
 
 
 def _translated(error: BaseException) -> BaseException:

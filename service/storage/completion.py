@@ -64,7 +64,7 @@ def _placed(layout: Layout, file: FileRow) -> bytes | None:
         return None
     match file.state:
         case FileState.REFUSED:
-            return _to_failed(layout.failed(file.job), work, file.name, file.inode, note(file))
+            return _refuse(layout, file, work)
         case FileState.RETRACTED:
             return _take_back(layout, file, work)
         case FileState.ACCEPTED | FileState.DUPLICATE if file.after == "delete":
@@ -96,7 +96,13 @@ def settle_all(layout: Layout, files: Sequence[FileRow]) -> tuple[FileRow, ...]:
 
 def _to_done(layout: Layout, file: FileRow, *, is_flushed: bool) -> bytes | None:
     work, done = layout.work_file(file.job, file.admission), layout.done(file.job)
-    return moves.settle(work, done, file.name, inode=file.inode, is_flushed=is_flushed)
+    return moves.settle(
+        work, done, file.name, inode=file.inode, stamp=_stamp(file), is_flushed=is_flushed
+    )
+
+
+def _stamp(file: FileRow) -> tuple[int, int]:
+    return file.size, file.mtime_ns
 
 
 UNKNOWN = {
@@ -110,7 +116,7 @@ def reject(
 ) -> bytes | None:
     """Moves a file that the journal does not know to failed/, with its note, under `name` if that is free."""
     text = _note(name, job, refusal)
-    return _to_failed(layout.failed(job), path, name, path.lstat().st_ino, text)
+    return _to_failed(layout.failed(job), path, name, text, path.lstat().st_ino)
 
 
 def note(file: FileRow) -> bytes:
@@ -202,7 +208,19 @@ def _list_rejected(layout: Layout, file: FileRow, beside: bytes | None) -> None:
     moves.settle(rejected, failed, name, inode=0, announce=is_free)
 
 
-def _to_failed(failed: Path, work: Path, name: bytes, inode: int, text: bytes) -> bytes | None:
+def _refuse(layout: Layout, file: FileRow, source: Path) -> bytes | None:
+    where = layout.failed(file.job), source, file.name
+    return _to_failed(*where, note(file), file.inode, _stamp(file))
+
+
+def _to_failed(
+    failed: Path,
+    work: Path,
+    name: bytes,
+    text: bytes,
+    inode: int,
+    stamp: tuple[int, int] | None = None,
+) -> bytes | None:
     """The note first: a file in failed/ without its reason would be a riddle."""
 
     def announce(candidate: bytes) -> bool:
@@ -214,7 +232,13 @@ def _to_failed(failed: Path, work: Path, name: bytes, inode: int, text: bytes) -
         return True
 
     return moves.settle(
-        work, failed, name, inode=inode, reserve=len(NOTE_SUFFIX), announce=announce
+        work,
+        failed,
+        name,
+        inode=inode,
+        stamp=stamp,
+        reserve=len(NOTE_SUFFIX),
+        announce=announce,
     )
 
 
@@ -222,7 +246,7 @@ def _take_back(layout: Layout, file: FileRow, work: Path) -> bytes | None:
     """From its place in done/, or from work/ where it waited to be learnt again."""
     name = file.settled_as
     source = work if name is None else layout.done(file.job) / os.fsdecode(name)
-    return _to_failed(layout.failed(file.job), source, file.name, file.inode, note(file))
+    return _refuse(layout, file, source)
 
 
 def _try_again(layout: Layout, file: FileRow, name: bytes) -> bytes | None:
@@ -230,7 +254,8 @@ def _try_again(layout: Layout, file: FileRow, name: bytes) -> bytes | None:
     failed, inbox = layout.failed(file.job), layout.inbox(file.job)
     with storage_border("make the folder", inbox):
         inbox.mkdir(exist_ok=True)
-    settled_as = moves.settle(failed / os.fsdecode(name), inbox, file.name, inode=file.inode)
+    source = failed / os.fsdecode(name)
+    settled_as = moves.settle(source, inbox, file.name, inode=file.inode, stamp=_stamp(file))
     remark = failed / os.fsdecode(name + NOTE_SUFFIX.encode())
     with storage_border("delete", remark):
         if remark.is_file() and remark.read_bytes() == note(file):

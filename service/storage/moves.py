@@ -5,7 +5,8 @@ is joined only to a directory's descriptor or path as one component. Where a mov
 disk alone, so that recovery may call each function again:
 
     the source is there                    it has not happened
-    the source is gone                     it has happened; the file is found under its inode's number
+    the source is gone                     it has happened; the file is found under its inode's number, or in a copy of
+                                           the root, where the numbers are others, by its size and time
     both are there, one inode              a crash between link and unlink (file systems without RENAME_NOREPLACE)
 """
 
@@ -15,7 +16,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Callable, Iterator
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 
 from service.storage.disk import fsync_directory, storage_border
@@ -52,18 +53,19 @@ def settle(
     name: bytes,
     *,
     inode: int,
+    stamp: tuple[int, int] | None = None,
     reserve: int = 0,
     announce: Callable[[bytes], bool] = lambda candidate: True,
     is_flushed: bool = True,
 ) -> bytes | None:
     """Moves a work file into `directory` under its own name, told apart where names meet, durably; says which name.
 
-    `inode` is the work file's as the journal has it, for when the move has already happened. `announce` is called with
+    `inode`, and `stamp` (size, time of change in ns), are the work file's as the journal has them, for when the move has already happened. `announce` is called with
     the name before the file gets it and may write a note there; it says False where that name's note is another's.
     `reserve` bytes are left free in the name for the note's suffix. Not `is_flushed`, flushing both directories is the
     caller's, once for many files. None: it was moved, and somebody has taken it away.
     """
-    inode = _inode(work) or inode
+    inode = _inode(work) or _arrived(directory, told_apart(name, reserve), inode, stamp)
     for candidate in told_apart(name, reserve):
         target = directory / os.fsdecode(candidate)
         there = _inode(target)
@@ -78,6 +80,18 @@ def settle(
             fsync_directory(work.parent)
         return candidate
     raise AssertionError("unreachable: the names never end")
+
+
+def _arrived(
+    directory: Path, candidates: Iterator[bytes], inode: int, stamp: tuple[int, int] | None
+) -> int:
+    """The number that a file which was moved has there now: `inode`, or that of the first candidate with its size and time."""
+    entries = (_lstat(directory / os.fsdecode(candidate)) for candidate in candidates)
+    there = [entry for entry in takewhile(bool, entries) if entry is not None]
+    if any(entry.st_ino == inode for entry in there):
+        return inode
+    alike = (entry.st_ino for entry in there if (entry.st_size, entry.st_mtime_ns) == stamp)
+    return next(alike, inode)
 
 
 def discard(work: Path) -> None:
@@ -178,8 +192,13 @@ def _same(source_fd: int, source: bytes, target_fd: int, target: bytes) -> bool:
 
 
 def _inode(path: Path) -> int | None:
+    there = _lstat(path)
+    return there and there.st_ino
+
+
+def _lstat(path: Path) -> os.stat_result | None:
     with storage_border("look at", path):
         try:
-            return path.lstat().st_ino
+            return path.lstat()
         except FileNotFoundError:
             return None

@@ -116,4 +116,4 @@ class Regicide(Huber):
 
 
 def _die():
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.abort()

@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -201,12 +201,39 @@ def test_a_file_that_kills_its_workers_is_refused_and_the_others_are_learnt(
     assert root.names("done") == sorted(good)
     for name in POISON:
         assert "leaves its worker alive" in root.note(name)["rule"]
-        assert "SIGKILL" in root.note(name)["value"]
+        assert "SIGABRT" in root.note(name)["value"]
     assert root.leftovers() == []
     with root_in(tmp_path / "calm") as calm:
         calm.configure(job(**DEADLY))
         for name, data in good.items():
             calm.drop(name, data)
+        calm.once(path=[HERE])
+        assert root.outcome() == calm.outcome()
+
+
+def test_a_file_whose_worker_is_killed_five_times_in_a_row_from_outside_is_learnt_when_that_ends(
+    root: Root, tmp_path: Path
+) -> None:
+    slow = {"model": {"kernel": "kernel_of_a_stranger:Slow"}, "training": rounds(5, local_steps=10)}
+    root.configure(job(**slow))
+    life = root.start(path=[HERE])
+    root.drop("1-short.csv", FILES["1-short.csv"])
+
+    def kill_on() -> bool:
+        status = life.status()
+        for worker in status["workers"]:
+            if worker["state"] == "busy":
+                with suppress(ProcessLookupError):
+                    os.kill(worker["pid"], signal.SIGKILL)
+        return "5 workers in a row were killed" in status["trouble"]
+
+    eventually(kill_on, "five deaths in a row", life)
+    life.done()
+    life.stop()
+    assert life.status()["trouble"] == ""
+    with root_in(tmp_path / "calm") as calm:
+        calm.configure(job(**slow))
+        calm.drop("1-short.csv", FILES["1-short.csv"])
         calm.once(path=[HERE])
         assert root.outcome() == calm.outcome()
 

@@ -13,7 +13,14 @@ import pytest
 from kernels.contract import KernelFault
 from service.core.errors import DiskFull, KernelFailed, SubtaskFailed, WorkerDied, poisoned
 from service.runtime import dispatch
-from service.runtime.dispatch import MOST_DEATHS, Dispatcher, Urgency
+from service.runtime.dispatch import (
+    FIRST_REST_SECONDS,
+    MOST_DEATHS,
+    MOST_KILLS,
+    Dispatcher,
+    Urgency,
+)
+from service.runtime.process import KILLED
 
 
 class Scripted(Executor):
@@ -41,8 +48,8 @@ class Scripted(Executor):
             future.set_result(result)
         await turns()
 
-    async def die(self, name: str) -> None:
-        await self.end(name, WorkerDied("killed by SIGKILL"))
+    async def die(self, name: str, how: str = "exit status 3") -> None:
+        await self.end(name, WorkerDied(how))
 
 
 async def turns() -> None:
@@ -199,12 +206,61 @@ def test_the_fifth_death_in_a_row_reaches_the_caller_and_no_one_else() -> None:
         await bench.executor.end("b1")
         for _ in range(MOST_DEATHS):
             await bench.executor.die("a1")
-        with pytest.raises(WorkerDied, match="SIGKILL"):
+        with pytest.raises(WorkerDied, match="exit status 3"):
             await bench.callers["a1"]
         assert bench.executor.began.count("a1") == MOST_DEATHS
         await bench.ask("a2")
         await bench.executor.end("a2", "fine")
         assert await bench.callers["a2"] == "fine"
+
+    played(play)
+
+
+def test_one_whose_worker_was_killed_rests_longer_each_time_and_others_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rests: list[float] = []
+
+    async def play(bench: Bench) -> None:
+        over: list[Callable[[], None]] = []
+
+        def later(seconds: float, then: Callable[..., None], *args: Any) -> None:
+            rests.append(seconds)
+            over.append(lambda: then(*args))
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "call_later", later, raising=False)
+        await bench.ask("a1", "a2", "b1")
+        await bench.executor.die("a1", KILLED)
+        assert (rests, bench.began) == ([], "a1 a2 a1")  # the second try comes at once
+        for count in range(2, MOST_KILLS):
+            await bench.executor.die("a1", KILLED)
+            assert "a1" not in bench.executor.running
+            assert f"job a: {count} workers" in bench.dispatcher.trouble
+            await bench.drain()  # the others go on, and end
+            over.pop()()
+            await turns()
+            assert set(bench.executor.running) == {"a1"}
+            assert bench.dispatcher.trouble == ""
+        await bench.executor.die("a1", KILLED)
+        with pytest.raises(WorkerDied, match="SIGKILL"):
+            await bench.callers["a1"]
+        assert await bench.callers["b1"] is None
+
+    played(play)
+    assert rests == [FIRST_REST_SECONDS * 2**n for n in range(MOST_KILLS - 2)]
+
+
+def test_a_caller_that_is_cancelled_while_its_sub_task_rests_takes_it_along() -> None:
+    async def play(bench: Bench) -> None:
+        await bench.ask("a1")
+        for _ in range(2):
+            await bench.executor.die("a1", KILLED)
+        assert not bench.executor.running
+        bench.callers["a1"].cancel()
+        await turns()
+        assert bench.callers["a1"].cancelled()
+        assert bench.dispatcher.trouble == ""
+        bench.dispatcher.forget("a")
 
     played(play)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -109,6 +110,31 @@ def test_a_work_file_restored_from_a_copy_has_another_inode_and_is_settled_all_t
     work, done = folders
     inode = make(work / "1", "ours")
     assert moves.settle(work / "1", done, b"a", inode=inode + 1) == b"a"
+
+
+def test_in_a_copy_of_the_root_what_was_moved_is_found_by_its_size_and_time(folders) -> None:
+    work, done = folders
+    make(done / "a", "somebody's")
+    inode = make(work / "1", "ours")
+    there = (work / "1").stat()
+    stamp = there.st_size, there.st_mtime_ns
+    assert moves.settle(work / "1", done, b"a", inode=inode, stamp=stamp) == b"a~2"
+    shutil.copy2(done / "a~2", done / "copy")
+    os.replace(done / "copy", done / "a~2")
+    assert (done / "a~2").stat().st_ino != inode
+    assert moves.settle(work / "1", done, b"a", inode=inode, stamp=stamp) == b"a~2"
+    (done / "a~2").unlink()
+    assert moves.settle(work / "1", done, b"a", inode=inode, stamp=stamp) is None
+
+
+def test_who_has_the_inode_goes_before_who_is_only_alike(folders) -> None:
+    work, done = folders
+    inode = make(work / "1", "ours")
+    shutil.copy2(work / "1", done / "a")
+    there = (work / "1").stat()
+    stamp = there.st_size, there.st_mtime_ns
+    for _ in range(2):
+        assert moves.settle(work / "1", done, b"a", inode=inode, stamp=stamp) == b"a~2"
 
 
 def test_a_name_whose_note_is_anothers_is_left_to_it(folders) -> None:
