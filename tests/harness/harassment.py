@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from tests.daemon.daemon_root import Life, eventually, root_in
+from service.core.layout import Layout
+from service.runtime.control import ask
+from tests.daemon.daemon_root import PATIENCE_SECONDS, Life, Root, eventually, root_in
 from tests.harness.fault import Fault, Round
 from tests.harness.ordeal import GOOD, JOBS, SAME, Ordeal, await_end_of_files, undisturbed
 
@@ -54,18 +56,24 @@ def _harass(ordeal: Ordeal, life: Life) -> None:
     root, chance = ordeal.root, ordeal.chance
     if chance.random() < NURSES_STOPPED:
         _lose_nurse(ordeal, life, signal.SIGSTOP)
-    for _ in range(chance.randint(10, 30)):
-        served = life.status()["subtasks"] + chance.randrange(5, 80)
+    for _ in range(chance.randint(50, 300)):
+        served = _served(root) + chance.randrange(1, 12)
 
         def due(served: int = served) -> bool:
             everything = all(len(root.names("done", one["name"])) == GOOD + SAME for one in JOBS)
-            return everything or (life.status()["subtasks"] >= served and bool(life.workers()))
+            return everything or (_served(root) >= served and bool(life.workers()))
 
         eventually(due, f"{served} sub-tasks", life)
-        if chance.random() < 0.2:
+        if chance.random() < 0.04:
             _lose_nurse(ordeal, life, signal.SIGKILL)
         else:
-            _lose_worker(ordeal, life, chance.choice([signal.SIGKILL] * 9 + [signal.SIGSTOP]))
+            _lose_worker(ordeal, life, chance.choice([signal.SIGKILL] * 99 + [signal.SIGSTOP]))
+
+
+def _served(root: Root) -> int:
+    """How many sub-tasks have been done, by the daemon's own word: its status.json is half a second old."""
+    socket = Layout(root.path).socket
+    return int(ask(socket, {"command": "status"}, PATIENCE_SECONDS)["status"]["subtasks"])
 
 
 def _lose_worker(ordeal: Ordeal, life: Life, number: signal.Signals) -> None:
