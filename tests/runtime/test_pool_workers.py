@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -109,6 +110,14 @@ def test_workers_come_from_a_process_with_one_thread_and_are_our_own_children(
     nursery = nursery_of(pool)
     assert pool.submit(os.getppid).result(PATIENCE_SECONDS) == os.getpid()
     assert len(os.listdir(f"/proc/{nursery}/task")) == 1
+
+
+def test_the_collector_spares_what_was_made_before_a_worker_and_no_more(
+    make_pool: MakePool,
+) -> None:
+    pool = make_pool(warm="pool_subtasks:warm_by_importing")
+    assert pool.submit(gc.get_threshold).result(PATIENCE_SECONDS) == gc.get_threshold()
+    assert pool.submit(gc.get_freeze_count).result(PATIENCE_SECONDS) > 0
 
 
 def test_each_worker_settles_before_it_serves_and_one_that_can_not_is_replaced(
