@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from service.cli.options import config_option, root_override
+from service.runtime.garbage import made_to_stay
 from service.runtime.nursery import Nursery
 from service.subtasks import WARM
 
@@ -23,9 +24,10 @@ def command(config: Path, root: Path | None, once: bool) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # nothing is begun; the loop has its own
     with Nursery.spawn(WARM) as nursery:
         # Here and not above: what they import takes as long as what the nursery imports meanwhile.
-        from service.cli.configuration import load
-        from service.cli.engine import serve
-        from service.lines.life import Errand
+        with made_to_stay():
+            from service.cli.configuration import load
+            from service.cli.engine import serve
+            from service.lines.life import Errand
 
         settings = load(config, root)
         errand = Errand(once=once)

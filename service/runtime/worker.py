@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
-import gc
 import importlib
 import os
 import pickle
@@ -30,15 +29,13 @@ from typing import NoReturn
 
 from service.core.errors import NO_TASKS_REMEDY
 from service.runtime import message
+from service.runtime.garbage import made_to_stay
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PR_SET_NAME = 15
 _UCRED = struct.Struct("3i")  # pid, uid, gid
 _PID = struct.Struct("i")
 _NICENESS = 5  # the daemon's own threads go first: it answers at once, whatever its workers compute
-_OBJECTS_BEFORE_A_SEARCH = 100_000
-"""How many objects are made, while it warms up, before the collector looks for garbage: imports leave hardly any, and
-searches among all that stays took a quarter of the time. Compiling leaves much, so there still are some."""
 _FIRST_VICTIM = "500"  # of at most 1000: the machine's OOM killer takes a worker, not the daemon
 
 Settle = Callable[[], None]
@@ -52,15 +49,12 @@ def main(arguments: list[str]) -> None:
     _die_with_parent(link)
     _call_it(b"headrace-nurse")
     _settle_in()
-    usual = gc.get_threshold()
-    gc.set_threshold(_OBJECTS_BEFORE_A_SEARCH, *usual[1:])
     try:
-        settle = [warm(name) for name in arguments[1:]]
+        with made_to_stay():  # so that its pages are shared with every worker
+            settle = [warm(name) for name in arguments[1:]]
     except Exception:
         message.send(link, message.lost(0, traceback.format_exc()))
         raise
-    gc.freeze()  # what is here now stays as it is, so that its pages are shared with every worker
-    gc.set_threshold(*usual)
     try:
         message.send(link, message.ready())
         nurse(link, fd, [one for one in settle if one is not None])
@@ -143,8 +137,9 @@ def _live(end: int, fd: int, midwife: socket.socket, settle: Sequence[Settle]) -
 def _settled(settle: Sequence[Settle]) -> bytes:
     """What a new worker says first: that it is ready, or why it can't be."""
     try:
-        for one in settle:
-            one()
+        with made_to_stay():
+            for one in settle:
+                one()
     except Exception as error:
         return message.lost(0, f"{error}")
     return message.ready()
