@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 from pool_meeting import PATIENCE_SECONDS, Meeting, children
 
 from service.core.errors import WorkerDied, WorkerError
+from service.runtime.nursery import why_no_process
 from service.runtime.pool import Pool, State
 
 MakePool = Callable[..., Pool]
@@ -150,6 +152,20 @@ def test_a_worker_that_is_killed_before_it_can_say_a_word_is_buried(
     ]
     assert len(states) == 2  # the worker, and where it came from
     assert "Z" not in states
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EAGAIN, "; raise the limit of processes (ulimit -u, TasksMax=, pids.max)"),
+        (errno.EMFILE, "; raise the limit of open files (ulimit -n, LimitNOFILE=, fs.file-max)"),
+        (errno.EACCES, ""),
+    ],
+)
+def test_only_a_limit_that_was_met_is_to_be_raised(number: int, remedy: str) -> None:
+    error = OSError(number, os.strerror(number), "/bin/python")
+    told = f"a process can be started, got /bin/python: {os.strerror(number)}{remedy}"
+    assert why_no_process(error) == told
 
 
 @pytest.mark.parametrize(
