@@ -15,7 +15,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import Any
 
 from service import __version__
@@ -41,6 +41,7 @@ from service.runtime.held import Slots
 from service.runtime.notify import Notifier, keep_fed
 from service.runtime.nursery import Nursery
 from service.runtime.pool import Pool
+from service.runtime.provision import starting_threads
 from service.runtime.pulse import Pulse
 from service.runtime.service_log import ServiceLog
 from service.runtime.status_file import keep_written, write
@@ -144,12 +145,6 @@ class Daemon:
     async def _run(self, arena: Arena) -> None:
         loop, service = asyncio.get_running_loop(), self.settings.service
         size = workers(service)
-        pool = self._pool = Pool(
-            size,
-            deadline_seconds=service.deadline_seconds,
-            warm=WARM,
-            nursery=self._nursery,
-        )
 
         def failed(error: BaseException) -> None:
             loop.call_soon_threadsafe(self._storage_failed, error)
@@ -157,8 +152,17 @@ class Daemon:
         def scarce(error: Scarcity | None) -> None:
             loop.call_soon_threadsafe(self._scarce, error)
 
-        writer = Writer(self._journal, on_fatal=failed, on_scarce=scarce)
-        try:
+        async with AsyncExitStack() as ending:
+            with starting_threads():
+                pool = self._pool = Pool(
+                    size,
+                    deadline_seconds=service.deadline_seconds,
+                    warm=WARM,
+                    nursery=self._nursery,
+                )
+                ending.push_async_callback(asyncio.to_thread, _end, pool)
+                writer = Writer(self._journal, on_fatal=failed, on_scarce=scarce)
+                ending.push_async_callback(asyncio.to_thread, writer.close)
             if not await self._pool_ready(pool):
                 return
             dispatcher = Dispatcher(pool, size)
@@ -174,8 +178,6 @@ class Daemon:
                 fingerprint=await dispatcher.run(fingerprint, job=""),
             )
             await self._serve()
-        finally:
-            await asyncio.to_thread(_close, pool, writer)
 
     async def _pool_ready(self, pool: Pool) -> bool:
         """Waits for the first worker; says why, should it take long. False when the daemon is to stop before."""
@@ -455,7 +457,6 @@ def _seen(done: asyncio.Future[None]) -> None:
         done.exception()
 
 
-def _close(pool: Pool, writer: Writer) -> None:
-    writer.close()
+def _end(pool: Pool) -> None:
     pool.kill()
     pool.shutdown()

@@ -13,7 +13,7 @@ from contextlib import suppress
 import click
 
 from service import __version__
-from service.core.errors import ConfigurationError, HeadraceError
+from service.core.errors import ConfigurationError, HeadraceError, Scarcity
 from service.core.layout import shown
 
 COMMANDS = (
@@ -60,6 +60,9 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command and exits."""
+    # Workers compute, in an environment of their own. Here numpy would start threads for nothing, one a core, and where none
+    # can be had its library raises SIGINT.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     try:
         status = cli.main(args=arguments, prog_name="headrace", standalone_mode=False)
         if sys.stdout is not None:  # it is None where it was closed
@@ -73,6 +76,8 @@ def main(arguments: list[str] | None = None) -> None:
         _leave(2, text[:1].lower() + text[1:])
     except ConfigurationError as error:
         _leave(2, str(error))
+    except Scarcity as error:
+        _leave(1, f"{error}; {error.remedy}")
     except HeadraceError as error:
         _leave(1, str(error))
     except BrokenPipeError:

@@ -9,6 +9,7 @@ from typing import Any
 
 import uvloop
 
+from service.core.errors import HeadraceError
 from service.core.layout import Layout
 from service.core.settings import Settings
 from service.daemon import Daemon, workers
@@ -78,19 +79,25 @@ def _daemon(
 
 
 def _lived(daemon: Daemon, beside: Companion | None) -> int:
-    """The exit status of a daemon's life, also where its loop can't be closed: that asks for descriptors, of which there
-    may be none, when all is done."""
-    status: list[int] = []
+    """The exit status of a daemon's life, or its error; also where its loop can't be closed: that asks for descriptors and a
+    thread, of which there may be none, when all is done."""
+    ends: list[int | HeadraceError] = []
 
     async def live() -> None:
-        status.append(await _run(daemon, beside))
+        try:
+            ends.append(await _run(daemon, beside))
+        except HeadraceError as error:
+            ends.append(error)
 
     try:
         uvloop.run(live())
     except (OSError, RuntimeError):
-        if not status:
+        if not ends:
             raise
-    return status[0]
+    (end,) = ends
+    if isinstance(end, HeadraceError):
+        raise end
+    return end
 
 
 async def _run(daemon: Daemon, beside: Companion | None) -> int:

@@ -23,9 +23,9 @@ from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from kernels.contract import ANY, Domain, Sparse
+from service.formats.frames import pl
 
 SPARSE_TEXTS = ("svmlight", "vw")
 """Formats whose features have slots instead of names."""

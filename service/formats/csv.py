@@ -21,10 +21,10 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from service.formats import quoting
 from service.formats.contract import MOST_NOTES, BadRow, Chunk, Source, Table, Wanted
+from service.formats.frames import pl
 from service.formats.header import inspect, marks_of, refused
 from service.formats.text import check_bytes, read_range
 from service.formats.values import Faults

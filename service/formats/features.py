@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-import polars as pl
 
 from service.formats.contract import Floats, Gaps, Table
+from service.formats.frames import pl
 from service.formats.values import BLANK, FILL_IN, Faults, Mask, numbers
 
 FILL_GAPS = f'{FILL_IN}, or set missing.fill = "mean" (or "zero"); missing.values says what counts as missing'

@@ -20,10 +20,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from kernels.contract import Sparse
 from service.formats.contract import Floats, Hashed, Integers
+from service.formats.frames import pl
 from service.formats.values import BLANK, Faults
 
 LARGEST = float(np.finfo(np.float32).max)

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from service.core.errors import FileRefused
 from service.formats.contract import MOST_NOTES, BadRow, Chunk, Fields, Source, Table, Wanted
+from service.formats.frames import pl
 from service.formats.quoting import count_lines
 from service.formats.text import BLANK, check_bytes, lines_before, read_range, skip_blank
 from service.formats.wording import listed, shown
@@ -34,7 +34,6 @@ QUOTE, COLON, BRACE, BRACKET = b'":{['
 ESCAPE = re.compile(rb"\\.", re.DOTALL)
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 FRACTION = rb"[ \t]*:[ \t]*-?[0-9]+[.eE]"
-FAULTS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 CORRECT = "correct the line, or delete it"
 Cell = str | None
 
@@ -128,7 +127,7 @@ def _fast(source: Source, data: bytes, wanted: Wanted) -> pl.DataFrame | None:
         return None
     try:
         frame = pl.read_ndjson(data, schema=schema)
-    except FAULTS:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return None
     rows, objects = frame.height, pairs[0]
     if rows != objects or any(_is_doubtful(data, frame[c]) for c in wanted.texts):

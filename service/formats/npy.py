@@ -22,10 +22,10 @@ from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from service.core.errors import FileRefused
 from service.formats.contract import Array, Chunk, Fields, Source, Table, Wanted
+from service.formats.frames import pl
 from service.formats.wording import listed, shown
 
 MAGIC = b"\x93NUMPY"

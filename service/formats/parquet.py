@@ -14,17 +14,14 @@ from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
-import polars as pl
 
 from service.core.errors import FileRefused
 from service.formats.contract import Chunk, Fields, Source, Table, Wanted
+from service.formats.frames import pl
 from service.formats.wording import shown
 
 Value = TypeVar("Value")
 MAGIC = b"PAR1"
-FAULTS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
-"""A damaged file can make the reader panic, which is no Exception; both mean that the file isn't
-whole."""
 
 
 def inspect(source: Source, fields: Fields) -> Source:
@@ -94,9 +91,10 @@ def _plain(source: Source, name: str, dtype: pl.DataType, *, text: bool, feature
 
 
 def _reading(source: Source, read: Callable[[], Value]) -> Value:
+    """A damaged file can make the reader panic, which is no Exception; both mean that the file isn't whole."""
     try:
         return read()
-    except FAULTS as fault:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as fault:
         text = shown(fault).partition("\\n")[0]
         raise _refused(source, "a parquet file is whole", text, "write the file again") from fault
 

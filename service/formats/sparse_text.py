@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from kernels.contract import Sparse
 from service.formats.contract import BadRow, Chunk, Fields, Floats, Integers, Source, Table, Wanted
+from service.formats.frames import pl
 from service.formats.quoting import count_lines
 from service.formats.text import BLANK, check_bytes, lines_before, read_range, skip_blank
 from service.formats.wording import shown

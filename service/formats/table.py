@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import polars as pl
 
 from service.core.spelling import spelt
 from service.formats.contract import (
@@ -26,6 +25,7 @@ from service.formats.contract import (
     Table,
 )
 from service.formats.features import matrix
+from service.formats.frames import pl
 from service.formats.hashed import entries
 from service.formats.times import with_parts
 from service.formats.values import FILL_IN, Faults, Mask, label_key, label_keys, numbers

@@ -6,22 +6,21 @@ doesn't count: the parts are those that stand there. An empty cell has none: it 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import polars as pl
+from collections.abc import Callable, Sequence
 
 from service.formats.contract import Fields
+from service.formats.frames import pl
 from service.formats.values import BLANK, Faults
 
-PARTS: dict[str, pl.Expr] = {
-    "year": pl.first().dt.year(),
-    "month": pl.first().dt.month(),
-    "day": pl.first().dt.day(),
-    "weekday": pl.first().dt.weekday(),
-    "yearday": pl.first().dt.ordinal_day(),
-    "hour": pl.first().dt.hour(),
-    "minute": pl.first().dt.minute(),
-    "days": pl.first().dt.epoch("d"),
+PARTS: dict[str, Callable[[pl.Series], pl.Series]] = {
+    "year": lambda times: times.dt.year(),
+    "month": lambda times: times.dt.month(),
+    "day": lambda times: times.dt.day(),
+    "weekday": lambda times: times.dt.weekday(),
+    "yearday": lambda times: times.dt.ordinal_day(),
+    "hour": lambda times: times.dt.hour(),
+    "minute": lambda times: times.dt.minute(),
+    "days": lambda times: times.dt.epoch("d"),
 }
 """Weekdays from 1, which is Monday; `days` since 1970-01-01."""
 WRITTEN = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S%.f")
@@ -59,7 +58,7 @@ def parts_of(fields: Fields, column: str) -> Sequence[str]:
 
 
 def _part(times: pl.Series, part: str, *, as_name: bool) -> pl.Series:
-    found = times.to_frame().select(PARTS[part]).to_series()
+    found = PARTS[part](times)
     return found.cast(pl.String).fill_null("") if as_name else found.cast(pl.Float64)
 
 

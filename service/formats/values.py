@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from service.formats.contract import BadRow, Floats, Label
+from service.formats.frames import pl
 from service.formats.wording import shown
 
 Mask = npt.NDArray[np.bool_]

@@ -225,7 +225,8 @@ def _grow(fd: int) -> int:
             size //= 2
             if size < LEAST_VIRTUAL_BYTES:
                 raise ArenaFull(
-                    f"arena: a process may map {LEAST_VIRTUAL_BYTES} bytes, got {error.strerror}"
+                    f"arena: a process may map {LEAST_VIRTUAL_BYTES} bytes, got {error.strerror};"
+                    " raise the limits of a file's size and of address space (ulimit -f, ulimit -v)"
                 ) from error
 
 

@@ -14,7 +14,6 @@ goes back to the head of the queue: that is no second try, it never began.
 
 from __future__ import annotations
 
-import errno
 import os
 import pickle
 import selectors
@@ -26,12 +25,12 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-from service.core.errors import NO_TASKS_REMEDY, TooManyFiles, WorkerDied, WorkerError
+from service.core.errors import WorkerDied, WorkerError
 from service.runtime import message
 from service.runtime.births import Births
 from service.runtime.desk import Desk
 from service.runtime.message import Answer, Kind
-from service.runtime.nursery import Nursery
+from service.runtime.nursery import Nursery, why_no_process
 from service.runtime.process import KILLED, State, WorkerProcess
 
 OVERDUE_BIRTH = "deadline of its birth"
@@ -144,7 +143,7 @@ class Keeper:
                 for _ in range(self._desk.missing(self._size) - self._expected):
                     self._nursery.order(now + self._births.seconds)
         except OSError as error:  # no descriptor, no process, no memory
-            self._mourn(_why(error))
+            self._mourn(why_no_process(error))
 
     def _spawn(self) -> Nursery:
         return Nursery.spawn(self._warm, self._environment, self._births.seconds)
@@ -186,7 +185,7 @@ class Keeper:
         try:
             worker = WorkerProcess.born(pickle.loads(answer.body), link, deadline)
         except OSError as error:
-            self._mourn(_why(error))
+            self._mourn(why_no_process(error))
             return
         self._desk.enter(worker)
         self._selector.register(link, selectors.EVENT_READ, partial(self._hear, worker))
@@ -316,10 +315,3 @@ class Keeper:
             self._selector.close()
             os.close(self._alarm)
             self._alarm = -1
-
-
-def _why(error: OSError) -> str:
-    """Why no process can be had, and what to do."""
-    files = error.errno in (errno.EMFILE, errno.ENFILE)
-    remedy = TooManyFiles.remedy if files else NO_TASKS_REMEDY
-    return f"a process can be started, got {error.strerror}; {remedy}"

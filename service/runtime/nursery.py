@@ -12,6 +12,7 @@ a lock or decides; the keeper does.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import socket
@@ -23,6 +24,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
 
+from service.core.errors import NO_TASKS_REMEDY, TooManyFiles
+from service.core.layout import shown
 from service.runtime import message
 from service.runtime.births import FIRST_BIRTH_SECONDS
 from service.runtime.message import Answer
@@ -165,6 +168,17 @@ class Nursery:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def why_no_process(error: OSError) -> str:
+    """Why no process can be had, and what to do where a limit is the reason."""
+    remedy = ""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        remedy = f"; {TooManyFiles.remedy}"
+    elif error.errno in (errno.EAGAIN, errno.ENOMEM):
+        remedy = f"; {NO_TASKS_REMEDY}"
+    where = f"{shown(error.filename)}: " if error.filename else ""
+    return f"a process can be started, got {where}{error.strerror}{remedy}"
 
 
 def ended(status: os.waitid_result | None) -> str:

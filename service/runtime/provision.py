@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import resource
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from service.core.errors import NO_TASKS_REMEDY, HeadraceError
 
 THREADS = 8
 """What may wait for a disk at a time: a few calls for each of the stages."""
+_OWN_THREADS = THREADS + 3  # the loop's, the pool's and the writer's
 
 # Measured: a daemon at rest holds 25 and two for each worker; a file in progress holds two spools.
 _ALWAYS, _PER_WORKER, _PER_JOB = 28, 2, 2
@@ -36,16 +39,26 @@ def threads() -> ThreadPoolExecutor:
     executor = ThreadPoolExecutor(THREADS, thread_name_prefix="headrace-disk")
     everyone = threading.Barrier(THREADS + 1)
     try:
-        for _ in range(THREADS):
-            executor.submit(everyone.wait)
-    except RuntimeError:
+        with starting_threads():
+            for _ in range(THREADS):
+                executor.submit(everyone.wait)
+    except HeadraceError:
         everyone.abort()
         executor.shutdown()
-        raise HeadraceError(
-            f"threads: {THREADS} must be possible to begin with, got fewer; {NO_TASKS_REMEDY}"
-        ) from None
+        raise
     everyone.wait()
     return executor
+
+
+@contextmanager
+def starting_threads() -> Iterator[None]:
+    """What starts threads and nothing else; raises HeadraceError where one is not to be had."""
+    try:
+        yield
+    except RuntimeError:  # "can't start new thread"
+        raise HeadraceError(
+            f"threads: the daemon's own {_OWN_THREADS} can be started, got {threading.active_count()}; {NO_TASKS_REMEDY}"
+        ) from None
 
 
 def _several(number: int, what: str) -> str:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
-import gc
 import importlib
 import os
 import pickle
@@ -30,6 +29,7 @@ from typing import NoReturn
 
 from service.core.errors import NO_TASKS_REMEDY
 from service.runtime import message
+from service.runtime.garbage import made_to_stay
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PR_SET_NAME = 15
@@ -50,12 +50,11 @@ def main(arguments: list[str]) -> None:
     _call_it(b"headrace-nurse")
     _settle_in()
     try:
-        settle = [warm(name) for name in arguments[1:]]
+        with made_to_stay():  # so that its pages are shared with every worker
+            settle = [warm(name) for name in arguments[1:]]
     except Exception:
         message.send(link, message.lost(0, traceback.format_exc()))
         raise
-    gc.collect()
-    gc.freeze()  # what is here now stays as it is, so that its pages are shared with every worker
     try:
         message.send(link, message.ready())
         nurse(link, fd, [one for one in settle if one is not None])
@@ -138,8 +137,9 @@ def _live(end: int, fd: int, midwife: socket.socket, settle: Sequence[Settle]) -
 def _settled(settle: Sequence[Settle]) -> bytes:
     """What a new worker says first: that it is ready, or why it can't be."""
     try:
-        for one in settle:
-            one()
+        with made_to_stay():
+            for one in settle:
+                one()
     except Exception as error:
         return message.lost(0, f"{error}")
     return message.ready()

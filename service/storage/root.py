@@ -16,7 +16,7 @@ from types import TracebackType
 
 from service.core.errors import ConfigurationError, RootBusy
 from service.core.layout import Layout, shown
-from service.storage.disk import fsync_directory, storage_border, temporary
+from service.storage.disk import fsync_directory, scarcity, storage_border, temporary
 
 # Every move that a sample file may make; a bind mount shows itself only in the attempt.
 _MOVES = (("inbox", "work"), ("work", "inbox"), ("work", "done"), ("work", "failed"))
@@ -65,7 +65,7 @@ class RootLock:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if scarcity(error) is None:
                 raise  # a full disk must not keep the daemon from starting: the pid is only for people
 
     def __enter__(self) -> RootLock:

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 
 from kernels.contract import Array, Layout, Sparse
 from kernels.learner import Rows
@@ -20,6 +19,7 @@ from kernels.sparse import joined
 from service import formats
 from service.core.errors import FileRefused
 from service.formats.contract import BadRow, Chunk, Fields, RowRules, Source
+from service.formats.frames import pl
 from service.runtime.arena import Region, arrays, back, size_of
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from kernels import sparse
 from kernels.contract import ANY, Array, Spec
@@ -28,6 +27,7 @@ from service.formats.contract import (
     RowRules,
     Source,
 )
+from service.formats.frames import pl
 from service.runtime.arena import Region, back, view
 from service.storage import checkpoints
 from service.subtasks.blocks import CARRIED_BYTES

@@ -15,13 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import polars as pl
 
 from kernels import metrics
 from kernels.contract import Array
 from kernels.learner import Extra, Learner, Rows, build
 from kernels.scaling import scoring
 from service.core.records import Record, Subject, json_line
+from service.formats.frames import pl
 from service.runtime.arena import Region, arrays, back, view
 from service.subtasks import samples
 from service.subtasks.blocks import Part, carried, file_rows, offsets, rows_of, weights

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 
 from kernels.contract import Array
 from service.core.records import Subject
 from service.core.spelling import spelt
+from service.formats.frames import pl
 
 
 @dataclass(frozen=True, slots=True)

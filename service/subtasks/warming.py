@@ -7,7 +7,10 @@ waited for; later it would cost an innocent file.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -27,10 +30,26 @@ def warm() -> Callable[[], None]:
 def settle() -> None:
     """Starts the threads that reading a table needs. Raises WorkerError."""
     try:
-        import polars
+        with _unheard():
+            import polars
 
-        polars.read_csv(b"a\n1\n")
+            polars.read_csv(b"a\n1\n")
     except BaseException as error:  # its panics are no Exception
         raise WorkerError(
             f"polars: its threads can be started, got {type(error).__name__}; {NO_TASKS_REMEDY}"
         ) from error
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """What is written to stderr meanwhile is dropped, and when it goes wrong from then on: polars' panics write traces of
+    their own, and its allocator a line a thread, where one sentence says why there is no worker."""
+    if sys.stderr is None:  # it was closed: its number may be anything's by now
+        yield
+        return
+    with open(os.devnull, "wb") as nowhere:
+        heard = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+    yield
+    os.dup2(heard, 2)
+    os.close(heard)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sample_tables
 from control_group import MEBIBYTE, Group, group_of
-from daemon_root import Life, Outcome, Root, eventually, job, root_in
+from daemon_root import CHECKOUT, Life, Outcome, Root, eventually, job, root_in
 
 JOB = job(training={"batch_rows": 1000}, output={"samples": "off"})
 HEAD, _, BODY = sample_tables.csv(sample_tables.rows(20_000, 1)).partition(b"\n")
@@ -34,6 +35,41 @@ def test_a_worker_that_runs_out_of_memory_costs_its_sub_task_only(root: Root) ->
         assert life.status()["subtasks_repeated"] >= 1
         life.stop()
         assert root.outcome() == calm.outcome()
+
+
+def _ends_with_a_remedy(root: Root, said: str, remedy: str) -> None:
+    """One line says what to do; nothing else does, and the file lies where it was dropped."""
+    assert remedy in said.splitlines()[-1], said
+    for noise in ("Traceback", "panicked", "OpenBLAS", "jemalloc"):
+        assert noise not in said, said
+    assert root.names("inbox") == ["a.csv"]
+    assert root.names("failed") == []
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 3, 5, 10, 11, 12, 13, 14, 15])
+def test_a_start_where_hardly_a_process_or_thread_can_be_had_ends_with_a_remedy(
+    root: Root, tasks: int
+) -> None:
+    root.configure(JOB)
+    root.drop("a.csv", sample_tables.csv(sample_tables.rows(50, 1)))
+    with group_of("pids") as group:
+        group.limit_tasks(tasks)
+        group.starts(root)
+        life = root.once(expected=1)
+    _ends_with_a_remedy(root, life.said, "raise the limit of processes (ulimit -u")
+
+
+@pytest.mark.parametrize("blocks", [0, 8, 4000])
+def test_a_start_where_no_file_may_be_long_ends_with_a_remedy(root: Root, blocks: int) -> None:
+    root.configure(JOB)
+    root.drop("a.csv", sample_tables.csv(sample_tables.rows(50, 1)))
+    command = root.command("run", "--once", "-c", str(root.config), "--root", str(root.path))
+    ended = subprocess.run(
+        ["sh", "-c", f'ulimit -f {blocks}; exec "$@"', "sh", *command],
+        capture_output=True, text=True, cwd=CHECKOUT, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    _ends_with_a_remedy(root, ended.stderr, "ulimit -f")
 
 
 NAMES = [f"{number}.csv" for number in range(3)]

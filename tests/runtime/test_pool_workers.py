@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -13,6 +15,7 @@ import pytest
 from pool_meeting import PATIENCE_SECONDS, Meeting, children
 
 from service.core.errors import WorkerDied, WorkerError
+from service.runtime.nursery import why_no_process
 from service.runtime.pool import Pool, State
 
 MakePool = Callable[..., Pool]
@@ -111,6 +114,14 @@ def test_workers_come_from_a_process_with_one_thread_and_are_our_own_children(
     assert len(os.listdir(f"/proc/{nursery}/task")) == 1
 
 
+def test_the_collector_spares_what_was_made_before_a_worker_and_no_more(
+    make_pool: MakePool,
+) -> None:
+    pool = make_pool(warm="pool_subtasks:warm_by_importing")
+    assert pool.submit(gc.get_threshold).result(PATIENCE_SECONDS) == gc.get_threshold()
+    assert pool.submit(gc.get_freeze_count).result(PATIENCE_SECONDS) > 0
+
+
 def test_each_worker_settles_before_it_serves_and_one_that_can_not_is_replaced(
     make_pool: MakePool, tmp_path: Path
 ) -> None:
@@ -141,6 +152,20 @@ def test_a_worker_that_is_killed_before_it_can_say_a_word_is_buried(
     ]
     assert len(states) == 2  # the worker, and where it came from
     assert "Z" not in states
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EAGAIN, "; raise the limit of processes (ulimit -u, TasksMax=, pids.max)"),
+        (errno.EMFILE, "; raise the limit of open files (ulimit -n, LimitNOFILE=, fs.file-max)"),
+        (errno.EACCES, ""),
+    ],
+)
+def test_only_a_limit_that_was_met_is_to_be_raised(number: int, remedy: str) -> None:
+    error = OSError(number, os.strerror(number), "/bin/python")
+    told = f"a process can be started, got /bin/python: {os.strerror(number)}{remedy}"
+    assert why_no_process(error) == told
 
 
 @pytest.mark.parametrize(

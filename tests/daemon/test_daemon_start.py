@@ -1,0 +1,37 @@
+"""A start: what the daemon's own process is spared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sample_tables
+from daemon_root import Root, eventually, job
+
+TABLE = sample_tables.rows(40, 1)
+
+
+def _has_polars(pid: int) -> bool:
+    return "polars" in Path(f"/proc/{pid}/maps").read_text()
+
+
+def test_tables_are_read_by_workers_alone_whatever_their_format(root: Root) -> None:
+    root.configure(job(output={"samples": "norms"}))
+    life = root.start()
+    files = {
+        "rows.csv": sample_tables.csv(TABLE),
+        "rows.jsonl": sample_tables.jsonl(TABLE),
+        "rows.parquet": sample_tables.parquet(TABLE),
+    }
+    for number, (name, data) in enumerate(files.items(), 1):
+        root.drop(name, data)
+        life.done(files=number)
+        root.drop(name, data, into="predict")
+    root.drop("bad.csv", b"a,b,c,y\n1,x,2,1\n")
+    root.drop("last.csv", sample_tables.csv(sample_tables.rows(41, 2)))
+    life.done(files=len(files) + 1)
+    assert root.names("failed") == ["bad.csv", "bad.csv.error.json"]
+    predicted = {f"{name}.csv" for name in files}
+    eventually(lambda: predicted <= set(root.names("predictions")), "predictions", life)
+    assert all(map(_has_polars, life.workers()))
+    assert not _has_polars(life.process.pid)
+    life.stop()
