@@ -63,6 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
     # Workers compute, in an environment of their own. Here numpy would start threads for nothing, one a core, and where none
     # can be had its library raises SIGINT.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    _fill_closed_streams()
     try:
         status = cli.main(args=arguments, prog_name="headrace", standalone_mode=False)
         if sys.stdout is not None:  # it is None where it was closed
@@ -89,6 +90,15 @@ def main(arguments: list[str] | None = None) -> None:
         where = f"{shown(error.filename)}: " if error.filename else ""
         _leave(1, where + (error.strerror or str(error)).lower())
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fill_closed_streams() -> None:
+    """A number that was closed would be the next file's, and whoever writes to stderr would write there."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest that is free
 
 
 def _forget_output() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import sample_tables
 from daemon_root import Root, eventually, job
 
@@ -35,3 +36,12 @@ def test_tables_are_read_by_workers_alone_whatever_their_format(root: Root) -> N
     assert all(map(_has_polars, life.workers()))
     assert not _has_polars(life.process.pid)
     life.stop()
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+def test_who_closes_its_streams_gets_workers_all_the_same(root: Root, closed: str) -> None:
+    root.starter = ["sh", "-c", f'exec "$@" {closed}', "sh"]
+    root.configure()
+    root.drop("rows.csv", sample_tables.csv(TABLE))
+    root.once()
+    assert root.names("done") == ["rows.csv"]
