@@ -16,10 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from service.formats.contract import BadRow, Floats, Label
+from service.formats.contract import BadRow, Floats, Label, Mask
 from service.formats.wording import shown
 
-Mask = npt.NDArray[np.bool_]
 BLANK = " \t"
 FILL_IN = "fill in or delete the row"
 

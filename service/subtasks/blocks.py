@@ -19,7 +19,7 @@ from kernels.learner import Rows
 from kernels.sparse import joined
 from service import formats
 from service.core.errors import FileRefused
-from service.formats.contract import BadRow, Chunk, Fields, RowRules, Source
+from service.formats.contract import BadRow, Block, Chunk, Fields, RowRules, Source
 from service.runtime.arena import Region, arrays, back, size_of
 
 
@@ -67,7 +67,11 @@ def decode(
     source: Source, chunk: Chunk, fields: Fields, rules: RowRules, region: Region
 ) -> StoredBlock:
     """Decodes a chunk into `region`; raises FileRefused when the file's structure is broken."""
-    block = formats.decode(source, chunk, fields, rules)
+    return store(formats.decode(source, chunk, fields, rules), region, source.name, chunk.index)
+
+
+def store(block: Block, region: Region, name: str, chunk: int = 0) -> StoredBlock:
+    """Copies the block of a file's chunk into `region`; raises FileRefused where it is larger."""
     stored: dict[str, Array] = {"x": block.x, "y": block.y, "row": block.row}
     if block.w is not None:
         stored["w"] = block.w
@@ -82,8 +86,8 @@ def decode(
     if size_of(layout) > region.length:
         raise FileRefused(
             f"the columns of id, time and text hold at most {CARRIED_BYTES} bytes in a chunk",
-            place=source.name,
-            value=f"{size_of(layout)} bytes with the rows of chunk {chunk.index}",
+            place=name,
+            value=f"{size_of(layout)} bytes with the rows of chunk {chunk}",
             remedy="leave them out, or shorten their values",
         )
     back(region, size_of(layout))

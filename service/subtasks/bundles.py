@@ -17,7 +17,8 @@ from kernels.learner import Extra
 from service import formats
 from service.core.errors import FileRefused
 from service.core.records import Subject, chained
-from service.formats.contract import Fields, Limits, RowRules
+from service.formats import Read
+from service.formats.contract import Fields, Limits, RowRules, Source
 from service.runtime.region import Region, back, cut, size_of, view
 from service.subtasks import blocks, learn, report
 from service.subtasks.blocks import Part, StoredBlock
@@ -76,13 +77,22 @@ def read(
     region: Region,
 ) -> list[Clean | None]:
     """Reads files into `region`, one behind the other; None for each that is to go alone."""
+
+    def prepared(number: int) -> Source:
+        paper = papers[number]
+        return formats.prepare(paper.path, paper.name, paper.scratch, fields, limits)
+
+    paths, names = [paper.path for paper in papers], [paper.name for paper in papers]
+    most_bytes = min(chunk_bytes, limits.max_row_bytes)  # else it may be several chunks
+    together = formats.read_alike(paths, names, fields, most_bytes, prepared)
     found: list[Clean | None] = []
     free = region
-    for paper in papers:
+    for paper, one in zip(papers, together, strict=True):
         clean = None
         with suppress(FileRefused, OSError):
             try:
-                clean = _clean(paper, fields, limits, chunk_bytes, free)
+                read = one or _alone(paper, fields, limits, chunk_bytes, free.length)
+                clean = None if read is None else _stored(read, free, paper.name)
             finally:
                 Path(paper.scratch).unlink(missing_ok=True)
         if clean is not None:
@@ -91,21 +101,26 @@ def read(
     return found
 
 
-def _clean(
-    paper: Paper, fields: Fields, limits: Limits, chunk_bytes: int, free: Region
-) -> Clean | None:
+def _alone(
+    paper: Paper, fields: Fields, limits: Limits, chunk_bytes: int, most_bytes: int
+) -> Read | None:
+    """A file that begins unlike the others, or is a little out of the ordinary; None where it is more so."""
     source = formats.prepare(paper.path, paper.name, paper.scratch, fields, limits)
-    formats.features_of(source, fields)
     survey = formats.Survey(source, chunk_bytes)
     chunks = list(survey)
-    if len(chunks) != 1 or formats.block_bytes(source, chunks[0], fields) > free.length:
+    if len(chunks) != 1 or formats.block_bytes(source, chunks[0], fields) > most_bytes:
         return None
-    stored = blocks.decode(source, chunks[0], fields, RowRules(), free)
-    if stored.rejected or not stored.rows:
+    block = formats.decode(source, chunks[0], fields, RowRules())
+    if block.rejected or not len(block.y):
         return None
     assert survey.sha256 is not None
+    return Read(block, survey.sha256, formats.unused_of(source, fields))
+
+
+def _stored(read: Read, free: Region, name: str) -> Clean:
+    stored = blocks.store(read.block, free, name)
     stored = replace(stored, region=replace(free, length=size_of(stored.layout)))
-    return Clean(stored, survey.sha256, formats.unused_of(source, fields))
+    return Clean(stored, read.sha256, read.columns_unused)
 
 
 def run(
