@@ -63,6 +63,8 @@ def _areas(bins):
     above, below, ordered, precision = 0.0, 0.0, 0.0, 0.0
     for b in range(BINS - 1, -1, -1):
         negative, positive = bins[0, b], bins[1, b]
+        if negative + positive == 0:
+            continue  # most bins are empty where rows are few, and would only add zeros
         above += positive
         below += negative
         ordered += negative * (above - 0.5 * positive)

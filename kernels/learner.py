@@ -91,6 +91,7 @@ class Learner:
         self.slots = 1 << spec.bits if spec.bits else 0
         dense = sum(int(np.prod(shape)) for shape in self._shapes.values())
         self.parameter_count = dense + self.outputs * self.slots
+        self._layout = self._laid_out()
 
     def rehearse(self) -> None:
         """Tries every function of a stranger's kernel on a few rows. Raises KernelFault."""
@@ -107,6 +108,9 @@ class Learner:
 
     def layout(self) -> Layout:
         """Shapes and dtypes of the state's arrays, in the order of their names."""
+        return self._layout
+
+    def _laid_out(self) -> Layout:
         found: Layout = {"steps": ((1,), "int64"), "rows": ((1,), "int64")}
         for name, shape in self._shapes.items():
             found[f"parameters/{name}"] = (shape, self.spec.dtype)
