@@ -49,6 +49,7 @@ Extra = Literal["", "gradient", "factors"]
 """What is recorded of a row beside its output, residual and norm: its whole gradient, or what that
 is a product of."""
 
+_SMALL = 4096  # an array that is sooner copied beside others than looked at by itself
 _TILE_ROWS = 256
 """Rows are predicted in tiles of this size, the last one padded, and in float64: products of matrices of
 one shape then give a row the same bits wherever it stands. OpenBLAS' float32 kernels don't: there the
@@ -295,7 +296,9 @@ class Learner:
 
     def finite(self, state: State) -> bool:
         """Whether every number of the state is finite: parameters, slots and moments."""
-        return all(bool(np.isfinite(array).all()) for array in state.values())
+        small = [array.ravel() for array in state.values() if array.size <= _SMALL]
+        large = [array for array in state.values() if array.size > _SMALL]
+        return all(bool(np.isfinite(array).all()) for array in [np.concatenate(small), *large])
 
     def rate(self, state: State) -> float:
         """The learning rate of the next step."""

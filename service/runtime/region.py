@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.core.errors import ArenaFull
+from service.core.sent import sent
 
 Layout = Mapping[str, tuple[tuple[int, ...], str]]
 """Shape and dtype of named arrays, in the order in which they lie in memory."""
@@ -28,6 +29,7 @@ ALIGNMENT_BYTES = 64  # a cache line, and the widest vector
 MAPPINGS_KEPT = 4  # one arena a daemon; tests have a few
 
 
+@sent
 @dataclass(frozen=True, slots=True)
 class Region:
     """`length` bytes of an arena at `offset`: what a sub-task is told instead of the bytes.
@@ -126,10 +128,10 @@ def cut(region: Region, nbytes: int) -> tuple[Region, Region]:
 
 def pieces(region: Region, sizes: Iterable[int]) -> list[Region]:
     """The region cut into pieces of these sizes, one behind the other; see `room_for`."""
-    found = []
+    found, start = [], region.offset
     for nbytes in sizes:
-        piece, region = cut(region, nbytes)
-        found.append(piece)
+        found.append(Region(region.path, region.inode, start, nbytes))
+        start += round_up(nbytes, ALIGNMENT_BYTES)
     return found
 
 

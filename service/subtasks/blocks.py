@@ -19,10 +19,12 @@ from kernels.learner import Rows
 from kernels.sparse import joined
 from service import formats
 from service.core.errors import FileRefused
+from service.core.sent import sent
 from service.formats.contract import BadRow, Block, Chunk, Fields, RowRules, Source
 from service.runtime.arena import Region, arrays, back, size_of
 
 
+@sent
 @dataclass(frozen=True, slots=True)
 class StoredBlock:
     """A decoded chunk in the arena, and what became of the chunk's rows."""
@@ -38,6 +40,7 @@ class StoredBlock:
     missing: Mapping[str, int]
 
 
+@sent
 @dataclass(frozen=True, slots=True)
 class Part:
     """Rows [start, stop) of a stored block; `first_row` is the file's number of its chunk's first row."""
@@ -53,6 +56,7 @@ class Part:
         return self.stop - self.start
 
 
+_NOTHING = pl.DataFrame()
 CARRIED_BYTES = 64 << 20
 """The most that the columns of id, time and text of one chunk may hold, as text or as its words' slots."""
 
@@ -161,7 +165,7 @@ def carried(parts: Sequence[Part]) -> pl.DataFrame:
         for p in parts
         if "carried" in p.layout
     ]
-    return pl.concat(frames) if frames else pl.DataFrame()
+    return pl.concat(frames) if frames else _NOTHING
 
 
 def _packed(frame: pl.DataFrame) -> Array:

@@ -17,6 +17,7 @@ from kernels.learner import Extra, build
 from service import formats
 from service.core.errors import FileRefused
 from service.core.records import Subject, chained
+from service.core.sent import sent
 from service.formats import Read
 from service.formats.contract import Fields, Limits, RowRules, Source
 from service.runtime.region import Region, arrays, back, back_all, cut, size_of, view
@@ -26,6 +27,7 @@ from service.subtasks.learn import Learnt
 from service.subtasks.report import Ending, RoundResults, Segment
 
 
+@sent
 @dataclass(frozen=True, slots=True)
 class Paper:
     """A file to be read: where it lies, its original name, and where it may be unpacked."""
@@ -35,6 +37,7 @@ class Paper:
     scratch: str
 
 
+@sent
 @dataclass(frozen=True, slots=True)
 class Clean:
     """A file whose rows are all good, as one block."""
@@ -44,6 +47,7 @@ class Clean:
     columns_unused: int
 
 
+@sent
 @dataclass(frozen=True, slots=True)
 class Account:
     """What is recorded of one file, and which regions hold its results and the model before it."""
@@ -54,6 +58,7 @@ class Account:
     before: Region
 
 
+@sent
 @dataclass(frozen=True, slots=True)
 class Accounted:
     """A file's part of the texts, in bytes, the digest of its records, and its loss."""

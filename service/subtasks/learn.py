@@ -21,6 +21,7 @@ from kernels import metrics, sparse
 from kernels.columns import ByColumns
 from kernels.contract import Array, Layout, Problem
 from kernels.learner import Extra, Learner, build
+from service.core.sent import sent
 from service.runtime.arena import Region, arrays, back, size_of, view
 from service.storage import checkpoints
 from service.subtasks.blocks import Part, rows_of
@@ -81,6 +82,7 @@ class Shape:
         return 8 * numbers * rows + 64 * (3 + self.in_spreads + len(more))
 
 
+@sent
 @dataclass(frozen=True, slots=True)
 class Learnt:
     """What a round's last sub-task says of the state that it made.

@@ -22,6 +22,7 @@ from kernels.contract import Array
 from kernels.learner import Extra, Learner, Rows, build
 from kernels.scaling import scoring
 from service.core.records import Record, Subject, json_line
+from service.core.sent import sent
 from service.runtime.arena import Region, arrays, back, view
 from service.subtasks import samples
 from service.subtasks.blocks import Part, carried, file_rows, offsets, rows_of, weights
@@ -31,6 +32,7 @@ Scopes = Mapping[str, dict[str, Array]]
 """The metric states: see `learn.SCORED`."""
 
 
+@sent
 @dataclass(frozen=True, slots=True)
 class RoundResults:
     """A round that was learnt: its rows, and what was recorded of them lane by lane."""
@@ -95,6 +97,7 @@ class Records:
         return hashlib.sha256(self.samples + self.metrics).hexdigest()
 
 
+@sent
 @dataclass(frozen=True, slots=True)
 class Ending:
     """What the file's own record says beside its metrics."""
