@@ -113,9 +113,10 @@ def _even(
     for number in numbers:
         data = contents[number].removeprefix(before)
         begins_so = len(data) + len(before) == len(contents[number])
-        if begins_so and data.endswith(
+        is_ended = data.endswith(
             b"\n"
-        ):  # a last row without its end would be a chunk of its own
+        )  # a last row without its line break would be a chunk of its own
+        if begins_so and is_ended:
             with suppress(FileRefused):
                 check_bytes(source, data, len(before))
                 marks = header.marks_of(source, data, len(before))

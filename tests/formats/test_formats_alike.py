@@ -166,11 +166,12 @@ def test_files_of_other_formats_are_left(folder: Callable[..., Folder], tmp_path
 def test_where_rows_have_a_say_in_the_delimiter_files_are_left(
     folder: Callable[..., Folder],
 ) -> None:
-    fields = Fields("y")
-    commas, bars = b"a|b,y\n1,2\n3,4\n", b"a|b,y\n1|2,3\n1|2,3\n"
-    assert not any(_same(folder(fields), [commas, bars, commas]))
-    said = replace(fields, dialect=Dialect(delimiter=","))
-    assert all(_same(folder(said), [commas, commas]))
+    fields = Fields("y", time="t,u,v,w")
+    semicolons = b"y;x;t,u,v,w\n" + b"1;2;noon\n" * 9
+    commas = b"y;x;t,u,v,w\n" + b"1;2;a,b,c,d\n" * 3  # alone it is refused: no column is called y
+    assert not any(_same(folder(fields), [semicolons, commas, semicolons]))
+    said = replace(fields, dialect=Dialect(delimiter=";"))
+    assert all(_same(folder(said), [semicolons, commas, semicolons]))
 
 
 def test_files_that_cannot_be_read_are_left(folder: Callable[..., Folder], tmp_path: Path) -> None:
