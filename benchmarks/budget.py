@@ -173,9 +173,10 @@ def _bundle(
     count = len(papers)
     slot, text = arena.reserve(size), arena.reserve(1 << 25)
     states = _each(arena, shape.state_bytes, count + 1)
-    scores = _each(arena, shape.scores_bytes, count + 1)
+    scores, after = _each(arena, shape.scores_bytes, 2)
+    lasting = _each(arena, shape.lasting_bytes, count)
     results = _each(arena, shape.results_bytes(SMALL_ROWS, ""), count)
-    learn.start(spec, states[0], scores[0])
+    learn.start(spec, states[0], scores)
     clean = clock.of("read", lambda: bundles.read(papers, fields, Limits(), CHUNK_BYTES, slot))
     parts = [
         blocks.Part(one.stored.region, one.stored.layout, 0, one.stored.rows, 0)
@@ -192,7 +193,7 @@ def _bundle(
         )
         for part, result, (before, _) in zip(parts, results, pairwise(states), strict=True)
     ]
-    clock.of("account", lambda: bundles.account(spec, accounts, scores[0], scores[1:], text))
+    clock.of("account", lambda: bundles.account(spec, accounts, scores, after, lasting, text))
 
 
 def _each(arena: Arena, size: int, count: int) -> list[bundles.Region]:

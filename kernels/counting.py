@@ -63,12 +63,15 @@ def _areas(bins):
     above, below, ordered, precision = 0.0, 0.0, 0.0, 0.0
     for b in range(BINS - 1, -1, -1):
         negative, positive = bins[0, b], bins[1, b]
+        if negative + positive == 0:
+            continue  # most bins are empty where rows are few, and would only add zeros
         above += positive
         below += negative
         ordered += negative * (above - 0.5 * positive)
         if positive > 0:
             precision += positive * (above / (above + below))
-    return ordered / (float(negatives) * float(positives)), precision / positives
+    has_both = negatives > 0 and positives > 0
+    return has_both, ordered / (float(negatives) * float(positives)), precision / positives
 
 
 def take_binary(
@@ -96,10 +99,8 @@ def areas(bins: Array) -> tuple[float | None, float | None]:
     auc: the share of pairs in order, ties count half (Hanley & McNeil, Radiology 143, 1982).
     average precision: Σ precision · Δrecall over thresholds from the top, as scikit-learn has it.
     """
-    if not bins[0].any() or not bins[1].any():
-        return None, None
-    auc, average_precision = _areas(bins)
-    return float(auc), float(average_precision)
+    has_both, auc, average_precision = _areas(bins)
+    return (float(auc), float(average_precision)) if has_both else (None, None)
 
 
 def _alike(*arrays: Array) -> list[Array]:

@@ -49,6 +49,7 @@ Extra = Literal["", "gradient", "factors"]
 """What is recorded of a row beside its output, residual and norm: its whole gradient, or what that
 is a product of."""
 
+_SMALL = 4096  # an array that is sooner copied beside others than looked at by itself
 _TILE_ROWS = 256
 """Rows are predicted in tiles of this size, the last one padded, and in float64: products of matrices of
 one shape then give a row the same bits wherever it stands. OpenBLAS' float32 kernels don't: there the
@@ -91,6 +92,7 @@ class Learner:
         self.slots = 1 << spec.bits if spec.bits else 0
         dense = sum(int(np.prod(shape)) for shape in self._shapes.values())
         self.parameter_count = dense + self.outputs * self.slots
+        self._layout = self._laid_out()
 
     def rehearse(self) -> None:
         """Tries every function of a stranger's kernel on a few rows. Raises KernelFault."""
@@ -107,6 +109,9 @@ class Learner:
 
     def layout(self) -> Layout:
         """Shapes and dtypes of the state's arrays, in the order of their names."""
+        return self._layout
+
+    def _laid_out(self) -> Layout:
         found: Layout = {"steps": ((1,), "int64"), "rows": ((1,), "int64")}
         for name, shape in self._shapes.items():
             found[f"parameters/{name}"] = (shape, self.spec.dtype)
@@ -291,7 +296,9 @@ class Learner:
 
     def finite(self, state: State) -> bool:
         """Whether every number of the state is finite: parameters, slots and moments."""
-        return all(bool(np.isfinite(array).all()) for array in state.values())
+        small = [array.ravel() for array in state.values() if array.size <= _SMALL]
+        large = [array for array in state.values() if array.size > _SMALL]
+        return all(bool(np.isfinite(array).all()) for array in [np.concatenate(small), *large])
 
     def rate(self, state: State) -> float:
         """The learning rate of the next step."""

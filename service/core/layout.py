@@ -93,7 +93,12 @@ class Layout:
 
     def work_file(self, job: str, admission: int) -> Path:
         """A taken file; its own name stays in the journal."""
-        return self.work(job) / f"{admission:010d}"
+        return self.work(job) / self.work_name(admission)
+
+    @staticmethod
+    def work_name(admission: int) -> str:
+        """A taken file's name in its job's folder."""
+        return f"{admission:010d}"
 
     def scratch(self, job: str, admission: int) -> Path:
         """What a taken file is unpacked into; made again when it is missing, deleted by recovery."""

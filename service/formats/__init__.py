@@ -6,6 +6,7 @@ Survey(source, chunk_bytes): iterate -> Chunk; then .sha256      in a thread, pi
 decode(source, chunk, fields, rows) -> Block                     in a worker, pure
 labels(source, chunk, fields) -> distinct labels, as they appear in a worker, where classes are
 to be learnt
+read_alike(paths, names, ...) -> Block, digest      in a worker, for small CSV files that begin alike
 features_of(source, fields) -> names of the feature columns
 unused_of(source, fields) -> how many columns have no part
 names(source, fields) -> features that hold names, no numbers    in a worker, once for a job's first file
@@ -14,6 +15,7 @@ placed(source, bad, rows, lines) -> a chunk's bad row by the file's row and line
 refusal(source, bad) -> FileRefused for a bad row
 """
 
+from service.formats.alike import Read, read_alike
 from service.formats.columns import features_of, unused_of
 from service.formats.contract import (
     BadRow,
@@ -39,6 +41,7 @@ __all__ = [
     "Gaps",
     "Label",
     "Limits",
+    "Read",
     "RowRules",
     "Source",
     "Survey",
@@ -49,6 +52,7 @@ __all__ = [
     "names",
     "placed",
     "prepare",
+    "read_alike",
     "refusal",
     "unused_of",
 ]

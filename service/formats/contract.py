@@ -34,6 +34,7 @@ MOST_NOTES = 1000
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 Column = str | int
 FormatName = Literal["auto", "svmlight", "vw"]
 Label = str | float
@@ -281,8 +282,13 @@ class Block:
     """Text: line breaks in the chunk."""
     sparse: Sparse | None = None
     """What is sparse of the n rows, where the job has slots."""
-    missing: Mapping[str, int] = field(default_factory=dict)
-    """How many of the n rows lacked a feature, by feature; only those that were lacking."""
+    gaps: Mapping[str, Mask] = field(default_factory=dict)
+    """Which of the n rows lacked a feature, by feature; only features that some row of the chunk lacked."""
+
+    @property
+    def missing(self) -> dict[str, int]:
+        """How many of the n rows lacked a feature, by feature; only those that were lacking."""
+        return {name: count for name, gap in self.gaps.items() if (count := int(gap.sum()))}
 
 
 @dataclass(frozen=True, slots=True)

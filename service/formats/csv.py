@@ -29,7 +29,7 @@ from service.formats.header import inspect, marks_of, refused
 from service.formats.text import check_bytes, read_range
 from service.formats.values import Faults
 
-__all__ = ["inspect", "row_starts", "table"]
+__all__ = ["inspect", "is_even", "numbers_at_once", "row_starts", "table"]
 
 COMMAED = r"^([ \t]*[+-]?\d*),(\d*(?:[eE][+-]?\d+)?[ \t]*)$"
 POINTED = r"^[ \t]*[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?[ \t]*$"
@@ -42,27 +42,32 @@ def table(source: Source, chunk: Chunk, wanted: Wanted) -> Table:
     if data.endswith(b"\r"):  # the last row's CRLF was cut in two by the end of the file
         data = data[:-1]
     marks = marks_of(source, data, chunk.start)
-    frame = _fast(source, data, marks, wanted)
+    rows = marks.breaks + (not data.endswith(b"\n"))
+    frame = numbers_at_once(source, data, rows, wanted) if is_even(source, data, marks) else None
     exact = partial(_exact, source, data, marks.lines, wanted)
     if frame is None:
         return exact()
-    rows = np.arange(frame.height, dtype=np.int64)
-    return Table(frame, rows, frame.height, lines=marks.lines, texts=exact)
+    return Table(frame, np.arange(rows, dtype=np.int64), rows, lines=marks.lines, texts=exact)
 
 
-def _fast(source: Source, data: bytes, marks: quoting.Marks, wanted: Wanted) -> pl.DataFrame | None:
-    """All rows at once, numbers as numbers; None when that can't be proved right.
+def is_even(source: Source, data: bytes, marks: quoting.Marks) -> bool:
+    """Whether there are (columns - 1) delimiters for every row: where no row is long, none is short then.
 
-    The proof: polars refuses long rows, so if there are (columns - 1) delimiters for every row, no
-    row is short either. Blank lines make the sum wrong, except in a file of one column: there they
-    are looked for.
+    Blank lines make the sum wrong, except in a file of one column: there they are looked for.
     """
     width = len(source.columns) + source.unnamed
     rows = marks.breaks + (not data.endswith(b"\n"))
     if not data or marks.delimiters != rows * (width - 1):
-        return None
-    if width == 1 and (data.startswith((b"\n", b"\r\n")) or b"\n\n" in data or b"\n\r\n" in data):
-        return None
+        return False
+    starts_blank = data.startswith((b"\n", b"\r\n"))
+    return width > 1 or not (starts_blank or b"\n\n" in data or b"\n\r\n" in data)
+
+
+def numbers_at_once(source: Source, data: bytes, rows: int, wanted: Wanted) -> pl.DataFrame | None:
+    """All rows of even data, numbers as numbers; None when that can't be proved right.
+
+    The proof: polars refuses long rows, so an even file has no short one either.
+    """
     if source.dialect.decimal == "," and b"." in data:
         return None
     columns = wanted.columns

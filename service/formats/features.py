@@ -16,9 +16,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from service.formats.contract import Floats, Gaps, Table
+from service.formats.contract import Floats, Gaps, Mask, Table
 from service.formats.frames import pl
-from service.formats.values import BLANK, FILL_IN, Faults, Mask, numbers
+from service.formats.values import BLANK, FILL_IN, Faults, numbers
 
 FILL_GAPS = f'{FILL_IN}, or set missing.fill = "mean" (or "zero"); missing.values says what counts as missing'
 SPELLING = "write it as 1234.5 (1234,5 needs csv.decimal), add it to missing.values, or leave the column out of `features`"

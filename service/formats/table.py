@@ -21,6 +21,7 @@ from service.formats.contract import (
     Fields,
     Floats,
     Label,
+    Mask,
     RowRules,
     Table,
 )
@@ -28,7 +29,7 @@ from service.formats.features import matrix
 from service.formats.frames import pl
 from service.formats.hashed import entries
 from service.formats.times import with_parts
-from service.formats.values import FILL_IN, Faults, Mask, label_key, label_keys, numbers
+from service.formats.values import FILL_IN, Faults, label_key, label_keys, numbers
 from service.formats.wording import listed
 
 
@@ -58,7 +59,7 @@ def block(table: Table, fields: Fields, features: Sequence[str], rules: RowRules
         w = None if w is None else w[keep]
         offset = None if offset is None else offset[keep]
         carried = carried and {name: column.filter(keep) for name, column in carried.items()}
-        missing = {name: gap & keep for name, gap in missing.items()}
+        missing = {name: gap[keep] for name, gap in missing.items()}
     most = min(rules.notes, MOST_NOTES)
     notes = sorted([*table.bad, *faults.notes(table.row, most)], key=lambda bad: bad.row)
     rejected = table.rows_seen - frame.height + int(faults.bad.sum())
@@ -75,7 +76,7 @@ def block(table: Table, fields: Fields, features: Sequence[str], rules: RowRules
         tuple(notes[:most]),
         table.lines,
         sparse,
-        {name: count for name, gap in missing.items() if (count := int(gap.sum()))},
+        missing,
     )
 
 

@@ -15,11 +15,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from service.formats.contract import BadRow, Floats, Label
+from service.formats.contract import BadRow, Floats, Label, Mask
 from service.formats.frames import pl
 from service.formats.wording import shown
 
-Mask = npt.NDArray[np.bool_]
 BLANK = " \t"
 FILL_IN = "fill in or delete the row"
 

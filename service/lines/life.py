@@ -28,6 +28,7 @@ from service.runtime.inbox import Inbox
 from service.runtime.watch import Watch
 from service.stages import decode, intake, predict, record, train
 from service.stages.accounts import Unbundled
+from service.stages.bundling import MOST_FILES
 from service.stages.line import SCARCITY_SECONDS, Line, Machinery
 from service.stages.messages import Decoded, Learning, Sample
 from service.stages.watched import Watched
@@ -38,7 +39,7 @@ from service.storage.writer import Unit
 
 R = TypeVar("R")
 
-CHANNEL_FILES = 32
+CHANNEL_FILES = MOST_FILES  # what waits is what may go in a bundle
 CHANNEL_BLOCKS = 4
 CHANNEL_RESULTS = 4
 

@@ -73,6 +73,15 @@ class Sender(Generic[T]):
                 await pipe.room.wait()
             pipe.put(item, weight)
 
+    def send_nowait(self, item: T) -> bool:
+        """Puts the item in if there is room and nobody waits to send; says whether. Raises what `send` raises."""
+        pipe = self._pipe
+        weight = pipe.weigh(item)
+        if pipe.turn.locked() or not pipe.admits(weight):
+            return False
+        pipe.put(item, weight)
+        return True
+
     def close(self) -> None:
         """Ends the channel: what was sent can still be received, nothing more can be sent."""
         self._pipe.close_sender()

@@ -11,7 +11,7 @@ import errno
 import math
 import mmap
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.core.errors import ArenaFull
+from service.core.sent import sent
 
 Layout = Mapping[str, tuple[tuple[int, ...], str]]
 """Shape and dtype of named arrays, in the order in which they lie in memory."""
@@ -28,6 +29,7 @@ ALIGNMENT_BYTES = 64  # a cache line, and the widest vector
 MAPPINGS_KEPT = 4  # one arena a daemon; tests have a few
 
 
+@sent
 @dataclass(frozen=True, slots=True)
 class Region:
     """`length` bytes of an arena at `offset`: what a sub-task is told instead of the bytes.
@@ -79,6 +81,14 @@ def back(region: Region, nbytes: int) -> None:
         os.close(fd)
 
 
+def back_all(pieces: Sequence[Region]) -> None:
+    """Makes sure that regions have memory which lie one behind the other, as `pieces` cuts them."""
+    if pieces:
+        end = pieces[-1].offset + pieces[-1].length
+        whole = replace(pieces[0], length=end - pieces[0].offset)
+        back(whole, whole.length)
+
+
 def arrays(region: Region, layout: Layout) -> dict[str, NDArray[Any]]:
     """Named C-order arrays on the region's bytes, each aligned to 64 bytes; nothing is cleared.
 
@@ -92,7 +102,9 @@ def arrays(region: Region, layout: Layout) -> dict[str, NDArray[Any]]:
             raise ValueError(
                 f"arena: a layout fits its region of {region.length} bytes, got {size_of(layout)} bytes"
             )
-        found[name] = memory[start : start + nbytes].view(dtype).reshape(shape)
+        found[name] = np.ndarray(
+            shape, dtype, memory, start
+        )  # half the time of cutting and viewing
         start = after
     return found
 
@@ -116,10 +128,10 @@ def cut(region: Region, nbytes: int) -> tuple[Region, Region]:
 
 def pieces(region: Region, sizes: Iterable[int]) -> list[Region]:
     """The region cut into pieces of these sizes, one behind the other; see `room_for`."""
-    found = []
+    found, start = [], region.offset
     for nbytes in sizes:
-        piece, region = cut(region, nbytes)
-        found.append(piece)
+        found.append(Region(region.path, region.inode, start, nbytes))
+        start += round_up(nbytes, ALIGNMENT_BYTES)
     return found
 
 

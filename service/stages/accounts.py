@@ -15,10 +15,9 @@ from typing import Any
 from service.core.status import FileStatus
 from service.runtime.arena import arrays, view
 from service.runtime.held import Held, dropped_on_error
-from service.runtime.region import Region
+from service.runtime.region import Region, pieces, room_for
 from service.runtime.spool import Spool
 from service.stages import gate
-from service.stages.bundles import reserve_each
 from service.stages.commits import at, header, samples_log, tell, tensors
 from service.stages.line import Line
 from service.stages.messages import LearntBundle, Sample
@@ -42,7 +41,7 @@ class _File:
     account: Account
     accounted: Accounted
     state: Region
-    scores: Region
+    lasting: Region
     texts: Mapping[str, memoryview]
 
 
@@ -53,14 +52,26 @@ async def accept(line: Line, learnt: LearntBundle, scores: Held) -> Held:
     """
     begun = time.time()
     shape = learnt.bundle.shape
-    between, last, afters = reserve_each(line, shape.scores_bytes, len(learnt.accounts))
-    with dropped_on_error(last):
+    sizes = [shape.lasting_bytes] * len(learnt.accounts)
+    after = line.reserve(shape.scores_bytes)
+    with dropped_on_error(after):
+        between = line.reserve(room_for(sizes))
         with dropped_on_error(between):
             text = line.reserve(sum(_text_bytes(learnt, account) for account in learnt.accounts))
         try:
             _show(line, learnt)
-            accounted = await _account(line, learnt, scores, afters, text)
-            files = _files(learnt, accounted, afters, text)
+            lasting = pieces(between.region, sizes)
+            accounted = await line.machinery.dispatcher.run(
+                bundles.account,
+                shape.spec,
+                learnt.accounts,
+                scores.region,
+                after.region,
+                lasting,
+                text.region,
+                job=line.job,
+            )
+            files = _files(learnt, accounted, lasting, text)
             while files:
                 ends = await line.ask(lambda journal: journal.log_ends(line.job))
                 lengths = [_lengths(file) for file in files]
@@ -70,7 +81,7 @@ async def accept(line: Line, learnt: LearntBundle, scores: Held) -> Held:
         finally:
             between.drop()
             text.drop()
-    return last
+    return after
 
 
 def _show(line: Line, learnt: LearntBundle) -> None:
@@ -88,17 +99,8 @@ def _text_bytes(learnt: LearntBundle, account: Account) -> int:
     return rows + report.close_bytes(subject, account.ending, segment)
 
 
-async def _account(
-    line: Line, learnt: LearntBundle, scores: Held, afters: Sequence[Region], text: Held
-) -> list[Accounted]:
-    spec = learnt.bundle.shape.spec
-    return await line.machinery.dispatcher.run(
-        bundles.account, spec, learnt.accounts, scores.region, afters, text.region, job=line.job
-    )
-
-
 def _files(
-    learnt: LearntBundle, accounted: Sequence[Accounted], afters: Sequence[Region], text: Held
+    learnt: LearntBundle, accounted: Sequence[Accounted], lasting: Sequence[Region], text: Held
 ) -> list[_File]:
     """The files with their parts of the text: the samples of all lie before the metrics of all."""
     lines = view(text.region).data
@@ -112,7 +114,7 @@ def _files(
         metrics_at += one.metrics_bytes
         samples_at += one.samples_bytes
         sample, state = learnt.bundle.samples[place], learnt.states[place]
-        files.append(_File(sample, account, one, state, afters[place], texts))
+        files.append(_File(sample, account, one, state, lasting[place], texts))
     return files
 
 
@@ -166,7 +168,9 @@ def _progress(line: Line, learnt: LearntBundle, file: _File, common: Mapping[str
         row=ending.rows,
         version=ending.version,
         sequence=subject.sequence,
-        tensors=tensors(shape, arrays(file.state, shape.state_layout), file.scores),
+        tensors=tensors(
+            arrays(file.state, shape.state_layout), arrays(file.lasting, shape.lasting_layout)
+        ),
         header={**common, **at(ending.version, subject)},
         spools=_lengths(file),
         extra={"loss": file.accounted.loss, "rows": ending.rows},

@@ -96,7 +96,7 @@ class Bundling:
             schema = self.line.schema
             assert schema is not None
             shape = await self._shape(left[0], schema)
-            most = STATES_BYTES // (shape.state_bytes + shape.scores_bytes) if shape else 0
+            most = STATES_BYTES // (shape.state_bytes + shape.lasting_bytes) if shape else 0
             if shape is None or shape.ends_files or most < 2:
                 await self.alone(left.pop(0))
             else:

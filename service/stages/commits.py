@@ -13,7 +13,6 @@ from service.core.records import Subject
 from service.core.status import ModelStatus
 from service.runtime.arena import arrays
 from service.runtime.held import Held
-from service.runtime.region import Region
 from service.runtime.spool import Spool
 from service.stages.line import Line
 from service.stages.messages import Begun, Schema
@@ -45,6 +44,11 @@ class OpenRecords:
             found[self.samples.path.name.split(".", 1)[1]] = self.samples
         return found
 
+    @property
+    def states(self) -> Tensors:
+        """The metric states so far."""
+        return arrays(self.scores.region, self.begun.shape.scores_layout)
+
     async def flush(self) -> None:
         for spool in self.spools.values():
             await spool.flush()
@@ -60,9 +64,14 @@ def samples_log(subject: Subject) -> str:
 
 
 def progress(
-    line: Line, file: OpenRecords, row: int, version: int, state: Tensors, extra: dict[str, Any]
+    line: Line,
+    file: OpenRecords,
+    row: int,
+    version: int,
+    named: Tensors,
+    extra: dict[str, Any],
 ) -> Progress:
-    """The file after `row` of its accepted rows, with the model `state` of that point."""
+    """The file after `row` of its accepted rows, with the model of that point: see `tensors`."""
     begun = file.begun
     subject = begun.subject
     common = header(line, begun.sample.terms.job, begun.shape, begun.schema)
@@ -72,7 +81,7 @@ def progress(
         row=row,
         version=version,
         sequence=subject.sequence,
-        tensors=tensors(begun.shape, state, file.scores.region),
+        tensors=named,
         header=common | at(version, subject),
         spools={log: spool.length for log, spool in file.spools.items()},
         extra=extra,
@@ -94,11 +103,10 @@ async def saved(line: Line, shape: Shape, state: Held) -> AsyncIterator[Tensors]
         packed.drop()
 
 
-def tensors(shape: Shape, state: Tensors, scores: Region) -> Tensors:
-    """Views of all that a model file holds, under the names that it has there."""
-    named = {f"state/{k}": a for k, a in state.items()}
-    named |= {f"scores/{k}": a for k, a in arrays(scores, shape.scores_layout).items()}
-    return named
+def tensors(state: Tensors, scores: Tensors) -> Tensors:
+    """All that a model file holds, under the names that it has there."""
+    named = {f"state/{name}": array for name, array in state.items()}
+    return named | {f"scores/{name}": array for name, array in scores.items()}
 
 
 def header(line: Line, job: Job, shape: Shape, schema: Schema) -> dict[str, Any]:

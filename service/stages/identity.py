@@ -45,50 +45,39 @@ async def may_repeat(
     Without a digest a file is not asked about.
     """
     by_name = line.conduct.identity == "name"
-
-    def earlier(journal: Journal) -> list[bool]:
-        return [
-            digest is not None
-            and sample.row.path is None
-            and _earlier(journal, sample.row, by_name=by_name) is not None
-            for sample, digest in zip(samples, digests, strict=True)
-        ]
-
-    found = await line.ask(earlier)
-    if by_name or not any(found):
-        return found
     asked = [
         (sample.row, digest)
-        for sample, digest, is_asked in zip(samples, digests, found, strict=True)
-        if is_asked and digest is not None
+        for sample, digest in zip(samples, digests, strict=True)
+        if digest is not None and sample.row.path is None
     ]
-    same = await line.ask(
-        lambda journal: {
-            row.admission for row, digest in asked if _learnt_before(journal, row, digest)
-        }
-    )
-    same |= {
+    # Before the journal is asked: what is decided meanwhile is then in the journal.
+    undecided = {
         row.admission for row, digest in asked if line.undecided.same_before(row.admission, digest)
     }
-    return [sample.row.admission in same for sample in samples]
+
+    def repeats(journal: Journal, row: FileRow, digest: str) -> bool:
+        if by_name:
+            return _same_named(journal, row) is not None
+        is_open = row.admission in undecided and _same_sized(journal, row, None) is not None
+        return is_open or _same_sized(journal, row, digest) is not None
+
+    found = await line.ask(
+        lambda journal: {row.admission for row, digest in asked if repeats(journal, row, digest)}
+    )
+    return [sample.row.admission in found for sample in samples]
 
 
-def _earlier(journal: Journal, row: FileRow, *, by_name: bool) -> FileRow | None:
-    if by_name:
-        return journal.find_named(row.job, name=row.name, before=row.admission)
-    return journal.find_same(row.job, size=row.size, sha256=None, before=row.admission)
+def _same_named(journal: Journal, row: FileRow) -> FileRow | None:
+    return journal.find_named(row.job, name=row.name, before=row.admission)
 
 
-def _learnt_before(journal: Journal, row: FileRow, sha256: str) -> bool:
-    found = journal.find_same(row.job, size=row.size, sha256=sha256, before=row.admission)
-    return found is not None
+def _same_sized(journal: Journal, row: FileRow, sha256: str | None) -> FileRow | None:
+    return journal.find_same(row.job, size=row.size, sha256=sha256, before=row.admission)
 
 
 async def _same_name(line: Line, row: FileRow) -> Same | None:
     while True:
-        found = await line.ask(
-            lambda journal: journal.find_named(row.job, name=row.name, before=row.admission)
-        )
+        found = await line.ask(lambda journal: _same_named(journal, row))
         if found is None or found.admission not in line.undecided.digests:
             return Same(found.admission, None) if found else None
         await line.news()
@@ -106,11 +95,7 @@ async def _same_content(line: Line, row: FileRow, path: Path, sha256: str | None
 
 
 async def _find(line: Line, row: FileRow, sha256: str | None) -> FileRow | None:
-    return await line.ask(
-        lambda journal: journal.find_same(
-            row.job, size=row.size, sha256=sha256, before=row.admission
-        )
-    )
+    return await line.ask(lambda journal: _same_sized(journal, row, sha256))
 
 
 def _digest(path: Path) -> str:

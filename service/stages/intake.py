@@ -92,7 +92,8 @@ class _Door:
         work = line.machinery.layout.work_file(line.job, row.admission)
         path = work if row.path is None else Path(os.fsdecode(row.path))
         sample = Sample(row, path, terms, shown(row.name), is_inherited)
-        await self.passed(self.outbox.send(sample))
+        if not self.outbox.send_nowait(sample):
+            await self.passed(self.outbox.send(sample))
 
     async def passed(self, passing: Coroutine[Any, Any, R]) -> R:
         """Waits for what may be blocked for long, by a full channel or a full disk; what waits is counted meanwhile.

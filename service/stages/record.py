@@ -25,7 +25,7 @@ from service.runtime.held import Held, dropped_on_error
 from service.runtime.spool import Spool
 from service.stages import accounts, gate
 from service.stages.accounts import Unbundled
-from service.stages.commits import OpenRecords, progress, samples_log, saved, tell
+from service.stages.commits import OpenRecords, progress, samples_log, saved, tell, tensors
 from service.stages.line import Line, Stopped
 from service.stages.messages import (
     Abandoned,
@@ -219,7 +219,8 @@ class _Recorder:
             extra = {"segment": asdict(file.segment), "records": file.digest}
             layout = self.line.machinery.layout
             async with saved(self.line, file.begun.shape, mark.state) as state:
-                point = progress(self.line, file, mark.row, mark.version, state, extra)
+                named = tensors(state, file.states)
+                point = progress(self.line, file, mark.row, mark.version, named, extra)
                 await self.line.patiently(
                     lambda: self.line.settle(units.private_commit(layout, point))
                 )
@@ -251,7 +252,8 @@ class _Recorder:
             is_first = subject.epoch == 1 and not subject.revision  # else they are listed already
             listing = _list_of(sample, finished.rejected) if is_first else bytes
             async with saved(line, file.begun.shape, finished.state) as state:
-                whole = progress(line, file, ending.rows, ending.version, state, extra)
+                named = tensors(state, learn.lasting(file.states))
+                whole = progress(line, file, ending.rows, ending.version, named, extra)
                 files = [Whole(whole, digests, unchanged, listing)]
                 unit = units.acceptance(layout, files, keep=keep)
                 accepted = await self.line.patiently(lambda: line.settle(unit))

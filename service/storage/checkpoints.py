@@ -12,13 +12,14 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors import SafetensorError, TensorSpec, serialize
+from safetensors.numpy import load
 
 from service.core.errors import StorageDamaged
 from service.core.layout import CURRENT, shown
@@ -73,7 +74,7 @@ def write(
     the same. Raises DiskFull and StorageError; then no file has the name that had not before.
     """
     text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    data = save({name: np.ascontiguousarray(tensors[name]) for name in tensors}, {KEY: text})
+    data = _serialized({name: np.ascontiguousarray(tensors[name]) for name in tensors}, text)
     name = stem + SUFFIX
     if is_kept:
         replace_file(directory / name, data)
@@ -124,6 +125,27 @@ def prune(directory: Path, keep: Collection[str], *, up_to: str | None = None) -
         with storage_border("delete", directory / name):
             (directory / name).unlink(missing_ok=True)
     return pruned
+
+
+def _serialized(arrays: Tensors, text: str) -> bytes:
+    """What `safetensors.numpy.save` gives, which asks numpy for the name of every array's dtype anew: a third of its time."""
+    specs = {
+        name: TensorSpec(
+            dtype=_named(array.dtype),
+            shape=array.shape,
+            data_ptr=array.ctypes.data,
+            data_len=array.nbytes,
+        )
+        for name, array in arrays.items()
+    }
+    return bytes(serialize(specs, metadata={KEY: text}))
+
+
+@lru_cache(maxsize=64)
+def _named(dtype: np.dtype[Any]) -> str:
+    if dtype != dtype.newbyteorder("<"):
+        raise ValueError(f"model: its tensors are little-endian, got dtype {dtype.str}")
+    return str(dtype.name)
 
 
 def _order(name: str) -> tuple[int, ...]:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from service.core.layout import Layout, shown
 from service.storage import checkpoints, logs, moves
-from service.storage.disk import fsync_directory, names, replace_file, storage_border
+from service.storage.disk import fsync_directory, names, opened_folder, replace_file, storage_border
 from service.storage.tables import FileRow, FileState, Publication
 
 NOTE_SUFFIX = ".error.json"
@@ -82,8 +82,10 @@ def _placed(layout: Layout, file: FileRow) -> bytes | None:
 def settle_all(layout: Layout, files: Sequence[FileRow]) -> tuple[FileRow, ...]:
     """Settles accepted files; their folders are flushed once for all. Says each with its name there."""
     archived = [file for file in files if file.path is None and file.after == "archive"]
-    found = {file.admission: _to_done(layout, file, is_flushed=False) for file in archived}
+    found: dict[int, bytes | None] = {}
     for job in sorted({file.job for file in archived}):
+        own = [file for file in archived if file.job == job]
+        found |= _all_to_done(layout, job, own)
         fsync_directory(layout.done(job))
         fsync_directory(layout.work(job))
     for file in archived:
@@ -92,6 +94,21 @@ def settle_all(layout: Layout, files: Sequence[FileRow]) -> tuple[FileRow, ...]:
         if file.admission not in found:
             found[file.admission] = settle(layout, file)
     return tuple(replace(file, settled_as=found[file.admission]) for file in files)
+
+
+def _all_to_done(layout: Layout, job: str, files: Sequence[FileRow]) -> dict[int, bytes | None]:
+    """The names that files get in done/, by admission; not flushed."""
+    work, done, found = layout.work(job), layout.done(job), {}
+    with ExitStack() as opened:
+        with storage_border("open", work):
+            work_fd = opened.enter_context(opened_folder(work))
+        with storage_border("open", done):
+            done_fd = opened.enter_context(opened_folder(done))
+        for file in files:
+            work_name = layout.work_name(file.admission)
+            name = moves.settle_plainly(work_fd, work_name, done_fd, file.name)
+            found[file.admission] = name or _to_done(layout, file, is_flushed=False)
+    return found
 
 
 def _to_done(layout: Layout, file: FileRow, *, is_flushed: bool) -> bytes | None:
@@ -144,8 +161,10 @@ def take_admitted(layout: Layout, files: Sequence[FileRow]) -> list[bool]:
     again comes back from done/, or stays there where it is not what was learnt.
     """
     ours = [file for file in files if file.path is None]
-    taken = {file.admission: _take(layout, file) for file in ours}
+    taken: dict[int, bool] = {}
     for job in sorted({file.job for file in ours}):
+        with _way(layout, job) as way:
+            taken |= {file.admission: _take(way, file) for file in ours if file.job == job}
         fsync_directory(layout.work(job))
         if layout.inbox(job).is_dir():  # somebody may have taken the whole folder away
             fsync_directory(layout.inbox(job))
@@ -278,64 +297,78 @@ def _is_list_of(path: Path, file: FileRow) -> bool:
         return False  # somebody has written there
 
 
-def _take(layout: Layout, file: FileRow) -> bool:
-    work = layout.work_file(file.job, file.admission)
-    with storage_border("look at", work):
-        there = work.lstat() if os.path.lexists(work) else None
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """From a job's inbox, which somebody may have taken away, into work/."""
+
+    layout: Layout
+    inbox_fd: int | None
+    work_fd: int
+
+
+@contextmanager
+def _way(layout: Layout, job: str) -> Iterator[_Way]:
+    inbox, work = layout.inbox(job), layout.work(job)
+    with ExitStack() as opened:
+        inbox_fd = None
+        with storage_border("open", inbox), suppress(FileNotFoundError, NotADirectoryError):
+            inbox_fd = opened.enter_context(opened_folder(inbox, os.O_NOFOLLOW))
+        with storage_border("open", work):
+            work_fd = opened.enter_context(opened_folder(work))
+        yield _Way(layout, inbox_fd, work_fd)
+
+
+def _take(way: _Way, file: FileRow) -> bool:
+    there = _taken(way, file)
     if there is None and file.settled_as is not None:
-        return _comes_back(layout, file, file.settled_as)
+        return _comes_back(way, file, file.settled_as)
     if there is None:
-        there = _moved(layout, file)
+        there = _moved(way, file)
         admitted = there is not None and there.st_ino == file.inode
     else:
         admitted = (
             True  # taken before a crash: the number of its inode may be another in a restored copy
         )
         if there.st_nlink > 1:  # the crash may have come between link and unlink: see moves.py
-            _moved(layout, file)
+            _moved(way, file)
     if there is None:
         return False
     if admitted and (there.st_size, there.st_mtime_ns) == (file.size, file.mtime_ns):
         return True  # a link or a FIFO, too: decode refuses it with a note
-    give_back(layout, file)
+    give_back(way.layout, file)
     return False
 
 
-def _comes_back(layout: Layout, file: FileRow, name: bytes) -> bool:
+def _taken(way: _Way, file: FileRow) -> os.stat_result | None:
+    """What lies in work/ under the file's number; None where nothing does."""
+    name = way.layout.work_name(file.admission)
+    with storage_border("look at", name), suppress(FileNotFoundError):
+        return os.stat(name, dir_fd=way.work_fd, follow_symlinks=False)
+    return None
+
+
+def _comes_back(way: _Way, file: FileRow, name: bytes) -> bool:
     """Takes a file that is learnt again out of done/; its inode may have another number in a restored copy."""
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    work = layout.work_file(file.job, file.admission)
-    with storage_border("take", work), suppress(FileNotFoundError):
-        done_fd = os.open(layout.done(file.job), flags)
-        try:
-            seen = os.stat(name, dir_fd=done_fd, follow_symlinks=False)
-            if (seen.st_size, seen.st_mtime_ns) != (file.size, file.mtime_ns):
-                return False
-            work_fd = os.open(work.parent, flags)
-            try:
-                moves.take(done_fd, name, work_fd, work.name)
-                return True
-            finally:
-                os.close(work_fd)
-        finally:
-            os.close(done_fd)
+    done = way.layout.done(file.job)
+    with (
+        storage_border("take", done / os.fsdecode(name)),
+        suppress(FileNotFoundError),
+        opened_folder(done) as done_fd,
+    ):
+        seen = os.stat(name, dir_fd=done_fd, follow_symlinks=False)
+        if (seen.st_size, seen.st_mtime_ns) != (file.size, file.mtime_ns):
+            return False
+        moves.take(done_fd, name, way.work_fd, way.layout.work_name(file.admission))
+        return True
     return False
 
 
-def _moved(layout: Layout, file: FileRow) -> os.stat_result | None:
+def _moved(way: _Way, file: FileRow) -> os.stat_result | None:
     """Takes the file out of the inbox; None where it is gone, or where its name is another file's by now."""
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    work = layout.work_file(file.job, file.admission)
-    with storage_border("take", work), suppress(FileNotFoundError, NotADirectoryError):
-        inbox_fd = os.open(layout.inbox(file.job), flags | os.O_NOFOLLOW)
-        try:
-            if os.stat(file.name, dir_fd=inbox_fd, follow_symlinks=False).st_ino != file.inode:
-                return None
-            work_fd = os.open(work.parent, flags)
-            try:
-                return moves.take(inbox_fd, file.name, work_fd, work.name)
-            finally:
-                os.close(work_fd)
-        finally:
-            os.close(inbox_fd)
+    if way.inbox_fd is None:
+        return None
+    work_name = way.layout.work_name(file.admission)
+    with storage_border("take", shown(file.name)), suppress(FileNotFoundError):
+        if os.stat(file.name, dir_fd=way.inbox_fd, follow_symlinks=False).st_ino == file.inode:
+            return moves.take(way.inbox_fd, file.name, way.work_fd, work_name)
     return None

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,13 @@ class Database:
         with self._border():
             self._connection.execute(sql, arguments).fetchall()
             return self._connection.changes()
+
+    def execute_each(self, sql: str, rows: Iterable[Sequence[Any]]) -> int:
+        """One statement for each row of arguments; says how many rows all of them changed."""
+        with self._border():
+            before = self._connection.total_changes()
+            self._connection.executemany(sql, rows).fetchall()
+            return self._connection.total_changes() - before
 
     def fetch(self, sql: str, *arguments: Any) -> list[tuple[Any, ...]]:
         """All rows that a query finds."""

@@ -113,14 +113,20 @@ def _removed_on_error(part: Path) -> Iterator[None]:
         raise
 
 
-def fsync_directory(path: Path) -> None:
-    """New, moved and deleted names in the directory reach the disk."""
-    with storage_border("open", path):
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+@contextmanager
+def opened_folder(path: Path, flags: int = 0) -> Iterator[int]:
+    """A descriptor of a folder, to move files by their names there. Raises OSError as it is."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | flags)
     try:
-        fsync(descriptor, path)
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def fsync_directory(path: Path) -> None:
+    """New, moved and deleted names in the directory reach the disk."""
+    with storage_border("open", path), opened_folder(path) as descriptor:
+        fsync(descriptor, path)
 
 
 def names(directory: Path) -> list[str]:

@@ -76,33 +76,37 @@ class Journal:
         self._write("INSERT OR IGNORE INTO settings VALUES (?, ?)", digest, body)
         self._write("INSERT OR IGNORE INTO jobs VALUES (?, 0, 1)", job)
         first, generation = self._one("SELECT admissions, generation FROM jobs WHERE name = ?", job)
-        for number, entry in enumerate(entries, first):
-            self._write(
-                "INSERT INTO files (job, admission, generation, name, path, epoch, revision, size, mtime_ns, inode,"
-                " settings, after, admitted_at, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'admitted')",
-                *(job, number, generation, entry.name, entry.path, entry.epoch, entry.revision),
-                *(entry.size, entry.mtime_ns, entry.inode, digest, after, at),
-            )
+        self._write_each(
+            "INSERT INTO files (job, admission, generation, name, path, epoch, revision, size, mtime_ns, inode,"
+            " settings, after, admitted_at, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'admitted')",
+            [
+                (
+                    *(job, number, generation, entry.name, entry.path, entry.epoch, entry.revision),
+                    *(entry.size, entry.mtime_ns, entry.inode, digest, after, at),
+                )
+                for number, entry in enumerate(entries, first)
+            ],
+        )
         self._write("UPDATE jobs SET admissions = ? WHERE name = ?", first + len(entries), job)
         return list(range(first, first + len(entries)))
 
     def withdraw(self, job: str, admission: int) -> None:
         """The file vanished or changed before it was learnt from: the admission counts for nothing."""
-        self._decide(job, admission, FileState.WITHDRAWN)
-        self._forget_progress(job, admission)
+        self._decide(job, [admission], FileState.WITHDRAWN)
+        self._forget_progress(job, [admission])
 
     def refuse(self, job: str, admission: int, refusal: Mapping[str, Any]) -> None:
         """The file broke a rule; its spools and its resume point are forgotten."""
-        self._decide(job, admission, FileState.REFUSED)
+        self._decide(job, [admission], FileState.REFUSED)
         self._update_file(job, admission, refusal=_json(refusal))
-        self._forget_progress(job, admission)
+        self._forget_progress(job, [admission])
 
     def duplicate(self, job: str, admission: int, *, sha256: str | None) -> None:
         """The file's content (or name, by the job's identity) is already in the model."""
-        self._decide(job, admission, FileState.DUPLICATE)
+        self._decide(job, [admission], FileState.DUPLICATE)
         if sha256 is not None:
             self.note_sha256(job, admission, sha256)
-        self._forget_progress(job, admission)
+        self._forget_progress(job, [admission])
 
     def note_sha256(self, job: str, admission: int, sha256: str) -> None:
         self._update_file(job, admission, sha256=sha256)
@@ -167,34 +171,34 @@ class Journal:
             )
         self._update_file(commit.job, commit.admission, deaths=0)
 
-    def accept(self, commit: Commit, digests: Digests) -> None:
-        """The file is in the model: `commit` becomes the public one. Where its records go is for `plan`.
+    def accept(self, files: Sequence[tuple[Commit, Digests]]) -> None:
+        """Files of one job, in order, are in the model: the last one's commit becomes the public one. Where their records go
+        is for `plan`.
 
-        `commit.row` is the file's number of rows. A sequence number that does not follow the last one is a bug.
+        `Commit.row` is the file's number of rows. A sequence number that does not follow the last one is a bug.
         """
-        job, admission = commit.job, commit.admission
+        commits = [commit for commit, _ in files]
+        job, admissions = commits[0].job, [commit.admission for commit in commits]
         last = self.commit(job, "public")
-        expected = (last.sequence if last else 0) + 1
-        if commit.sequence != expected:
-            raise RuntimeError(
-                f"job {job}: the next sequence must be {expected}, got {commit.sequence}"
-            )
-        self._decide(job, admission, FileState.ACCEPTED)
-        self._update_file(
-            job,
-            admission,
-            sequence=commit.sequence,
-            sha256=digests.sha256,
-            rows=commit.row,
-            version=commit.version,
-            model=commit.model,
-            model_sha256=commit.model_sha256,
-            records_sha256=digests.records,
-            fingerprint=digests.fingerprint,
-            deaths=0,
+        for expected, commit in enumerate(commits, (last.sequence if last else 0) + 1):
+            if commit.sequence != expected:
+                raise RuntimeError(
+                    f"job {job}: the next sequence must be {expected}, got {commit.sequence}"
+                )
+        self._decide(job, admissions, FileState.ACCEPTED)
+        self._write_each(
+            "UPDATE files SET sequence = ?, rows = ?, version = ?, model = ?, model_sha256 = ?, sha256 = ?,"
+            " records_sha256 = ?, fingerprint = ?, deaths = 0 WHERE job = ? AND admission = ?",
+            [
+                (
+                    *(c.sequence, c.row, c.version, c.model, c.model_sha256),
+                    *(digests.sha256, digests.records, digests.fingerprint, job, c.admission),
+                )
+                for c, digests in files
+            ],
         )
-        self._forget_progress(job, admission)
-        self._set_commit(commit)
+        self._forget_progress(job, admissions)
+        self._set_commit(commits[-1])
 
     def plan(
         self, job: str, publications: Sequence[Publication], ends: Mapping[str, LogState]
@@ -218,7 +222,7 @@ class Journal:
         """The file in progress will be trained from its first row."""
         commit = self.commit(job, "private")
         if commit is not None:
-            self._forget_progress(job, commit.admission)
+            self._forget_progress(job, [commit.admission])
 
     def reset(self, job: str) -> int:
         """Forgets the job's model; says the new generation. Files that wait are trained from nothing."""
@@ -245,7 +249,16 @@ class Journal:
 
     def settled(self, job: str, admission: int, settled_as: bytes | None) -> None:
         """The file lies where its state says, under that name; None: it was deleted, or was never ours to move."""
-        self._update_file(job, admission, settled=1, settled_as=settled_as)
+        self.settled_all(job, {admission: settled_as})
+
+    def settled_all(self, job: str, settled_as: Mapping[int, bytes | None]) -> None:
+        """As `settled`, for several files by their admissions."""
+        changed = self._write_each(
+            "UPDATE files SET settled = 1, settled_as = ? WHERE job = ? AND admission = ?",
+            [(name, job, admission) for admission, name in settled_as.items()],
+        )
+        if changed != len(settled_as):
+            raise KeyError((job, *settled_as))
 
     def replan(self, publication: Publication) -> None:
         """A pending publication goes elsewhere: the operator took the log away."""
@@ -271,6 +284,13 @@ class Journal:
         if not rows:
             raise KeyError((job, admission))
         return rows[0]
+
+    def those(self, job: str, admissions: Sequence[int]) -> list[FileRow]:
+        """Some admissions, in the order given; KeyError where one is none."""
+        where = "job = ? AND admission BETWEEN ? AND ?"
+        ends = (min(admissions), max(admissions)) if admissions else (0, -1)
+        found = {file.admission: file for file in self._files(where, job, *ends)}
+        return [found[admission] for admission in admissions]
 
     def files(self, job: str) -> list[FileRow]:
         """All files of the job's present generation, in order, whatever became of them."""
@@ -388,15 +408,15 @@ class Journal:
     def _files(self, where: str, *arguments: object) -> list[FileRow]:
         return [_file(row) for row in self._all(_SELECT_FILES + where, *arguments)]
 
-    def _decide(self, job: str, admission: int, state: FileState) -> None:
-        changed = self._write(
+    def _decide(self, job: str, admissions: Sequence[int], state: FileState) -> None:
+        changed = self._write_each(
             "UPDATE files SET state = ?, settled_as = NULL"
             " WHERE job = ? AND admission = ? AND state = 'admitted'",
-            *(state.value, job, admission),
+            [(state.value, job, admission) for admission in admissions],
         )
-        if changed != 1:
+        if changed != len(admissions):
             raise RuntimeError(
-                f"job {job}, admission {admission}: must be admitted to become {state.value}"
+                f"job {job}, admission {', '.join(map(str, admissions))}: must be admitted to become {state.value}"
             )
 
     def _leave(
@@ -418,14 +438,13 @@ class Journal:
                 f"job {file.job}, admission {file.admission}: must be {' or '.join(before)} to become {state.value}"
             )
 
-    def _forget_progress(self, job: str, admission: int) -> None:
-        self._write(
-            "DELETE FROM commits WHERE job = ? AND scope = 'private' AND admission = ?",
-            job,
-            admission,
+    def _forget_progress(self, job: str, admissions: Sequence[int]) -> None:
+        files = [(job, admission) for admission in admissions]
+        self._write_each(
+            "DELETE FROM commits WHERE job = ? AND scope = 'private' AND admission = ?", files
         )
-        self._write(
-            "DELETE FROM spools WHERE job = ? AND admission = ? AND segment IS NULL", job, admission
+        self._write_each(
+            "DELETE FROM spools WHERE job = ? AND admission = ? AND segment IS NULL", files
         )
 
     def _set_commit(self, c: Commit) -> None:
@@ -451,6 +470,12 @@ class Journal:
         if not self._database.in_transaction:
             raise RuntimeError("journal: a write must stand inside a transaction")
         return self._database.execute(sql, *arguments)
+
+    def _write_each(self, sql: str, rows: Sequence[Sequence[object]]) -> int:
+        """As `_write`, once for each row of arguments; says how many rows all of them changed."""
+        if not self._database.in_transaction:
+            raise RuntimeError("journal: a write must stand inside a transaction")
+        return self._database.execute_each(sql, rows)
 
     def _all(self, sql: str, *arguments: object) -> list[tuple[Any, ...]]:
         return self._database.fetch(sql, *arguments)

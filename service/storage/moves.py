@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from itertools import count, takewhile
 from pathlib import Path
 
-from service.storage.disk import fsync_directory, storage_border
+from service.storage.disk import fsync_directory, opened_folder, storage_border
 
 NAME_BYTES = 255  # the longest name that Linux file systems take
 _RENAME_NOREPLACE = 1
@@ -94,6 +94,17 @@ def _arrived(
     return next(alike, inode)
 
 
+def settle_plainly(work_fd: int, work_name: str, directory_fd: int, name: bytes) -> bytes | None:
+    """Moves a work file into a directory under its own name; None, and nothing has happened, where the name is taken or the
+    file is gone: `settle` knows what to do then. Flushing both directories is the caller's, once for many files."""
+    candidate = next(told_apart(name))
+    try:
+        _move(work_fd, os.fsencode(work_name), directory_fd, candidate)
+    except (FileExistsError, FileNotFoundError):
+        return None
+    return candidate
+
+
 def discard(work: Path) -> None:
     """Deletes a work file durably (`after = "delete"`); one that is gone is left gone."""
     with storage_border("delete", work):
@@ -131,18 +142,15 @@ def _cut(stem: bytes, room: int) -> bytes:
 
 def _moved(work: Path, target: Path) -> bool:
     """Moves the work file; False where somebody else has just taken the name."""
-    with storage_border("move", work):
-        source_fd = os.open(work.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with (
+        storage_border("move", work),
+        opened_folder(work.parent) as source_fd,
+        opened_folder(target.parent) as target_fd,
+    ):
         try:
-            target_fd = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                _move(source_fd, os.fsencode(work.name), target_fd, os.fsencode(target.name))
-            finally:
-                os.close(target_fd)
+            _move(source_fd, os.fsencode(work.name), target_fd, os.fsencode(target.name))
         except FileExistsError:
             return False
-        finally:
-            os.close(source_fd)
     return True
 
 

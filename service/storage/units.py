@@ -124,7 +124,7 @@ def admission(
 
     def apply(journal: Journal, _: None) -> list[FileRow]:
         numbers = journal.admit(job, entries, settings=settings, after=after, at=at)
-        return [journal.file(job, number) for number in numbers]
+        return journal.those(job, numbers)
 
     def finish(files: list[FileRow]) -> tuple[FileRow | None, ...]:
         taken = completion.take_admitted(layout, files)
@@ -188,13 +188,15 @@ def acceptance(
         publications, ends, renewed = places(
             layout, journal, job, first.admission, spools, keep.rotate_bytes
         )
-        for whole, model in zip(wholes, models, strict=True):
-            commit = _commit(whole.progress, "public", model)
-            journal.accept(commit, whole.digests)
+        commits = [
+            _commit(whole.progress, "public", model)
+            for whole, model in zip(wholes, models, strict=True)
+        ]
+        journal.accept([(c, whole.digests) for c, whole in zip(commits, wholes, strict=True)])
         journal.plan(job, publications, ends)
-        files = tuple(journal.file(job, number) for number in numbers)
+        files = tuple(journal.those(job, numbers))
         kept = tuple(name for name, _ in journal.models(job, keep.models))
-        return _Planned(files, commit, publications, renewed, kept)
+        return _Planned(files, commits[-1], publications, renewed, kept)
 
     def finish(planned: _Planned) -> Accepted:
         completion.publish(layout, planned.publications)
@@ -209,8 +211,7 @@ def acceptance(
 
     def mark(journal: Journal, _: _Planned, accepted: Accepted) -> None:
         journal.published(job, first.admission)
-        for file in accepted.files:
-            journal.settled(job, file.admission, file.settled_as)
+        journal.settled_all(job, {file.admission: file.settled_as for file in accepted.files})
 
     return Unit(prepare, apply, finish, mark, aside)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -18,11 +19,13 @@ from kernels.learner import Rows
 from kernels.sparse import joined
 from service import formats
 from service.core.errors import FileRefused
-from service.formats.contract import BadRow, Chunk, Fields, RowRules, Source
+from service.core.sent import sent
+from service.formats.contract import BadRow, Block, Chunk, Fields, RowRules, Source
 from service.formats.frames import pl
 from service.runtime.arena import Region, arrays, back, size_of
 
 
+@sent
 @dataclass(frozen=True, slots=True)
 class StoredBlock:
     """A decoded chunk in the arena, and what became of the chunk's rows."""
@@ -38,6 +41,7 @@ class StoredBlock:
     missing: Mapping[str, int]
 
 
+@sent
 @dataclass(frozen=True, slots=True)
 class Part:
     """Rows [start, stop) of a stored block; `first_row` is the file's number of its chunk's first row."""
@@ -67,7 +71,11 @@ def decode(
     source: Source, chunk: Chunk, fields: Fields, rules: RowRules, region: Region
 ) -> StoredBlock:
     """Decodes a chunk into `region`; raises FileRefused when the file's structure is broken."""
-    block = formats.decode(source, chunk, fields, rules)
+    return store(formats.decode(source, chunk, fields, rules), region, source.name, chunk.index)
+
+
+def store(block: Block, region: Region, name: str, chunk: int = 0) -> StoredBlock:
+    """Copies the block of a file's chunk into `region`; raises FileRefused where it is larger."""
     stored: dict[str, Array] = {"x": block.x, "y": block.y, "row": block.row}
     if block.w is not None:
         stored["w"] = block.w
@@ -82,8 +90,8 @@ def decode(
     if size_of(layout) > region.length:
         raise FileRefused(
             f"the columns of id, time and text hold at most {CARRIED_BYTES} bytes in a chunk",
-            place=source.name,
-            value=f"{size_of(layout)} bytes with the rows of chunk {chunk.index}",
+            place=name,
+            value=f"{size_of(layout)} bytes with the rows of chunk {chunk}",
             remedy="leave them out, or shorten their values",
         )
     back(region, size_of(layout))
@@ -157,7 +165,13 @@ def carried(parts: Sequence[Part]) -> pl.DataFrame:
         for p in parts
         if "carried" in p.layout
     ]
-    return pl.concat(frames) if frames else pl.DataFrame()
+    return pl.concat(frames) if frames else _nothing()
+
+
+@cache
+def _nothing() -> pl.DataFrame:
+    """Made once: it takes as long as a small file's few rows."""
+    return pl.DataFrame()
 
 
 def _packed(frame: pl.DataFrame) -> Array:

@@ -1,6 +1,6 @@
 """Bundles: small files in a row that take each step of the way in one sub-task, since a trip to a worker costs more than they do.
 
-    read ─▶ Clean | None, a file each        learn ─▶ a state after each file        report ─▶ texts, metric states after each
+    read ─▶ Clean | None, a file each        learn ─▶ a state after each file        account ─▶ texts, what outlasts each in the metric states
 
 Rules: nothing is done here but what the sub-tasks for a single file do, one file after the other, so that the bits are the
 same. A file that is anything but plain (bad rows, several chunks or rounds, too large for the room) is left: it goes alone.
@@ -13,18 +13,21 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kernels.learner import Extra
+from kernels.learner import Extra, build
 from service import formats
 from service.core.errors import FileRefused
 from service.core.records import Subject, chained
-from service.formats.contract import Fields, Limits, RowRules
-from service.runtime.region import Region, back, cut, size_of, view
+from service.core.sent import sent
+from service.formats import Read
+from service.formats.contract import Fields, Limits, RowRules, Source
+from service.runtime.region import Region, arrays, back, back_all, cut, size_of, view
 from service.subtasks import blocks, learn, report
 from service.subtasks.blocks import Part, StoredBlock
 from service.subtasks.learn import Learnt
-from service.subtasks.report import Books, Ending, RoundResults, Segment
+from service.subtasks.report import Ending, RoundResults, Segment
 
 
+@sent
 @dataclass(frozen=True, slots=True)
 class Paper:
     """A file to be read: where it lies, its original name, and where it may be unpacked."""
@@ -34,6 +37,7 @@ class Paper:
     scratch: str
 
 
+@sent
 @dataclass(frozen=True, slots=True)
 class Clean:
     """A file whose rows are all good, as one block."""
@@ -43,6 +47,7 @@ class Clean:
     columns_unused: int
 
 
+@sent
 @dataclass(frozen=True, slots=True)
 class Account:
     """What is recorded of one file, and which regions hold its results and the model before it."""
@@ -53,6 +58,7 @@ class Account:
     before: Region
 
 
+@sent
 @dataclass(frozen=True, slots=True)
 class Accounted:
     """A file's part of the texts, in bytes, the digest of its records, and its loss."""
@@ -76,13 +82,22 @@ def read(
     region: Region,
 ) -> list[Clean | None]:
     """Reads files into `region`, one behind the other; None for each that is to go alone."""
+
+    def prepared(number: int) -> Source:
+        paper = papers[number]
+        return formats.prepare(paper.path, paper.name, paper.scratch, fields, limits)
+
+    paths, names = [paper.path for paper in papers], [paper.name for paper in papers]
+    most_bytes = min(chunk_bytes, limits.max_row_bytes)  # else it may be several chunks
+    together = formats.read_alike(paths, names, fields, most_bytes, prepared)
     found: list[Clean | None] = []
     free = region
-    for paper in papers:
+    for paper, one in zip(papers, together, strict=True):
         clean = None
         with suppress(FileRefused, OSError):
             try:
-                clean = _clean(paper, fields, limits, chunk_bytes, free)
+                read = one or _alone(paper, fields, limits, chunk_bytes, free.length)
+                clean = None if read is None else _stored(read, free, paper.name)
             finally:
                 Path(paper.scratch).unlink(missing_ok=True)
         if clean is not None:
@@ -91,21 +106,26 @@ def read(
     return found
 
 
-def _clean(
-    paper: Paper, fields: Fields, limits: Limits, chunk_bytes: int, free: Region
-) -> Clean | None:
+def _alone(
+    paper: Paper, fields: Fields, limits: Limits, chunk_bytes: int, most_bytes: int
+) -> Read | None:
+    """A file that begins unlike the others, or is a little out of the ordinary; None where it is more so."""
     source = formats.prepare(paper.path, paper.name, paper.scratch, fields, limits)
-    formats.features_of(source, fields)
     survey = formats.Survey(source, chunk_bytes)
     chunks = list(survey)
-    if len(chunks) != 1 or formats.block_bytes(source, chunks[0], fields) > free.length:
+    if len(chunks) != 1 or formats.block_bytes(source, chunks[0], fields) > most_bytes:
         return None
-    stored = blocks.decode(source, chunks[0], fields, RowRules(), free)
-    if stored.rejected or not stored.rows:
+    block = formats.decode(source, chunks[0], fields, RowRules())
+    if block.rejected or not len(block.y):
         return None
     assert survey.sha256 is not None
+    return Read(block, survey.sha256, formats.unused_of(source, fields))
+
+
+def _stored(read: Read, free: Region, name: str) -> Clean:
+    stored = blocks.store(read.block, free, name)
     stored = replace(stored, region=replace(free, length=size_of(stored.layout)))
-    return Clean(stored, survey.sha256, formats.unused_of(source, fields))
+    return Clean(stored, read.sha256, read.columns_unused)
 
 
 def run(
@@ -118,9 +138,12 @@ def run(
     extra: Extra,
 ) -> list[Learnt]:
     """Learns one file after the other, each from the state after the one before; stops at one that is not finite."""
-    found = []
+    learner, found = build(spec), []
+    back_all(states[:-1])
+    back_all(states[-1:])  # it lies elsewhere, see `reserve_each`
+    back_all(results)
     for state, part, result in zip(states, files, results, strict=True):
-        found.append(learn.run(spec, source, state, [part], batch_rows, result, extra))
+        found.append(learn.go_on(learner, source, state, [part], batch_rows, result, extra))
         if not found[-1].finite:
             break
         source = state
@@ -128,24 +151,36 @@ def run(
 
 
 def account(
-    spec: str, accounts: Sequence[Account], scores: Region, afters: Sequence[Region], text: Region
+    spec: str,
+    accounts: Sequence[Account],
+    scores: Region,
+    after: Region,
+    lasting: Sequence[Region],
+    text: Region,
 ) -> list[Accounted]:
-    """Records one file after the other. The samples of all lie in `text` first, the metrics behind them."""
+    """Records one file after the other, from the metric states in `scores` to those `after` all of them.
+
+    What outlasts a file stands in its region of `lasting` then. The samples of all lie in `text` first, the metrics behind them.
+    """
+    learner = build(spec)
+    whole_layout = learn.scores_layout(learner)
+    layout = learn.lasting(whole_layout)
+    back_all([after])
+    back_all(lasting)
+    state = learn.copied(scores, after, whole_layout)
+    books = learn.scopes(state)
     found: list[Accounted] = []
     samples, metrics = [], []
-    for one, after in zip(accounts, afters, strict=True):
-        books = Books(spec, one.before, scores, after, text)
-        rows = report.report(one.subject, one.done, books, Segment())
-        lines = view(text)[: rows.samples_bytes + rows.metrics_bytes].tobytes()
-        closing = replace(books, scores=after)
-        file = report.close(one.subject, one.ending, closing, rows.segment)
-        samples.append(lines[: rows.samples_bytes])
-        metrics.append(lines[rows.samples_bytes :])
-        metrics.append(view(text)[: file.metrics_bytes].tobytes())
+    for one, place in zip(accounts, lasting, strict=True):
+        rows = report.take(learner, one.subject, one.done, one.before, books, Segment())
+        file = report.end(one.subject, one.ending, books, rows.segment)
+        for name, array in arrays(place, layout).items():
+            array[...] = state[name]
+        samples.append(rows.samples)
+        metrics += [rows.metrics, file.metrics]
         digest = chained(chained("", rows.sha256), file.sha256)
-        written = rows.metrics_bytes + file.metrics_bytes
-        found.append(Accounted(rows.samples_bytes, written, digest, file.loss))
-        scores = after
+        written = len(rows.metrics) + len(file.metrics)
+        found.append(Accounted(len(rows.samples), written, digest, file.loss))
     whole = b"".join((*samples, *metrics))
     back(text, len(whole))
     view(text)[: len(whole)] = memoryview(whole)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,9 +21,12 @@ from kernels import metrics, sparse
 from kernels.columns import ByColumns
 from kernels.contract import Array, Layout, Problem
 from kernels.learner import Extra, Learner, build
-from service.runtime.arena import Region, arrays, back, size_of
+from service.core.sent import sent
+from service.runtime.arena import Region, arrays, back, size_of, view
 from service.storage import checkpoints
 from service.subtasks.blocks import Part, rows_of
+
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,15 @@ class Shape:
     def scores_bytes(self) -> int:
         return size_of(self.scores_layout)
 
+    @property
+    def lasting_layout(self) -> Layout:
+        """Those of the metric states that go into the model of a whole file: what it lacks begins with zeros."""
+        return lasting(self.scores_layout)
+
+    @property
+    def lasting_bytes(self) -> int:
+        return size_of(self.lasting_layout)
+
     def part_bytes(self, entries: int) -> int:
         """Room for a part of the state with the slots of so many entries."""
         return size_of(sparse.part_layout(self.state_layout, min(entries, self.slots)))
@@ -69,6 +82,7 @@ class Shape:
         return 8 * numbers * rows + 64 * (3 + self.in_spreads + len(more))
 
 
+@sent
 @dataclass(frozen=True, slots=True)
 class Learnt:
     """What a round's last sub-task says of the state that it made.
@@ -84,6 +98,8 @@ class Learnt:
 SCORED = ("file", "before", "lifetime", "segment")
 """The metric states that travel with a model: over the file, by the model before the file, over the
 job's life, and over the rows since the last progress record."""
+LASTING = "lifetime/"
+"""So begin the arrays that outlast a file; all others are zeros between two files."""
 
 
 def shape(spec: str) -> Shape:
@@ -119,10 +135,18 @@ def scores_layout(learner: Learner) -> Layout:
     return {f"{scope}/{name}": entry for scope in SCORED for name, entry in one.items()}
 
 
-def scope(scores: Mapping[str, Array], name: str) -> dict[str, Array]:
-    """One of the metric states in `scores`."""
-    prefix = f"{name}/"
-    return {key[len(prefix) :]: a for key, a in scores.items() if key.startswith(prefix)}
+def lasting(scores: Mapping[str, V]) -> dict[str, V]:
+    """Those of the metric states that outlast a file."""
+    return {name: value for name, value in scores.items() if name.startswith(LASTING)}
+
+
+def scopes(scores: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
+    """The metric states by scope and name."""
+    found: dict[str, dict[str, Array]] = {scope: {} for scope in SCORED}
+    for key, array in scores.items():
+        scope, _, name = key.partition("/")
+        found[scope][name] = array
+    return found
 
 
 def start(spec: str, state: Region, scores: Region) -> Learnt:
@@ -181,9 +205,24 @@ def run(
 ) -> Learnt:
     """One lane: its batches in order, from the state in `source` to the one in `target`."""
     learner = build(spec)
-    state = copied(learner, source, target)
+    back(target, size_of(learner.layout()))
+    back(results, size_of(learner.results_layout(sum(part.rows for part in parts), extra)))
+    return go_on(learner, source, target, parts, batch_rows, results, extra)
+
+
+def go_on(
+    learner: Learner,
+    source: Region,
+    target: Region,
+    parts: Sequence[Part],
+    batch_rows: int,
+    results: Region,
+    extra: Extra,
+) -> Learnt:
+    """As `run`, where the regions have memory."""
+    state = copied(source, target, learner.layout())
     rows = rows_of(parts)
-    found = recorded(learner, results, len(rows.y), extra)
+    found = arrays(results, learner.results_layout(len(rows.y), extra))
     broken = learner.run(state, rows, batch_rows, found)
     return learnt(learner, state, broken)
 
@@ -217,7 +256,7 @@ def apply(
 ) -> Learnt:
     """One step along the lanes' gradients, added in lane order."""
     learner = build(spec)
-    state = copied(learner, source, target)
+    state = started(learner, source, target)
     learner.apply(state, [arrays(out, learner.gradient_layout()) for out in outs], total_rows)
     return learnt(learner, state)
 
@@ -231,7 +270,7 @@ def average(
 ) -> Learnt:
     """The lanes' states averaged by rows, their statistics merged in lane order."""
     learner = build(spec)
-    state = copied(learner, source, target)
+    state = started(learner, source, target)
     learner.average(
         state,
         arrays(source, learner.layout()),
@@ -295,7 +334,7 @@ def check(spec: str, target: Region) -> Learnt:
 def end_file(spec: str, source: Region, target: Region) -> Learnt:
     """What an optimizer of whole files does at the end of one."""
     learner = build(spec)
-    state = copied(learner, source, target)
+    state = started(learner, source, target)
     learner.end_file(state)
     return learnt(learner, state)
 
@@ -315,11 +354,18 @@ def backed(region: Region, layout: Layout) -> dict[str, Array]:
     return arrays(region, layout)
 
 
-def copied(learner: Learner, source: Region, target: Region) -> dict[str, Array]:
-    state = backed(target, learner.layout())
-    for name, array in arrays(source, learner.layout()).items():
-        state[name][...] = array
-    return state
+def started(learner: Learner, source: Region, target: Region) -> dict[str, Array]:
+    """A state to go on from, in a region of its own."""
+    layout = learner.layout()
+    back(target, size_of(layout))
+    return copied(source, target, layout)
+
+
+def copied(source: Region, target: Region, layout: Layout) -> dict[str, Array]:
+    """The arrays of `target`, which has memory, with what stands in those of `source`."""
+    length = size_of(layout)
+    view(target)[:length] = view(source)[:length]
+    return arrays(target, layout)
 
 
 def recorded(learner: Learner, region: Region, rows: int, extra: Extra) -> dict[str, Array]:

@@ -16,12 +16,12 @@ from kernels.contract import Layout
 from kernels.learner import build
 from service.runtime.arena import Region, arrays, back, size_of
 from service.subtasks.blocks import Part, rows_of
-from service.subtasks.learn import Learnt, backed, copied, learnt, recorded
+from service.subtasks.learn import Learnt, backed, learnt, recorded, started
 
 
 def copy(spec: str, source: Region, target: Region) -> None:
     """A state of one's own."""
-    copied(build(spec), source, target)
+    started(build(spec), source, target)
 
 
 def learn(

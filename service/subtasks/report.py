@@ -21,13 +21,18 @@ from kernels.contract import Array
 from kernels.learner import Extra, Learner, Rows, build
 from kernels.scaling import scoring
 from service.core.records import Record, Subject, json_line
+from service.core.sent import sent
 from service.formats.frames import pl
 from service.runtime.arena import Region, arrays, back, view
 from service.subtasks import samples
 from service.subtasks.blocks import Part, carried, file_rows, offsets, rows_of, weights
-from service.subtasks.learn import Shape, scope, scores_layout
+from service.subtasks.learn import Shape, copied, scopes, scores_layout
+
+Scopes = Mapping[str, dict[str, Array]]
+"""The metric states: see `learn.SCORED`."""
 
 
+@sent
 @dataclass(frozen=True, slots=True)
 class RoundResults:
     """A round that was learnt: its rows, and what was recorded of them lane by lane."""
@@ -77,6 +82,22 @@ class Reported:
     loss: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Lines for both logs, and where the file stands after them."""
+
+    samples: bytes
+    metrics: bytes
+    segment: Segment
+    loss: float | None
+
+    @property
+    def sha256(self) -> str:
+        """The digest of the lines (hex)."""
+        return hashlib.sha256(self.samples + self.metrics).hexdigest()
+
+
+@sent
 @dataclass(frozen=True, slots=True)
 class Ending:
     """What the file's own record says beside its metrics."""
@@ -132,17 +153,34 @@ def _times_bytes(segment: Segment) -> int:
 def report(subject: Subject, done: RoundResults, books: Books, segment: Segment) -> Reported:
     """Takes a round's results into the metric states and writes its records."""
     learner = build(books.spec)
+    scores = _copied(learner, books)
+    return _written(books.text, take(learner, subject, done, books.before, scores, segment))
+
+
+def close(subject: Subject, ending: Ending, books: Books, segment: Segment) -> Reported:
+    """Takes the file's metrics into those of the job's life, and writes the record of the file."""
+    scores = _copied(build(books.spec), books)
+    return _written(books.text, end(subject, ending, scores, segment))
+
+
+def take(
+    learner: Learner,
+    subject: Subject,
+    done: RoundResults,
+    before: Region,
+    scores: Scopes,
+    segment: Segment,
+) -> Records:
+    """Takes a round's results into the metric states, in place, and makes its records."""
     rows = rows_of(done.parts)
     results = _joined(learner, done)
     loss = learner.loss(results["output"], rows.y, results.get("unit", 1.0))
     prediction = learner.prediction(results["output"])
-    scores = _copied(books, scores_layout(learner))
     floor = learner.floor(rows.y)
-    metrics.update(
-        scope(scores, "file"), results["output"], prediction, rows.y, rows.w, loss, floor
-    )
-    _score_before(learner, books.before, rows, scope(scores, "before"))
-    progress = _Progress(subject, done, scope(scores, "segment"), segment)
+    file = scores["file"]
+    metrics.update(file, results["output"], prediction, rows.y, rows.w, loss, floor)
+    _score_before(learner, before, rows, scores["before"])
+    progress = _Progress(subject, done, scores["segment"], segment)
     progress.take(results, prediction, rows, loss, floor)
     lines = b""
     if subject.samples != "off" and subject.epoch == 1:
@@ -157,18 +195,15 @@ def report(subject: Subject, done: RoundResults, books: Books, segment: Segment)
             results=results,
         )
         lines = samples.text(subject, done.version, table)
-    file_loss = metrics.mean_loss(scope(scores, "file"))
-    return _written(books.text, lines, progress.records, progress.segment, file_loss)
+    return Records(lines, _lines(progress.records), progress.segment, metrics.mean_loss(file))
 
 
-def close(subject: Subject, ending: Ending, books: Books, segment: Segment) -> Reported:
-    """Takes the file's metrics into those of the job's life, and writes the record of the file."""
-    learner = build(books.spec)
-    scores = _copied(books, scores_layout(learner))
-    file, before, lifetime = (scope(scores, name) for name in ("file", "before", "lifetime"))
+def end(subject: Subject, ending: Ending, scores: Scopes, segment: Segment) -> Records:
+    """Takes the file's metrics into those of the job's life, in place, and makes the record of the file."""
+    file, before, lifetime = (scores[name] for name in ("file", "before", "lifetime"))
     records: list[Record] = []
     if segment.rows and subject.epoch == 1 and not subject.steps:
-        part = scope(scores, "segment")
+        part = scores["segment"]
         records.append(
             _progress_record(subject, segment, part, ending.version, ending.learning_rate)
         )
@@ -177,9 +212,9 @@ def close(subject: Subject, ending: Ending, books: Books, segment: Segment) -> R
     records.append(_file_record(subject, ending, file, before, lifetime))
     loss = metrics.mean_loss(file)
     for name in ("file", "before", "segment"):
-        for array in scope(scores, name).values():
+        for array in scores[name].values():
             array[...] = 0
-    return _written(books.text, b"", records, Segment(), loss)
+    return Records(b"", _lines(records), Segment(), loss)
 
 
 def _file_record(
@@ -327,12 +362,9 @@ def _joined(learner: Learner, done: RoundResults) -> dict[str, Array]:
     return {name: np.concatenate([lane[name] for lane in lanes]) for name in lanes[0]}
 
 
-def _copied(books: Books, layout: Mapping[str, tuple[tuple[int, ...], str]]) -> dict[str, Array]:
+def _copied(learner: Learner, books: Books) -> Scopes:
     back(books.scores_after, books.scores_after.length)
-    after = arrays(books.scores_after, layout)
-    for name, array in arrays(books.scores, layout).items():
-        after[name][...] = array
-    return after
+    return scopes(copied(books.scores, books.scores_after, scores_layout(learner)))
 
 
 def _ends(times: pl.Series) -> tuple[str | float | None, str | float | None]:
@@ -347,14 +379,12 @@ def _order(time: str | float) -> tuple[bool, str | float]:
     return isinstance(time, str), time
 
 
-def _written(
-    region: Region, lines: bytes, records: Sequence[Record], segment: Segment, loss: float | None
-) -> Reported:
-    tail = b"".join(json_line(record) for record in records)
-    back(region, len(lines) + len(tail))
-    room = view(region)
-    room[: len(lines)] = np.frombuffer(lines, np.uint8)
-    room[len(lines) : len(lines) + len(tail)] = np.frombuffer(tail, np.uint8)
-    sha256 = hashlib.sha256(lines)
-    sha256.update(tail)
-    return Reported(len(lines), len(tail), sha256.hexdigest(), segment, loss)
+def _lines(records: Sequence[Record]) -> bytes:
+    return b"".join(json_line(record) for record in records)
+
+
+def _written(region: Region, made: Records) -> Reported:
+    text = made.samples + made.metrics
+    back(region, len(text))
+    view(region)[: len(text)] = np.frombuffer(text, np.uint8)
+    return Reported(len(made.samples), len(made.metrics), made.sha256, made.segment, made.loss)

@@ -22,7 +22,7 @@ NAMES = [one["name"] for one in JOBS]
 
 
 def _files() -> dict[str, bytes]:
-    """Twenty small files, of all kinds that do not go together with others, and of some that do."""
+    """Small files of all kinds that do not go together with others, and of some that do."""
     files = {
         f"{n:02}.csv": sample_tables.csv(sample_tables.rows(20 + 7 * n, seed=n)) for n in range(14)
     }
@@ -37,6 +37,15 @@ def _files() -> dict[str, bytes]:
     files["09-lines.jsonl"] = sample_tables.jsonl(sample_tables.rows(33, 41))
     files["10-none.csv"] = b"a,b,c,y\n" + b"1,2,3,\n" * 3  # no row has a label
     files["11-some.csv"] = sample_tables.csv(sample_tables.rows(9, 42)) + b"4,5,6,\n"
+    more = [sample_tables.csv(sample_tables.rows(9, seed)) for seed in range(50, 57)]
+    files["12-a.csv"] = more[0].replace(b"\n", b"\r\n")
+    files["12-b.csv"] = b"\xef\xbb\xbf" + more[1]
+    files["12-c.csv"] = more[2] + b'"4","5","6","1"\n'
+    files["12-d.csv"] = more[3][:-1]
+    files["12-e.csv"] = more[4].replace(b"\n", b",9\n").replace(b",9", b",z", 1)
+    files["12-f.csv"] = b"y,c,b,a\n" + b"1,2,3,4\n0,7,6,5\n"
+    files["12-g.csv"] = more[5] + b"?,2,,1\n"
+    files["12-h.csv"] = more[6] + b"# 1,2,3,1\n"
     return files
 
 
@@ -85,7 +94,7 @@ def test_files_that_wait_together_come_to_what_they_come_to_alone(
             assert _state(root, name) == _state(alone, name), name
         assert (
             trips < alone.status()["subtasks"] - 100
-        )  # of some 450; the job with lanes makes as many
+        )  # of some 650; the job with lanes makes as many
 
 
 def test_a_file_that_is_not_learnt_smoothly_costs_its_neighbours_nothing(

@@ -53,6 +53,27 @@ def test_items_arrive_in_order_and_the_loop_ends_with_the_sender() -> None:
     assert asyncio.run(main()) == list(range(100))
 
 
+def test_what_need_not_wait_is_sent_at_once_and_overtakes_nobody() -> None:
+    async def main() -> list[int]:
+        sender, receiver = _numbers(2)
+        assert sender.send_nowait(1)
+        assert sender.send_nowait(2)
+        assert not sender.send_nowait(3)
+        waiting = await _begin(sender.send(4))
+        got = [await receiver.receive()]
+        assert not sender.send_nowait(5), "there is room, but it is another's turn"
+        await waiting
+        assert not sender.send_nowait(5)
+        got += [await receiver.receive(), await receiver.receive()]
+        assert sender.send_nowait(6)
+        receiver.close()
+        with pytest.raises(BrokenChannel):
+            sender.send_nowait(7)
+        return got
+
+    assert asyncio.run(main()) == [1, 2, 4]
+
+
 def test_a_full_channel_holds_the_sender_until_something_is_received() -> None:
     async def main() -> None:
         sender, receiver = _numbers(2)

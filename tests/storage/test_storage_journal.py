@@ -40,7 +40,7 @@ def public(admission: int, sequence: int, **changes: Any) -> Commit:
 
 def accept(journal: Journal, admission: int, sequence: int, sha256: str = "sha") -> None:
     with journal.transaction():
-        journal.accept(public(admission, sequence), Digests(sha256, "records", "print"))
+        journal.accept([(public(admission, sequence), Digests(sha256, "records", "print"))])
 
 
 def test_admissions_are_numbered_in_order_for_each_job(journal: Journal) -> None:
@@ -113,7 +113,7 @@ def test_a_write_outside_a_transaction_is_a_bug(journal: Journal) -> None:
 
 
 DECISIONS: dict[FileState, Callable[[Journal], None]] = {
-    FileState.ACCEPTED: lambda j: j.accept(public(1, 2), Digests("s", "r", "f")),
+    FileState.ACCEPTED: lambda j: j.accept([(public(1, 2), Digests("s", "r", "f"))]),
     FileState.REFUSED: lambda j: j.refuse("j", 1, {"rule": "r"}),
     FileState.DUPLICATE: lambda j: j.duplicate("j", 1, sha256="s"),
     FileState.WITHDRAWN: lambda j: j.withdraw("j", 1),
@@ -165,7 +165,7 @@ def test_acceptance_moves_everything_at_once(journal: Journal) -> None:
     with journal.transaction():
         journal.commit_private(public(1, 0, scope="private"), {"samples.jsonl": 7})
     with journal.transaction():
-        journal.accept(public(1, 1), Digests("s", "r", "f"))
+        journal.accept([(public(1, 1), Digests("s", "r", "f"))])
         journal.plan("j", [publication], {"samples.jsonl": LogState(2, 30)})
     assert journal.commits() == [public(1, 1)]
     assert journal.publications("j") == [publication]

@@ -1,0 +1,169 @@
+"""Small CSV files that begin alike, read as one: what a reader takes to begin is paid once for all of them.
+
+    files ─▶ those with one beginning ─▶ the rows of each, if even ─▶ one behind the other: a block ─▶ a block each
+
+Rules
+- It doesn't show where rows were cut into chunks, so it doesn't show either where they were joined: what comes of a file
+  here is, to the bit, what comes of it alone.
+- Everything that `prepare` finds out must follow from the bytes before the first row, which the files share.
+- Whatever is out of the ordinary with a file is only found here, never judged: it is left, to be read alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+
+import numpy as np
+
+from service.core.errors import FileRefused
+from service.formats import csv, header
+from service.formats.columns import features_of, unused_of, wanted
+from service.formats.contract import Block, Fields, RowRules, Source, Table
+from service.formats.quoting import Marks
+from service.formats.table import block
+from service.formats.text import check_bytes
+
+FEW = 16
+"""Fewer files that don't go together are not tried in halves."""
+Prepared = Callable[[int], Source]
+"""Prepares the file of that number as far as its first row; raises FileRefused and OSError."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Read:
+    """A file that was read whole; its rows are all good, and at least one."""
+
+    block: Block
+    sha256: str
+    columns_unused: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows of one file: its number among all, its bytes from the first row on, and what separates them."""
+
+    number: int
+    data: bytes
+    marks: Marks
+
+
+def read_alike(
+    paths: Sequence[str], names: Sequence[str], fields: Fields, most_bytes: int, prepared: Prepared
+) -> list[Read | None]:
+    """What was read of each file; None for those that are to be read alone, larger ones among them.
+
+    `names` are the files' original ones.
+    """
+    contents = [_content(path, most_bytes) for path in paths]
+    groups: dict[tuple[str, bytes], list[int]] = {}
+    for number, (name, content) in enumerate(zip(names, contents, strict=True)):
+        first_line = content[: content.find(b"\n") + 1]
+        groups.setdefault((os.path.splitext(name.lower())[1], first_line), []).append(number)
+    found: list[Read | None] = [None] * len(paths)
+    for numbers in groups.values():
+        first = max(numbers, key=lambda number: len(contents[number]))  # one that surely has rows
+        with suppress(FileRefused, OSError):
+            source = prepared(first) if len(numbers) > 1 else None
+            if source is not None and source.path == paths[first]:  # nothing was undone
+                before = contents[first][: source.data_start]
+                for number, read in _read(source, before, contents, numbers, fields):
+                    found[number] = read
+    return found
+
+
+def _content(path: str, most_bytes: int) -> bytes:
+    """The file's bytes; none where they are too many, or can't be read."""
+    with suppress(OSError), open(path, "rb", buffering=0) as file:
+        content = file.read(most_bytes + 1)
+        return content if len(content) <= most_bytes else b""
+    return b""
+
+
+def _read(
+    source: Source, before: bytes, contents: Sequence[bytes], numbers: Sequence[int], fields: Fields
+) -> Iterator[tuple[int, Read]]:
+    """What was read of those files that begin with the bytes `before` the first row of the prepared one."""
+    if not _tells_all(source, before, fields):
+        return
+    unused = unused_of(source, fields)
+    rows = [*_even(source, before, contents, numbers)]
+    for one, decoded in zip(rows, _decoded(source, rows, fields), strict=True):
+        if decoded is not None and len(decoded.y):
+            digest = hashlib.sha256(contents[one.number]).hexdigest()
+            yield one.number, Read(decoded, digest, unused)
+
+
+def _tells_all(source: Source, before: bytes, fields: Fields) -> bool:
+    """Whether the bytes before the first row say all that `prepare` finds out: where only one of the marks that may
+    delimit stands in them, no row has a say in which it is."""
+    marks = sum(mark.encode() in before for mark in header.DELIMITERS)
+    is_certain = fields.dialect.delimiter != "auto" or marks <= 1
+    return source.format == "csv" and not fields.numbered and not fields.hashed.bits and is_certain
+
+
+def _even(
+    source: Source, before: bytes, contents: Sequence[bytes], numbers: Sequence[int]
+) -> Iterator[_Rows]:
+    """Those files whose rows are whole lines, of as many fields as the header has."""
+    for number in numbers:
+        data = contents[number].removeprefix(before)
+        begins_so = len(data) + len(before) == len(contents[number])
+        is_ended = data.endswith(
+            b"\n"
+        )  # a last row without its line break would be a chunk of its own
+        if begins_so and is_ended:
+            with suppress(FileRefused):
+                check_bytes(source, data, len(before))
+                marks = header.marks_of(source, data, len(before))
+                if csv.is_even(source, data, marks):
+                    yield _Rows(number, data, marks)
+
+
+def _decoded(source: Source, rows: Sequence[_Rows], fields: Fields) -> list[Block | None]:
+    """A block of each. Where all don't go together the halves may: a few odd files cost some others that are near them
+    what reading alone costs, and many odd ones cost all of them little more."""
+    whole = _together(source, rows, fields)
+    if whole is not None:
+        return [*_cut(whole, [one.marks for one in rows])]
+    if len(rows) < FEW:
+        return [None] * len(rows)
+    half = len(rows) // 2
+    return _decoded(source, rows[:half], fields) + _decoded(source, rows[half:], fields)
+
+
+def _together(source: Source, rows: Sequence[_Rows], fields: Fields) -> Block | None:
+    """All rows as one block; None unless each is good, or has no label."""
+    breaks = sum(one.marks.breaks for one in rows)
+    data = b"".join(one.data for one in rows)
+    frame = csv.numbers_at_once(source, data, breaks, wanted(source, fields))
+    if frame is None:
+        return None
+    table = Table(frame, np.arange(breaks, dtype=np.int64), breaks)
+    whole = block(table, fields, features_of(source, fields), RowRules(notes=0))
+    return None if whole.rejected else whole
+
+
+def _cut(whole: Block, files: Sequence[Marks]) -> Iterator[Block]:
+    """The block of each file, of one that holds the rows of all: no row is bad."""
+    ends = [0, *accumulate(marks.breaks for marks in files)]
+    places = np.searchsorted(whole.row, ends).tolist()
+    for marks, first, (start, stop) in zip(files, ends, pairwise(places), strict=False):
+        rows = slice(start, stop)
+        yield replace(
+            whole,
+            x=whole.x[rows],
+            y=whole.y[rows],
+            w=None if whole.w is None else whole.w[rows],
+            offset=None if whole.offset is None else whole.offset[rows],
+            row=whole.row[rows] - first,
+            carried=whole.carried and {name: c[rows] for name, c in whole.carried.items()},
+            rows_seen=marks.breaks,
+            unlabelled=marks.breaks - (stop - start),
+            lines=marks.lines,
+            gaps={name: gap[rows] for name, gap in whole.gaps.items()},
+        )

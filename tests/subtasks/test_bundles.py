@@ -1,0 +1,146 @@
+"""What comes of files in one sub-task is, to the bit, what comes of them in one each."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from subtask_bench import FIELDS, SUBJECT, Bench
+
+from kernels.contract import Spec
+from service.core.records import chained
+from service.formats.contract import Limits
+from service.runtime.arena import Region, arrays, view
+from service.runtime.region import pieces, room_for
+from service.storage import checkpoints
+from service.subtasks import bundles, learn, report
+from service.subtasks.bundles import Account, Accounted, Paper
+from service.subtasks.learn import Shape
+from service.subtasks.report import Books, Ending, RoundResults, Segment
+
+SPECS = {
+    "two classes": Spec("logistic", 2),
+    "numbers": Spec("linear", 2),
+    "layers": Spec("mlp", 2, {"hidden": [3], "loss": "logistic"}),
+    "clusters": Spec("kmeans", 2, {"clusters": 3}, 3, optimizer={"name": "counting"}),
+}
+
+
+def _table(count: int, first: int) -> bytes:
+    rows = (f"{i * 37 % 101},{(i * 53 % 89) / 8},{i % 2}\n" for i in range(first, first + count))
+    return ("a,b,y\n" + "".join(rows)).encode()
+
+
+def _each(bench: Bench, size: int, count: int) -> list[Region]:
+    return pieces(bench.reserve(room_for([size] * count)), [size] * count)
+
+
+def _bits(region: Region, layout: Any) -> dict[str, bytes]:
+    return {name: array.tobytes() for name, array in arrays(region, layout).items()}
+
+
+def _learnt(
+    bench: Bench, shape: Shape, state: Region, files: list[bytes]
+) -> tuple[list[Account], list[Region]]:
+    """The files learnt together; what is to be recorded of each, and the states before them and after the last."""
+    parts = [bench.decoded(data)[0] for data in files]
+    states = [state, *_each(bench, shape.state_bytes, len(files) - 1)]
+    states.append(bench.reserve(shape.state_bytes))
+    results = [bench.reserve(shape.results_bytes(part.rows, "")) for part in parts]
+    bundled = pieces(
+        bench.reserve(room_for(r.length for r in results)), [r.length for r in results]
+    )
+    bundles.run(shape.spec, state, states[1:], parts, 3, bundled, "")
+    accounts = []
+    for number, (part, result, (before, after)) in enumerate(
+        zip(parts, bundled, pairwise(states), strict=True), 1
+    ):
+        alone = bench.reserve(shape.state_bytes)
+        done = learn.run(shape.spec, before, alone, [part], 3, results[number - 1], "")
+        assert _bits(alone, shape.state_layout) == _bits(after, shape.state_layout)
+        subject = replace(SUBJECT, file=f"{number}.csv", sequence=number, samples="norms")
+        results_of = RoundResults((part,), ((result, part.rows),), "", 0, number, 0.1)
+        ending = Ending(number, part.rows, 0, 0, {}, 1, "ab" * 32, done.learning_rate)
+        accounts.append(Account(subject, results_of, ending, before))
+    return accounts, states
+
+
+def _one_by_one(
+    bench: Bench, shape: Shape, accounts: list[Account], scores: Region
+) -> tuple[list[Accounted], list[Region], bytes]:
+    """What `bundles.account` must come to: a report and a closing for each, in regions of their own."""
+    found, afters, samples, metrics = [], [], b"", b""
+    for one in accounts:
+        text = bench.reserve(1 << 20)
+        between, after = bench.reserve(shape.scores_bytes), bench.reserve(shape.scores_bytes)
+        books = Books(shape.spec, one.before, scores, between, text)
+        rows = report.report(one.subject, one.done, books, Segment())
+        lines = view(text).tobytes()[: rows.samples_bytes + rows.metrics_bytes]
+        books = Books(shape.spec, one.before, between, after, text)
+        file = report.close(one.subject, one.ending, books, rows.segment)
+        samples += lines[: rows.samples_bytes]
+        metrics += lines[rows.samples_bytes :] + view(text).tobytes()[: file.metrics_bytes]
+        digest = chained(chained("", rows.sha256), file.sha256)
+        written = rows.metrics_bytes + file.metrics_bytes
+        found.append(Accounted(rows.samples_bytes, written, digest, file.loss))
+        afters.append(scores := after)
+    return found, afters, samples + metrics
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_files_accounted_for_together_are_what_they_are_one_by_one(bench: Any, kind: str) -> None:
+    shape, state, scores = bench.started(SPECS[kind])
+    files = [_table(30, 0), _table(7, 50), _table(45, 11)]
+    accounts, _ = _learnt(bench, shape, state, files)
+    expected, afters, text = _one_by_one(bench, shape, accounts, scores)
+    after, room = bench.reserve(shape.scores_bytes), bench.reserve(1 << 20)
+    lasting = _each(bench, shape.lasting_bytes, len(files))
+    for _ in range(2):  # a sub-task may run again
+        found = bundles.account(shape.spec, accounts, scores, after, lasting, room)
+        assert found == expected
+        assert view(room).tobytes()[: len(text)] == text
+        assert _bits(after, shape.scores_layout) == _bits(afters[-1], shape.scores_layout)
+        for one, whole in zip(lasting, afters, strict=True):
+            assert _bits(one, shape.lasting_layout) == learn.lasting(
+                _bits(whole, shape.scores_layout)
+            )
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_what_outlasts_a_file_is_all_that_its_model_must_hold(bench: Any, kind: str) -> None:
+    shape, state, scores = bench.started(SPECS[kind])
+    accounts, states = _learnt(bench, shape, state, [_table(30, 0), _table(9, 3)])
+    _, afters, _ = _one_by_one(bench, shape, accounts, scores)
+    tensors = {f"state/{n}": a for n, a in arrays(states[-1], shape.state_layout).items()}
+    lasting = learn.lasting(arrays(afters[-1], shape.scores_layout))
+    assert lasting
+    assert len(lasting) < len(shape.scores_layout)
+    tensors |= {f"scores/{name}": array for name, array in lasting.items()}
+    written = checkpoints.write(bench.home, "m", tensors, {})
+    fresh, counted = bench.reserve(shape.state_bytes), bench.reserve(shape.scores_bytes)
+    path = str(bench.home / written.name)
+    learn.restore(shape.spec, path, written.sha256, fresh, counted)
+    assert _bits(counted, shape.scores_layout) == _bits(afters[-1], shape.scores_layout)
+
+
+def test_files_are_read_into_one_region_alike_or_not(bench: Any, tmp_path: Path) -> None:
+    bad = b"a,b,y\nx,1,0\n"
+    contents = [_table(30, 0), _table(7, 50), b"b,y,a\n1,0,2\n", bad, _table(9, 5)]
+    fields, papers = replace(FIELDS, features=("a", "b")), []
+    for number, data in enumerate(contents):
+        (path := tmp_path / f"{number}").write_bytes(data)
+        papers.append(Paper(str(path), f"{number}.csv", f"{path}.scratch"))
+    region = bench.reserve(sum(bundles.room(len(data)) for data in contents))
+    found = bundles.read(papers, fields, Limits(), 1 << 20, region)
+    assert found[3] is None
+    for clean, data in zip(found, contents, strict=True):
+        if data != bad:
+            (part,) = bench.decoded(data, fields)
+            stored = clean.stored
+            assert (stored.layout, stored.rows) == (part.layout, part.rows)
+            assert _bits(stored.region, stored.layout) == _bits(part.region, part.layout)
+            assert clean.sha256 == hashlib.sha256(data).hexdigest()
