@@ -27,6 +27,7 @@ COMMANDS = (
     "retract",
     "retry",
     "reset",
+    "reseal",
     "demo",
 )
 

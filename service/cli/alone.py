@@ -69,17 +69,24 @@ class Waiting:
 @contextmanager
 def held(layout: Layout) -> Iterator[Journal]:
     """The journal of a root in which nobody runs, recovered."""
-    if not layout.journal.exists():
-        raise ConfigurationError(
-            f"--root: must be a root that a daemon has run in, got {shown(layout.root)}"
-        )
-    with RootLock(layout.state):
+    with locked(layout):
         journal = Journal(layout.journal)
         try:
             recover(layout, journal, keep=KEEP_ALL)
             yield journal
         finally:
             journal.close()
+
+
+@contextmanager
+def locked(layout: Layout) -> Iterator[None]:
+    """A root that has a journal, and in which nobody runs."""
+    if not layout.journal.exists():
+        raise ConfigurationError(
+            f"--root: must be a root that a daemon has run in, got {shown(layout.root)}"
+        )
+    with RootLock(layout.state):
+        yield
 
 
 def named(files: Sequence[Path]) -> list[Named]:

@@ -39,18 +39,21 @@ WAL_BYTES = 4 * 1024 * 1024  # folded into the file above this: about SQLite's o
 _OTHER_SUM = "a page with another checksum: damaged, or written by another program (sqlite3 does so even when it only looks, after a crash)"
 _CHECKSUM_BYTES = 8  # at the end of each page; what tells cksumvfs that there is a checksum
 _REMEDY = "restore it from a copy, or move the whole root away and begin again"
+_RESEALED = (
+    "restore it from a copy; if nothing but another program did this, `headrace reseal` accepts it"
+)
 
 
 class Database:
-    """One open SQLite file; errors leave it translated."""
+    """One open SQLite file; errors leave it translated. Not `is_sealed`, its pages' checksums are not looked at."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_sealed: bool = True) -> None:
         self.path = path
         self._abandoned = False
         self._connection = _open(path)
         try:
             with self._border():
-                _prepare(self._connection, path)
+                _prepare(self._connection, path, is_sealed=is_sealed)
         except BaseException:
             self._connection.close()
             raise
@@ -173,7 +176,7 @@ class Database:
                 return StorageDamaged(f"{where} must be a whole journal, got {error}; {_REMEDY}")
             case apsw.IOError() if code == apsw.SQLITE_IOERR_DATA:
                 return StorageDamaged(
-                    f"{where} must be a whole journal, got {_OTHER_SUM}; {_REMEDY}"
+                    f"{where} must be a whole journal, got {_OTHER_SUM}; {_RESEALED}"
                 )
             case apsw.IOError() if code == apsw.SQLITE_IOERR_WRITE and scarcity(told) is DiskFull:
                 return DiskFull(f"{where} cannot write, got {told.strerror}")
@@ -192,6 +195,19 @@ class Database:
                 why = f": {told.strerror}" if number else ""
                 return StorageError(f"{where} cannot be read or written, got {error}{why}")
         return error
+
+
+def reseal(path: Path) -> None:
+    """Writes all pages anew with the checksums of what they hold, whoever wrote that, if SQLite finds the file whole.
+
+    Raises StorageDamaged where it doesn't, StorageError, DiskFull.
+    """
+    database = Database(path, is_sealed=False)
+    try:
+        database.execute("VACUUM")
+        database.fetch("PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        database.close()
 
 
 def _open(path: Path) -> apsw.Connection:
@@ -216,8 +232,9 @@ def _load_checksums() -> None:
         apsw.sqlite_extra.load(connection, "cksumvfs")
 
 
-def _prepare(connection: apsw.Connection, path: Path) -> None:
+def _prepare(connection: apsw.Connection, path: Path, *, is_sealed: bool) -> None:
     """Settings of the connection, the checks, and in a new file the tables."""
+    connection.execute(f"PRAGMA checksum_verification = {is_sealed:d}")  # first: any other reads
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA wal_autocheckpoint = 0")
@@ -230,7 +247,7 @@ def _prepare(connection: apsw.Connection, path: Path) -> None:
     if new:
         connection.reserve_bytes("main", _CHECKSUM_BYTES)
     else:
-        _check(connection, path, application, version)
+        _check(connection, path, application, version, is_sealed=is_sealed)
     # Not before the checks: it writes into the file. An error of the disk shows only in the answer.
     mode = connection.pragma("journal_mode", "WAL")
     if mode != "wal":
@@ -244,7 +261,9 @@ def _prepare(connection: apsw.Connection, path: Path) -> None:
         )
 
 
-def _check(connection: apsw.Connection, path: Path, application: int, version: int) -> None:
+def _check(
+    connection: apsw.Connection, path: Path, application: int, version: int, *, is_sealed: bool
+) -> None:
     if application != APPLICATION_ID:
         raise StorageDamaged(
             f"{shown(path)}: must be a journal of headrace, got another program's file; {_REMEDY}"
@@ -254,10 +273,12 @@ def _check(connection: apsw.Connection, path: Path, application: int, version: i
             f"{shown(path)}: the journal's format must be {FORMAT_VERSION}, got {version}; "
             "run the headrace that wrote it, or move the whole root away and begin again"
         )
-    found = connection.pragma("quick_check", 1)
+    # What no checksum vouches for is held against its indices, too.
+    found = connection.pragma("quick_check" if is_sealed else "integrity_check", 1)
     if found != "ok":
-        what = _OTHER_SUM if f"error code={apsw.SQLITE_IOERR_DATA}" in found else found
-        raise StorageDamaged(f"{shown(path)}: must be a whole journal, got {what}; {_REMEDY}")
+        is_sum = f"error code={apsw.SQLITE_IOERR_DATA}" in found
+        what, remedy = (_OTHER_SUM, _RESEALED) if is_sum else (found, _REMEDY)
+        raise StorageDamaged(f"{shown(path)}: must be a whole journal, got {what}; {remedy}")
 
 
 def _size(path: Path) -> int:

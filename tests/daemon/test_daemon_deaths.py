@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Mapping
 from contextlib import closing, suppress
@@ -133,6 +134,24 @@ def test_sigterm_keeps_what_was_learnt_of_a_file_without_a_commit_so_far(root: R
         resumed = root.once().events("started", file="0-long.csv")
         assert resumed[0]["resumed_at_row"] >= seen
         assert root.outcome() == calm.outcome()
+
+
+def test_a_journal_that_somebody_looked_at_with_sqlite3_after_a_crash_is_accepted_when_asked(
+    root: Root, undisturbed: dict[str, Outcome]
+) -> None:
+    _configure(root)
+    _drop_all(root)
+    life = root.start()
+    life.see("accepted")
+    life.kill()
+    with closing(sqlite3.connect(root.path / "state" / "journal.sqlite")) as connection:
+        connection.execute("SELECT count(*) FROM files").fetchall()
+    assert "`headrace reseal` accepts it" in root.once(expected=1).said
+    done = root.ask("reseal", "--root", str(root.path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "sealed as it is; it knows the jobs: lanes, plain" in done.stdout
+    root.once()
+    _assert_as_if_nothing_had_happened(root, undisturbed)
 
 
 def test_a_second_sigterm_ends_it_at_once_and_costs_no_bit(

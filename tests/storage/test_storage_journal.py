@@ -11,7 +11,7 @@ import pytest
 
 from service.core.errors import DiskFull, HeadraceError, StorageDamaged, StorageError
 from service.core.layout import Layout
-from service.storage.database import Database
+from service.storage.database import Database, reseal
 from service.storage.journal import Journal
 from service.storage.tables import (
     Commit,
@@ -325,12 +325,56 @@ def test_every_flipped_bit_is_damage(layout: Layout) -> None:
         flipped = bytearray(whole)
         flipped[place] ^= 1 << place % 8
         layout.journal.write_bytes(flipped)
-        with pytest.raises(StorageDamaged, match="begin again"):
+        with pytest.raises(StorageDamaged, match=r"begin again|headrace reseal"):
             Journal(layout.journal)
     layout.journal.write_bytes(whole)
     journal = Journal(layout.journal)
     assert len(journal.files("j")) == 20
     journal.close()
+
+
+def _folded_by_another_program(layout: Layout, program: Callable[[str], str]) -> None:
+    """A crash, after which somebody looks at the journal with sqlite3."""
+    journal = Journal(layout.journal)
+    for number in range(1, 21):
+        admit(journal, replace(A, name=b"%d.csv" % number, size=number))
+        accept(journal, number, number, sha256=f"{number:064}")
+    journal.abandon()
+    program(
+        "import sqlite3\n"
+        f"connection = sqlite3.connect({str(layout.journal)!r})\n"
+        "connection.execute('SELECT count(*) FROM files').fetchall()\n"
+        "connection.close()"
+    )
+    assert not layout.journal.with_name("journal.sqlite-wal").exists()
+    with pytest.raises(StorageDamaged, match="`headrace reseal` accepts it"):
+        Journal(layout.journal)
+
+
+def test_a_journal_that_another_program_wrote_can_be_accepted_as_it_is(
+    layout: Layout, program: Callable[[str], str]
+) -> None:
+    _folded_by_another_program(layout, program)
+    reseal(layout.journal)
+    journal = Journal(layout.journal)
+    assert [file.sha256 for file in journal.files("j")] == [f"{n:064}" for n in range(1, 21)]
+    admit(journal, B)
+    journal.close()
+    reseal(layout.journal)  # does no harm to a good one
+    Journal(layout.journal).close()
+
+
+def test_a_journal_whose_table_and_index_part_is_not_accepted(
+    layout: Layout, program: Callable[[str], str]
+) -> None:
+    _folded_by_another_program(layout, program)
+    data = layout.journal.read_bytes()
+    assert data.count(b"17.csv") == 2, "once in a row, once in an index"
+    layout.journal.write_bytes(data.replace(b"17.csv", b"71.csv", 1))
+    before = layout.journal.read_bytes()
+    with pytest.raises(StorageDamaged, match="must be a whole journal"):
+        reseal(layout.journal)
+    assert layout.journal.read_bytes() == before
 
 
 def test_a_second_process_cannot_have_it_open(layout: Layout, journal: Journal, program) -> None:
