@@ -37,7 +37,7 @@ NO_ROOT = "--root: must be a root that a daemon has run in, got "
     [
         (
             ["frob"],
-            "command: must be one of run, train, predict, status, show, check, verify, retract, retry, reset, demo",
+            "command: must be one of run, train, predict, status, show, check, verify, retract, retry, reset, reseal, demo",
         ),
         (["run", "--frob"], "--frob"),
         (["run", "-c", "absent.toml"], "absent.toml: can't be read: no such file or directory"),
