@@ -70,9 +70,9 @@ class Daemon:
         self.await_true(lambda: self._done() - before >= len(hidden))
         return time.perf_counter() - begun
 
-    def warm(self, content: bytes, job: str = "bench") -> None:
+    def warm(self, content: bytes, job: str = "bench", suffix: str = ".csv") -> None:
         """A small file first: what is imported and compiled once is not what is measured."""
-        self.learn([self.hide(content, f"warm-{job}.csv", job)])
+        self.learn([self.hide(content, f"warm-{job}{suffix}", job)])
 
     def records(self, job: str = "bench") -> list[dict[str, Any]]:
         """The file records."""
