@@ -27,13 +27,14 @@ PEERS = Path(__file__).with_name("peers.py")
 OWN_PLACE = Path(__file__).parents[1] / ".venv-peers" / "bin" / "python"
 WARM_BYTES = 200 * 1000
 WARM_ROWS = 4096
+JOBS = ("bench", "warm")
 CORES = os.cpu_count() or 1
 FROM_RENAME = "from the rename to durable records, model and done/"
 
 # An MLP with plain steps and no penalty, on rows as they are: what both sides call by the same names, and mean by it the same.
 LAYERS = """
 [[jobs]]
-name = "bench"
+name = "{job}"
 label = {label}
 model = {{ kernel = "mlp", hidden = [128], classes = {digits}, l2 = 0.0 }}
 optimizer = {{ name = "sgd", learning_rate = 0.1 }}
@@ -83,7 +84,7 @@ class Headrace:
 
     def run(self, case: Case) -> Run:
         sections = f"[service]\nworkers = {self.workers}\n"
-        config = configuration(samples=self.samples, sections=sections)
+        config = configuration(JOBS, self.samples, sections)
         return _learnt(case.in_format(self.suffix), config, case.head(WARM_BYTES), ".csv")
 
 
@@ -99,17 +100,22 @@ class Layers:
         few = io.BytesIO()
         np.save(few, np.load(case.path, mmap_mode="r")[:WARM_ROWS])
         training = self.training.format(lanes=CORES, part=1024 // CORES)
-        config = LAYERS.format(digits=DIGITS, label=PIXELS, training=training)
+        config = "".join(
+            LAYERS.format(job=job, digits=DIGITS, label=PIXELS, training=training) for job in JOBS
+        )
         return _learnt(case.path, config, few.getvalue(), ".npy")
 
 
 def _learnt(path: Path, config: str, few: bytes, suffix: str) -> Run:
-    """What a daemon with this configuration takes to learn a file; a `few` rows, a file of this suffix, warm it."""
+    """What a daemon with this configuration of JOBS takes to learn a file; a `few` rows, a file of this suffix, warm it.
+
+    They go to a job of their own: a model that had seen them would have the smaller loss.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="headrace-bench-", dir=path.parent) as folder,
-        Daemon(Path(folder), config) as daemon,
+        Daemon(Path(folder), config, JOBS) as daemon,
     ):
-        daemon.warm(few, suffix=suffix)
+        daemon.warm(few, suffix, JOBS[1:])
         seconds = daemon.learn([daemon.hide(path, f"rows{path.suffix}")])
         return Run(seconds, float(daemon.records()[-1]["loss"]), f"headrace {__version__}")
 

@@ -1,4 +1,4 @@
-"""The MLP race: both sides learn the same file, and say how well."""
+"""The races: both sides learn the same file, and say how well, from nothing."""
 
 from __future__ import annotations
 
@@ -29,3 +29,17 @@ def test_an_mlp_learns_the_same_images_as_torch(tmp_path: Path) -> None:
     assert losses["headrace, MLP by 32, local SGD"] < guess
     assert losses["torch, MLP by 32"] < guess
     assert all(loss is not None and loss < 2 * guess for loss in losses.values()), losses
+
+
+def test_what_warms_the_daemon_does_not_change_its_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks import contestants
+    from benchmarks.case import make
+
+    case = make(tmp_path, 1000, 5)
+    daemon, losses = contestants.Headrace("headrace"), []
+    for warm_bytes in (2000, 20_000):
+        monkeypatch.setattr(contestants, "WARM_BYTES", warm_bytes)
+        losses.append(daemon.run(case).loss)
+    assert losses[0] == losses[1]
