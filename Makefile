@@ -31,7 +31,7 @@ harness: $(DEV) ## disturb it in every way and compare (ARGS="--seconds 3600 --s
 run: $(RUNTIME) ## run the daemon (ARGS="-c my.toml --root DIR")
 	$(BIN)/headrace run $(ARGS)
 
-bench: $(DEV) $(PEERS) ## how fast, beside others (ARGS="--growth rows columns files workers jobs" for how it grows)
+bench: $(DEV) $(PEERS) ## how fast, beside others and beside its targets (ARGS="--large 10" with a file of 10 GB; ARGS=--help)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 bench-quality: $(DEV) ## what one pass learns, beside others (ARGS="--data DIR" for the real sets)

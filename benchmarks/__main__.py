@@ -1,45 +1,64 @@
-"""`python -m benchmarks`: all contestants in turns, the medians in a table and a picture; then how the daemon's cost grows.
+"""`python -m benchmarks`: is each target reached? Contestants in turns, the daemon's own measures, and how its cost grows.
 
-Rules: rounds go through all contestants one after the other, so that a slow minute of the machine meets them all. Ratios
-count, not seconds; they are against the first contestant.
+Rules: rounds go through all contestants one after the other, so that a slow minute of the machine meets them all. A target's two
+sides are measured in the same run. RESULTS.md is written when all is measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from benchmarks import growth, picture
-from benchmarks.case import Case, make
-from benchmarks.contestants import CONTESTANTS, Contestant, Missing, Run
+from benchmarks import growth, measures, picture, results
+from benchmarks.case import Case, images, make
+from benchmarks.contestants import CONTESTANTS, MLPS, Contestant, Missing, Run
+from benchmarks.growth import Point
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 PICTURE = RESULTS.with_suffix(".svg")
-PACKAGES = ("numpy", "numba", "polars")
-STARTS = 5
+TURNS = 3  # rounds of the daemon's own measures, at most
+NEVER = (
+    "Go, the article's program: left out, the benchmarks have no program for it",
+    "Spark: left out, likewise",
+)
+
+Found = dict[str, float]
 
 
 def main() -> None:
     options = _options()
     load = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory(prefix="headrace-bench-", dir=options.place) as folder:
-        print(f"{options.rows:,} rows × {options.features} features, {options.rounds} rounds")
-        case = make(Path(folder), options.rows, options.features)
-        runs, absent = _compete(case, options.rounds)
-        lines = [*_heading(case, options.rounds, load, runs), *_table(case, runs), "", *absent]
-        print("\n".join(lines), flush=True)
-        if options.growth:
-            lines += _grown(options, Path(folder))
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-", dir=options.place) as place:
+        folder = Path(place)
+        case = make(folder, options.rows, options.features)
+        print(f"{case.rows:,} rows × {case.features} features, {options.rounds} rounds", flush=True)
+        absent = [*NEVER]
+        runs = _compete(CONTESTANTS, case, options.rounds, absent)
+        pictures = images(folder, max(1, options.rows // 4))
+        layered = _compete(MLPS, pictures, options.rounds, absent)
+        pictures.path.unlink()
+        found: Found = {**results.rates(case, runs), **results.rates(pictures, layered)}
+        found |= _measured(options.measures, case, min(options.rounds, TURNS))
+        found |= _large(case, options.large, absent)
+        points = [*_grown(options.growth, options.limit, folder)]
+        found |= _sizes(points)
+    lines = [
+        *results.aims(found, absent),
+        *results.heading(case, options.rounds, load, {**runs, **layered}),
+        *results.race("A linear model", case, runs),
+        *results.race(f"An MLP 784-128-10, {pictures.rows:,} images, one pass", pictures, layered),
+        *results.growths(points),
+    ]
+    print("\n".join(lines), flush=True)
     if not options.dry:
         RESULTS.write_text("\n".join(lines).strip() + "\n")
-        PICTURE.write_text(picture.svg(_title(case), _rates(case, runs)))
+        title = f"Rows a second, {case.rows:,} rows × {case.features} features, one pass"
+        PICTURE.write_text(picture.svg(title, [*results.rates(case, runs).items()]))
         print(f"written to {RESULTS} and {PICTURE}")
 
 
@@ -49,132 +68,98 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--features", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
+        "--measures",
+        nargs="*",
+        choices=[*measures.MEASURES],
+        default=[*measures.MEASURES],
+        metavar="NAME",
+        help=f"of the daemon alone: {', '.join(measures.MEASURES)}; default: all; without a name: none",
+    )
+    parser.add_argument(
         "--growth",
         nargs="*",
         choices=[*growth.GROWTHS],
-        default=(),
+        default=[*growth.GROWTHS],
         metavar="WHAT",
-        help=f"how the cost grows over {', '.join(growth.GROWTHS)}",
+        help=f"how the cost grows over {', '.join(growth.GROWTHS)}; default: all; without a name: none",
     )
     parser.add_argument(
         "--limit", type=float, default=300.0, help="seconds that a point of it may take"
+    )
+    parser.add_argument(
+        "--large", type=float, metavar="GB", help="a file of so many GB, too; 10 take some minutes"
     )
     parser.add_argument("--place", type=Path, help="where the files go; default: the system's")
     parser.add_argument("--dry", action="store_true", help="leave RESULTS.md as it is")
     return parser.parse_args()
 
 
-def _compete(case: Case, rounds: int) -> tuple[dict[str, tuple[Contestant, list[Run]]], list[str]]:
-    """All runs by contestant, and a word for each that can't take part."""
+def _compete(
+    contestants: Sequence[Contestant], case: Case, rounds: int, absent: list[str]
+) -> dict[str, tuple[Contestant, list[Run]]]:
+    """All runs by contestant; to `absent` comes a word for each that can't take part."""
     runs: dict[str, tuple[Contestant, list[Run]]] = {}
-    absent: dict[str, str] = {}
+    taking_part = [*contestants]
     for number in range(1, rounds + 1):
-        for contestant in CONTESTANTS:
-            if contestant.name in absent:
-                continue
+        for contestant in [*taking_part]:
             try:
                 run = contestant.run(case)
             except Missing as missing:
-                absent[contestant.name] = f"{contestant.name}: left out, {missing}"
+                taking_part.remove(contestant)
+                absent.append(f"{contestant.name}: left out, {missing}")
                 continue
             runs.setdefault(contestant.name, (contestant, []))[1].append(run)
             print(f"  round {number}: {contestant.name}: {run.seconds:.2f} s", flush=True)
-    return runs, list(absent.values())
+    return runs
 
 
-def _table(case: Case, runs: dict[str, tuple[Contestant, list[Run]]]) -> Iterator[str]:
-    """Markdown: medians, the spread, and each one's rows a second over the first one's."""
-    rates = dict(_rates(case, runs))
-    first = next(iter(rates.values()))
-    yield "| | seconds (least to most) | rows/s | the first one's speed over it | log loss | what is timed |"
-    yield "| --- | --- | ---: | ---: | ---: | --- |"
-    for name, (contestant, found) in runs.items():
-        seconds = sorted(run.seconds for run in found)
-        loss = "" if found[0].loss is None else f"{found[0].loss:.4f}"
-        yield (
-            f"| {name} | {statistics.median(seconds):.2f} ({seconds[0]:.2f} to {seconds[-1]:.2f}) "
-            f"| {rates[name]:,.0f} | {first / rates[name]:.2f} | {loss} | {contestant.what} |"
-        )
+def _measured(names: Sequence[str], case: Case, rounds: int) -> Found:
+    """The daemon's own measures: medians of so many rounds."""
+    turns: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for measure in names:
+            for name, value in _once(measures.MEASURES[measure], case).items():
+                turns.setdefault(name, []).append(value)
+    return {name: statistics.median(values) for name, values in turns.items()}
 
 
-def _rates(
-    case: Case, runs: dict[str, tuple[Contestant, list[Run]]]
-) -> Sequence[tuple[str, float]]:
-    return [
-        (name, case.rows / statistics.median(run.seconds for run in found))
-        for name, (_, found) in runs.items()
-    ]
-
-
-def _grown(options: argparse.Namespace, folder: Path) -> list[str]:
-    """Markdown: how the cost of the daemon grows, its latency and its start."""
-    lines = ["", "## How the cost grows", ""]
-    lines += [
-        "| | seconds | rows/s | MB of memory, all processes |",
-        "| --- | ---: | ---: | ---: |",
-    ]
-    left_out = []
-    for what in options.growth:
-        for point in growth.measured(what, options.limit, folder):
-            if isinstance(point, str):
-                left_out.append(point)
-                continue
-            lines.append(
-                f"| {point.size:,} {what} | {point.seconds:.3f} | {point.rows_per_second:,.0f} "
-                f"| {point.resident_bytes / 1e6:,.0f} |"
-            )
-            print(lines[-1], flush=True)
-    (folder / "latency").mkdir()
-    median, late = growth.latencies(folder / "latency")
-    starts = growth.start_seconds(folder, STARTS)
-    said = [
-        f"A file of {growth.SMALL_ROWS} rows, the daemon idle, {growth.DROPS} times: from its rename to done/ in {median * 1e3:.1f} ms "
-        f"(median), {late * 1e3:.1f} ms (99th percentile).",
-        f"From the command to a status that says `running`: {statistics.median(starts):.2f} s (median of {STARTS}).",
-    ]
-    print("\n".join(said), flush=True)
-    return [*lines, "", *left_out, *said]
-
-
-def _title(case: Case) -> str:
-    return f"Rows a second, {case.rows:,} rows × {case.features} features, one pass"
-
-
-def _heading(
-    case: Case, rounds: int, load: float, runs: dict[str, tuple[Contestant, list[Run]]]
-) -> list[str]:
-    ours = [f"Python {platform.python_version()}", *(f"{n} {_version(n)}" for n in PACKAGES)]
-    theirs = [one for _, found in runs.values() for one in found[0].version.split(", ")]
-    return [
-        "# Results",
-        "",
-        "Written by `make bench`. Ratios count, not seconds: another machine, other seconds.",
-        "",
-        f"- case: {case.rows:,} rows × {case.features} features, two classes, one pass; medians of {rounds} rounds in turns",
-        f"- machine: {_cpu()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
-        f"- versions: {', '.join(dict.fromkeys([*ours, *theirs]))}",
-        f"- load of the machine at the start: {load:.2f} (above 0.5 others were at work: run it again)",
-        f"- date: {datetime.now(UTC):%Y-%m-%d}",
-        "",
-        "![rows a second](RESULTS.svg)",
-        "",
-    ]
-
-
-def _version(package: str) -> str:
+def _large(case: Case, gigabytes: float | None, absent: list[str]) -> Found:
+    """The large file's measure, where one is asked for and the disk holds it."""
+    if gigabytes is None:
+        absent.append("a large file: left out, it takes minutes (`--large 10`)")
+        return {}
     try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
+        return _once(partial(measures.large, gigabytes=gigabytes), case)
+    except Missing as missing:
+        absent.append(f"a large file: left out, {missing}")
+        return {}
 
 
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+def _once(measure: Callable[[Path, Case], Mapping[str, float]], case: Case) -> Found:
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-", dir=case.path.parent) as place:
+        found = measure(Path(place), case)
+    for name, value in found.items():
+        print(f"  {name}: {value:,.5g}", flush=True)
+    return {**found}
+
+
+def _grown(
+    growths: Sequence[str], limit_seconds: float, folder: Path
+) -> Iterator[tuple[str, Point | str]]:
+    """The points of each growth, with its name; a text for each that is left out."""
+    for what in growths:
+        for point in growth.measured(what, limit_seconds, folder):
+            if isinstance(point, Point):
+                print(f"  {point.size:,} {what}: {point.seconds:.3f} s", flush=True)
+            yield what, point
+
+
+def _sizes(points: Sequence[tuple[str, Point | str]]) -> Found:
+    """What all processes had with so many small files, for the targets."""
+    files = [p for what, p in points if what == "files" and isinstance(p, Point)]
+    return {f"MB at {p.size:,} files": p.peak.resident_bytes / 1e6 for p in files} | {
+        f"descriptors at {p.size:,} files": float(p.peak.descriptors) for p in files
+    }
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A case: seeded rows in a CSV file, two classes that a logistic model tells apart fairly well.
+"""Cases: seeded rows in a file. `make`: CSV, two classes that a logistic model tells apart fairly well; `images`: ten classes, NPY.
 
-Rules: rows are a function of their numbers and the seed alone. The features have scales from 0.1 to 100, as tables have, and
+Rules: rows are a function of their numbers and the seed alone. A table's features have scales from 0.1 to 100, as tables have, and
 labels are drawn, so that no model can be perfect. The same rows in other formats are written when they are first asked for.
 """
 
@@ -11,14 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.lib.format import open_memmap
 
 SEED = 20240501
 BLOCK_ROWS = 1 << 19
+IMAGE_BLOCK_ROWS = 1 << 13
+PIXELS, DIGITS = 784, 10
+CONTRAST = 0.15  # of a digit's own shape in the noise of its image: one pass is enough to learn it, some hundred rows are not
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A file of `rows` × `features` numbers and a label column `y` of 0 and 1."""
+    """A file of `rows` × `features` numbers and a label in the last column: in CSV `y`, 0 or 1; in NPY the number `features`."""
 
     path: Path
     rows: int
@@ -72,4 +76,20 @@ def make(folder: Path, rows: int, features: int) -> Case:
             table = pl.DataFrame((x * scales).round(6), case.feature_names)
             table = table.with_columns(pl.Series("y", y.astype(np.int8)))
             table.write_csv(file, include_header=start == 0)
+    return case
+
+
+def images(folder: Path, rows: int) -> Case:
+    """Writes images and their digits as one float32 array (rows, PIXELS + 1), block by block; pixels are about 0 and alike in scale."""
+    random = np.random.default_rng(SEED)
+    shapes = random.normal(size=(DIGITS, PIXELS)).astype(np.float32)
+    case = Case(folder / f"images-{rows}.npy", rows, PIXELS)
+    table = open_memmap(case.path, "w+", np.float32, (rows, PIXELS + 1))
+    for start in range(0, rows, IMAGE_BLOCK_ROWS):
+        block = table[start : start + IMAGE_BLOCK_ROWS]
+        digits = random.integers(0, DIGITS, len(block))
+        noise = random.standard_normal((len(block), PIXELS), np.float32)
+        block[:, :-1] = noise + CONTRAST * shapes[digits]
+        block[:, -1] = digits
+    table.flush()
     return case

@@ -7,6 +7,7 @@ one: a function in peers.py and its line in CONTESTANTS.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -16,13 +17,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from benchmarks.case import Case
+import numpy as np
+
+from benchmarks.case import DIGITS, PIXELS, Case
 from benchmarks.daemon import HANG_SECONDS, Daemon, configuration
 from service import __version__
 
 PEERS = Path(__file__).with_name("peers.py")
 OWN_PLACE = Path(__file__).parents[1] / ".venv-peers" / "bin" / "python"
 WARM_BYTES = 200 * 1000
+WARM_ROWS = 4096
+JOBS = ("bench", "warm")
+CORES = os.cpu_count() or 1
+FROM_RENAME = "from the rename to durable records, model and done/"
+
+# An MLP with plain steps and no penalty, on rows as they are: what both sides call by the same names, and mean by it the same.
+LAYERS = """
+[[jobs]]
+name = "{job}"
+label = {label}
+model = {{ kernel = "mlp", hidden = [128], classes = {digits}, l2 = 0.0 }}
+optimizer = {{ name = "sgd", learning_rate = 0.1 }}
+scaling.standardise = false
+training = {{ {training} }}
+output.samples = "off"
+"""
+NUMERIC = ("OPENBLAS_", "OMP_", "MKL_", "NUMBA_", "POLARS_")
 
 
 class Run(NamedTuple):
@@ -57,21 +77,47 @@ class Headrace:
     """The whole daemon, already running."""
 
     name: str
-    samples: str
+    samples: str = "off"
     suffix: str = ".csv"
     workers: int = 0
-    what: str = "from the rename to durable records, model and done/"
+    what: str = FROM_RENAME
 
     def run(self, case: Case) -> Run:
         sections = f"[service]\nworkers = {self.workers}\n"
-        config = configuration(samples=self.samples, sections=sections)
-        with (
-            tempfile.TemporaryDirectory(prefix="headrace-bench-", dir=case.path.parent) as folder,
-            Daemon(Path(folder), config) as daemon,
-        ):
-            daemon.warm(case.head(WARM_BYTES))
-            seconds = daemon.learn([daemon.hide(case.in_format(self.suffix), f"rows{self.suffix}")])
-            return Run(seconds, float(daemon.records()[-1]["loss"]), f"headrace {__version__}")
+        config = configuration(JOBS, self.samples, sections)
+        return _learnt(case.in_format(self.suffix), config, case.head(WARM_BYTES), ".csv")
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """The whole daemon with an MLP on images; `training` is its section, of so many lanes as there are cores."""
+
+    name: str
+    training: str
+    what: str = FROM_RENAME
+
+    def run(self, case: Case) -> Run:
+        few = io.BytesIO()
+        np.save(few, np.load(case.path, mmap_mode="r")[:WARM_ROWS])
+        training = self.training.format(lanes=CORES, part=1024 // CORES)
+        config = "".join(
+            LAYERS.format(job=job, digits=DIGITS, label=PIXELS, training=training) for job in JOBS
+        )
+        return _learnt(case.path, config, few.getvalue(), ".npy")
+
+
+def _learnt(path: Path, config: str, few: bytes, suffix: str) -> Run:
+    """What a daemon with this configuration of JOBS takes to learn a file; a `few` rows, a file of this suffix, warm it.
+
+    They go to a job of their own: a model that had seen them would have the smaller loss.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="headrace-bench-", dir=path.parent) as folder,
+        Daemon(Path(folder), config, JOBS) as daemon,
+    ):
+        daemon.warm(few, suffix, JOBS[1:])
+        seconds = daemon.learn([daemon.hide(path, f"rows{path.suffix}")])
+        return Run(seconds, float(daemon.records()[-1]["loss"]), f"headrace {__version__}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +144,11 @@ class Peer:
         raise Missing(f"{answer.get('missing')} is not installed")
 
     def _asked(self, python: str, path: Path) -> dict[str, str]:
+        # As the daemon's workers do, peers choose their own threads and BLAS kernels, whatever this shell has set.
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(NUMERIC)}
         done = subprocess.run(
             [python, str(PEERS), self.key, str(path)],
+            env=environment,
             stdout=subprocess.PIPE,
             timeout=HANG_SECONDS,
             check=False,
@@ -113,14 +162,23 @@ class Peer:
 _BATCHES = "partial_fit by 1000 rows behind a StandardScaler"
 
 CONTESTANTS: tuple[Contestant, ...] = (
-    Headrace("headrace", "off"),
-    Headrace("headrace, a record per sample", "norms"),
-    Headrace("headrace, one worker", "off", workers=1),
-    Headrace("headrace, Parquet", "off", ".parquet"),
+    Headrace("headrace"),
+    Headrace("headrace, a record per sample", samples="norms"),
+    Headrace("headrace, two workers", workers=2),
+    Headrace("headrace, one worker", workers=1),
+    Headrace("headrace, Parquet", suffix=".parquet"),
     Peer("Vowpal Wabbit", "vowpal-wabbit", "its own text format, its defaults", ".vw"),
     Peer("scikit-learn, pyarrow", "scikit-learn-pyarrow", _BATCHES),
     Peer("scikit-learn, pandas", "scikit-learn-pandas", _BATCHES),
     Peer("torch", "torch", "Adam by 1000 rows, read by polars, scaled as it goes"),
     Peer("River", "river", "row by row behind a StandardScaler"),
     Peer("polars alone", "polars-alone", "decoding to arrays on all cores; nothing is learnt"),
+)
+
+# The MLP 784-128-10 on `case.images`: batches of 1,024 rows, each one exact step, and of 32.
+MLPS: tuple[Contestant, ...] = (
+    Layers("headrace, MLP by 1024", "batch_rows = {part}, lanes = {lanes}, local_steps = 1"),
+    Peer("torch, MLP by 1024", "torch-mlp-1024", "SGD, a thread per core", ".npy"),
+    Layers("headrace, MLP by 32, local SGD", "batch_rows = 32, lanes = {lanes}"),
+    Peer("torch, MLP by 32", "torch-mlp-32", "SGD, a thread per core", ".npy"),
 )

@@ -12,14 +12,28 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 LOOK_SECONDS = 0.002
+LOOK_SHARE = 10  # a pause between two looks is at least so many times as long as a look
+WATCH_SECONDS = 0.5
 HANG_SECONDS = 3600.0
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(slots=True)
+class Peak:
+    """The most that all processes of a daemon had at once: memory (PSS: what they share is counted once), descriptors."""
+
+    resident_bytes: int = 0
+    descriptors: int = 0
 
 
 class Daemon:
@@ -70,9 +84,9 @@ class Daemon:
         self.await_true(lambda: self._done() - before >= len(hidden))
         return time.perf_counter() - begun
 
-    def warm(self, content: bytes, job: str = "bench") -> None:
-        """A small file first: what is imported and compiled once is not what is measured."""
-        self.learn([self.hide(content, f"warm-{job}.csv", job)])
+    def warm(self, content: bytes, suffix: str = ".csv", jobs: Sequence[str] = ()) -> None:
+        """A small file for these jobs, or for all, first: what is imported and compiled once is not what is measured."""
+        self.learn([self.hide(content, f"warm{suffix}", job) for job in jobs or self._jobs])
 
     def records(self, job: str = "bench") -> list[dict[str, Any]]:
         """The file records."""
@@ -84,25 +98,65 @@ class Daemon:
         found: dict[str, Any] = json.loads((self.root / "state" / "status.json").read_text())
         return found
 
-    def resident_bytes(self) -> int:
-        """Memory of all its processes; what they share is counted once (PSS)."""
-        total, waiting = 0, [self.process.pid]
-        while waiting:
-            pid = waiting.pop()
-            for task in Path(f"/proc/{pid}/task").glob("*/children"):
-                waiting += map(int, task.read_text().split())
-            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    total += int(line.split()[1]) * 1024
-        return total
+    def next_status(self) -> dict[str, Any]:
+        """What status.json says when it is written next."""
+        now = time.time()
+        self.await_true(lambda: self.status()["time"] > now)
+        return self.status()
+
+    @contextmanager
+    def watched(self) -> Iterator[Peak]:
+        """Looks at all processes twice a second and at the block's end; whole when the block has ended."""
+        peak, ended = Peak(), threading.Event()
+
+        def watch() -> None:
+            over = False
+            while not over:
+                over = ended.wait(WATCH_SECONDS)
+                self._look(peak)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            yield peak
+        finally:
+            ended.set()
+            watcher.join()
+
+    def processor_seconds(self) -> tuple[float, float]:
+        """What the daemon's own process has taken of the processor so far, and what its workers have together."""
+        own, *others = map(_processor_seconds, self._processes())
+        return own, sum(others)
 
     def await_true(self, true: Callable[[], bool]) -> None:
         """Looks again and again; RuntimeError when the daemon has ended."""
-        end = time.monotonic() + HANG_SECONDS
+        begun = looked = time.monotonic()
         while not true():
-            if self.process.poll() is not None or time.monotonic() > end:
+            now = time.monotonic()
+            if self.process.poll() is not None or now > begun + HANG_SECONDS:
                 raise RuntimeError(f"headrace: must run, got exit status {self.process.poll()}")
-            time.sleep(LOOK_SECONDS)
+            # A hundred thousand files take long to list: looking must not take the processor from who is looked at.
+            time.sleep(max(LOOK_SECONDS, LOOK_SHARE * (now - looked)))
+            looked = time.monotonic()
+
+    def _look(self, peak: Peak) -> None:
+        resident, descriptors = 0, 0
+        for process in self._processes():
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                resident += _resident_bytes(process)
+                descriptors += len(os.listdir(process / "fd"))
+        peak.resident_bytes = max(peak.resident_bytes, resident)
+        peak.descriptors = max(peak.descriptors, descriptors)
+
+    def _processes(self) -> Iterator[Path]:
+        """The daemon's folder below /proc, then those of all that descend from it."""
+        waiting = [str(self.process.pid)]
+        while waiting:
+            process = Path("/proc", waiting.pop())
+            yield process
+            for task in (process / "task").glob("*/children"):
+                with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+                    waiting += task.read_text().split()
 
     def _runs(self) -> bool:
         try:
@@ -124,3 +178,13 @@ def configuration(
         for job in jobs
     )
     return "\n".join([sections, *each])
+
+
+def _resident_bytes(process: Path) -> int:
+    lines = (process / "smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+
+
+def _processor_seconds(process: Path) -> float:
+    fields = (process / "stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS

@@ -7,29 +7,27 @@ than a limit, going by the one before it, is left out with a word.
 from __future__ import annotations
 
 import os
-import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.case import make
-from benchmarks.daemon import Daemon, configuration
+from benchmarks.daemon import Daemon, Peak, configuration
 
 FEATURES = 10
 CELLS = 5_000_000
 SMALL_ROWS = 100
-DROPS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One measurement: `size` of what grows, rows learnt in so many seconds, and what memory all processes took (PSS)."""
+    """One measurement: `size` of what grows, rows learnt in so many seconds, and the most that all processes had meanwhile."""
 
     size: int
     rows: int
     seconds: float
-    resident_bytes: int
+    peak: Peak
 
     @property
     def rows_per_second(self) -> float:
@@ -41,8 +39,7 @@ def rows(folder: Path, count: int) -> Point:
     case = make(folder, count, FEATURES)
     with Daemon(folder, configuration()) as daemon:
         daemon.warm(make(folder, 500, FEATURES).path.read_bytes())
-        seconds = daemon.learn([daemon.hide(case.path, "rows.csv")])
-        return Point(count, count, seconds, daemon.resident_bytes())
+        return _point(count, count, daemon, [daemon.hide(case.path, "rows.csv")])
 
 
 def columns(folder: Path, count: int) -> Point:
@@ -50,18 +47,16 @@ def columns(folder: Path, count: int) -> Point:
     case = make(folder, CELLS // count, count)
     with Daemon(folder, configuration()) as daemon:
         daemon.warm(make(folder, 500, count).path.read_bytes())
-        seconds = daemon.learn([daemon.hide(case.path, "rows.csv")])
-        return Point(count, case.rows, seconds, daemon.resident_bytes())
+        return _point(count, case.rows, daemon, [daemon.hide(case.path, "rows.csv")])
 
 
 def files(folder: Path, count: int) -> Point:
     """So many small files at once."""
-    lines = _lines(folder, count)
+    lines = small_files(folder, count)
     with Daemon(folder, configuration()) as daemon:
         daemon.warm(next(lines))
         hidden = [daemon.hide(next(lines), f"{n:06}.csv") for n in range(count)]
-        seconds = daemon.learn(hidden)
-        return Point(count, count * SMALL_ROWS, seconds, daemon.resident_bytes())
+        return _point(count, count * SMALL_ROWS, daemon, hidden)
 
 
 def workers(folder: Path, count: int) -> Point:
@@ -70,8 +65,7 @@ def workers(folder: Path, count: int) -> Point:
     sections = f"[service]\nworkers = {count}\n"
     with Daemon(folder, configuration(sections=sections)) as daemon:
         daemon.warm(make(folder, 500, FEATURES).path.read_bytes())
-        seconds = daemon.learn([daemon.hide(case.path, "rows.csv")])
-        return Point(count, case.rows, seconds, daemon.resident_bytes())
+        return _point(count, case.rows, daemon, [daemon.hide(case.path, "rows.csv")])
 
 
 def jobs(folder: Path, count: int) -> Point:
@@ -79,12 +73,9 @@ def jobs(folder: Path, count: int) -> Point:
     case = make(folder, CELLS // FEATURES // count, FEATURES)
     names = [f"job{n}" for n in range(count)]
     with Daemon(folder, configuration(names), names) as daemon:
-        small = make(folder, 500, FEATURES).path.read_bytes()
-        for name in names:
-            daemon.warm(small, name)
+        daemon.warm(make(folder, 500, FEATURES).path.read_bytes())
         hidden = [daemon.hide(case.path, "rows.csv", name) for name in names]
-        seconds = daemon.learn(hidden)
-        return Point(count, case.rows * count, seconds, daemon.resident_bytes())
+        return _point(count, case.rows * count, daemon, hidden)
 
 
 GROWTHS: dict[str, tuple[Callable[[Path, int], Point], tuple[int, ...]]] = {
@@ -109,34 +100,8 @@ def measured(what: str, limit_seconds: float, folder: Path) -> Iterator[Point | 
         yield last
 
 
-def latencies(folder: Path) -> tuple[float, float]:
-    """Median and 99th percentile, in seconds, from the rename of a small file to done/; the daemon has nothing else to do."""
-    lines = _lines(folder, DROPS)
-    with Daemon(folder, configuration()) as daemon:
-        daemon.warm(next(lines))
-        taken = sorted(
-            daemon.learn([daemon.hide(next(lines), f"{n:06}.csv")]) for n in range(DROPS)
-        )
-    return statistics.median(taken), taken[int(0.99 * DROPS)]
-
-
-def start_seconds(folder: Path, times: int) -> Sequence[float]:
-    """From the command to the first status that says `running`."""
-    taken = []
-    for n in range(times):
-        (place := folder / f"start-{n}").mkdir()
-        with Daemon(place, configuration()) as daemon:
-            taken.append(daemon.start_seconds)
-    return taken
-
-
-def _times(what: str, ratio: float) -> float:
-    """How many times as long the next point takes: where the rows in all stay the same, about as long."""
-    return ratio if what in ("rows", "files") else 1.0
-
-
-def _lines(folder: Path, count: int) -> Iterator[bytes]:
-    """Small files, each with rows of its own."""
+def small_files(folder: Path, count: int) -> Iterator[bytes]:
+    """What so many small files hold, and one more to warm up with; each has rows of its own."""
     case = make(folder, min((count + 1) * SMALL_ROWS, 1_000_000), FEATURES)
     head, *rest = case.path.read_bytes().splitlines(keepends=True)
     number = 0
@@ -145,3 +110,15 @@ def _lines(folder: Path, count: int) -> Iterator[bytes]:
         lap = b"\n" * (number * SMALL_ROWS // len(rest))  # blank lines: no file is another's copy
         yield head + b"".join(rest[start : start + SMALL_ROWS]) + lap
         number += 1
+
+
+def _times(what: str, ratio: float) -> float:
+    """How many times as long the next point takes: where the rows in all stay the same, about as long."""
+    return ratio if what in ("rows", "files") else 1.0
+
+
+def _point(size: int, rows: int, daemon: Daemon, hidden: Sequence[Path]) -> Point:
+    """What it takes to learn what is hidden, watched meanwhile."""
+    with daemon.watched() as peak:
+        seconds = daemon.learn(hidden)
+    return Point(size, rows, seconds, peak)

@@ -9,9 +9,11 @@ seconds, mean log loss (null: not scored), versions. Exit status 3: something is
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -101,6 +103,33 @@ def torch(path: str) -> Learnt:
     return time.perf_counter() - begun, loss / rows, _versions("torch", "polars")
 
 
+def torch_mlp(path: str, batch_rows: int) -> Learnt:
+    """Two layers, 128 hidden units and plain SGD on a thread per core; an NPY file, the digit in its last column."""
+    import torch
+
+    torch.set_num_threads(os.cpu_count() or 1)
+
+    def learnt(table: torch.Tensor) -> float:
+        torch.manual_seed(0)
+        layers = torch.nn.Sequential(
+            torch.nn.Linear(table.shape[1] - 1, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10)
+        )
+        optimizer = torch.optim.SGD(layers.parameters(), lr=0.1)
+        loss = 0.0
+        for batch in table.split(batch_rows):
+            error = torch.nn.functional.cross_entropy(layers(batch[:, :-1]), batch[:, -1].long())
+            optimizer.zero_grad()
+            error.backward()
+            optimizer.step()
+            loss += error.item() * len(batch)
+        return loss / len(table)
+
+    learnt(torch.zeros(4096, 785))  # its threads and its first step are not what is measured
+    begun = time.perf_counter()
+    loss = learnt(torch.from_numpy(np.load(path)))
+    return time.perf_counter() - begun, loss, _versions("torch")
+
+
 def polars_alone(path: str) -> Learnt:
     """What nobody who reads the file through polars can beat: it decodes to arrays on all cores, and nothing is learnt."""
     import polars
@@ -118,6 +147,8 @@ PEERS: dict[str, Callable[[str], Learnt]] = {
     "scikit-learn-pandas": scikit_learn_pandas,
     "river": river,
     "torch": torch,
+    "torch-mlp-1024": partial(torch_mlp, batch_rows=1024),
+    "torch-mlp-32": partial(torch_mlp, batch_rows=32),
     "polars-alone": polars_alone,
 }
 

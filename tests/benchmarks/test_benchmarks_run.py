@@ -15,7 +15,18 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def printed() -> str:
     run = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--rows", "4000", "--rounds", "1", "--dry"],
+        [
+            sys.executable,
+            "-m",
+            "benchmarks",
+            "--rows",
+            "4000",
+            "--rounds",
+            "1",
+            "--dry",
+            "--measures",
+            "--growth",
+        ],
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
@@ -58,7 +69,8 @@ def test_how_the_cost_grows_is_measured_or_left_out_with_a_word(tmp_path: Path) 
     one, *others = measured("files", 0.0, tmp_path)
     assert isinstance(one, Point)
     assert (one.size, one.rows) == (1, 100)
-    assert one.resident_bytes > 1e7
+    assert one.peak.resident_bytes > 1e7
+    assert one.peak.descriptors > 10
     assert others[0] == "100 files: left out, it would take longer than 0 s"
 
 
