@@ -228,12 +228,29 @@ def test_gaps_are_counted_for_each_file(folder: Callable[..., Folder]) -> None:
     assert [read.block.missing for read in found if read] == [{}, {"a": 1}, {"a": 1, "b": 2}]
 
 
-@pytest.mark.parametrize("suffixes", [(".csv", ".tsv")])
-def test_a_name_that_says_another_delimiter_goes_with_none(
-    tmp_path: Path, suffixes: tuple[str, str]
-) -> None:
+def test_files_whose_names_say_another_delimiter_are_a_group_of_their_own(tmp_path: Path) -> None:
     place = Folder(tmp_path, Fields("y"))
-    place.together([b"y\tb,a\n1\t2\n", b"y\tb,a\n1\t2\n"])
-    paths = [str(tmp_path / "0"), str(tmp_path / "1")]
-    names = [f"{number}{suffix}" for number, suffix in enumerate(suffixes)]
-    assert read_alike(paths, names, Fields("y"), MOST_BYTES, place._prepared) == [None, None]
+    contents = [b"y,a\n1,2\n"] * 3
+    place.together(contents)
+    paths, names = [str(tmp_path / str(number)) for number in range(3)], ["0.csv", "1.tsv", "2.csv"]
+    found = read_alike(paths, names, Fields("y"), MOST_BYTES, place._prepared)
+    assert [read is not None for read in found] == [True, False, True]
+
+
+def test_a_file_without_a_label_in_any_row_is_left(folder: Callable[..., Folder]) -> None:
+    assert _same(folder(), [PLAIN, b"a,b,y\n1,2,\n", PLAIN]) == [True, False, True]
+
+
+def test_a_header_that_could_be_a_row_is_none(folder: Callable[..., Folder]) -> None:
+    fields = Fields("3", ("1", "2"))
+    long, short = b"1,2,3\n\n" + b"4,5,6\n" * 9, b"1,2,3\n" + b"4,5,6\n" * 3
+    _same(folder(fields), [long, short, short, long])
+    assert all(_same(folder(fields), [short, short]))
+
+
+def test_a_file_that_is_too_large_is_left_where_ever_a_row_ends(
+    folder: Callable[..., Folder],
+) -> None:
+    large = b"a,b,y\n" + b"10,2,1\n" * 5 + b"1,2,1\n" * MOST_BYTES
+    assert large[: MOST_BYTES + 1].endswith(b"\n")
+    assert _same(folder(), [PLAIN, large, PLAIN]) == [True, False, True]
