@@ -421,12 +421,14 @@ class Daemon:
         return self._held_up
 
     def _progress(self) -> tuple[int, bool]:
-        """How much has been done, and whether nothing is due: no file is at work, or it waits for the disk, full or slow."""
+        """How much has been done, and whether nothing is due: no file is at work, or it waits for the disk, full or slow, or rests."""
         assert self._machinery is not None
-        done, writer = self._machinery.dispatcher.completed, self._machinery.writer
+        dispatcher, writer = self._machinery.dispatcher, self._machinery.writer
         jobs = [life.status for life in self.lives.values()]
         waits = bool(self._held_up) or writer.is_at_work or any(job.pauses for job in jobs)
-        return done, waits or all(job.file is None for job in jobs)
+        rests = bool(dispatcher.trouble)
+        done = dispatcher.completed + dispatcher.repeated
+        return done, rests or waits or all(job.file is None for job in jobs)
 
 
 def workers(service: Service) -> int:

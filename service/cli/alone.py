@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,12 +67,12 @@ class Waiting:
 
 
 @contextmanager
-def held(layout: Layout) -> Iterator[Journal]:
-    """The journal of a root in which nobody runs, recovered."""
+def held(layout: Layout, jobs: Iterable[str] = ()) -> Iterator[Journal]:
+    """The journal of a root in which nobody runs, recovered: it must know these jobs, if they have models or logs."""
     with locked(layout):
         journal = Journal(layout.journal)
         try:
-            recover(layout, journal, keep=KEEP_ALL)
+            recover(layout, journal, {*journal.jobs(), *jobs}, keep=KEEP_ALL)
             yield journal
         finally:
             journal.close()

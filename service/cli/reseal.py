@@ -10,6 +10,7 @@ from service.cli.alone import held, locked
 from service.cli.options import root_option
 from service.core.layout import Layout, shown
 from service.storage.database import reseal
+from service.storage.disk import names
 
 
 @click.command("reseal")
@@ -19,7 +20,7 @@ def command(root: Path) -> int:
     layout = Layout(root.absolute())
     with locked(layout):
         reseal(layout.journal)
-    with held(layout) as journal:
+    with held(layout, names(layout.root / "models")) as journal:
         jobs = ", ".join(journal.jobs()) or "none yet"
     click.echo(f"{shown(layout.journal)}: sealed as it is; it knows the jobs: {jobs}")
     click.echo("whether its models are what their files make: headrace verify")

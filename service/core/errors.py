@@ -81,6 +81,10 @@ class WorkerDied(WorkerError):
         return (WorkerDied, (self.reason,))
 
 
+class Stopped(Exception):
+    """The job is to stop: leave without finishing."""
+
+
 class SubtaskFailed(WorkerError):
     """The sub-task raised what it should not, or what can't be pickled: a bug, of ours or of a kernel's."""
 

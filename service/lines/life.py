@@ -17,7 +17,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from service.core.errors import Refusal, Scarcity, StorageError
+from service.core.errors import Refusal, Scarcity, Stopped, StorageError
 from service.core.job_settings import Job
 from service.core.settings import Settings
 from service.core.status import JobStatus
@@ -93,6 +93,7 @@ class Life:
             if outcome is Outcome.FAILED:
                 await self._wake.wait()
             self._wake.clear()
+            self.machinery.dispatcher.go_on(self.job.name)
             await self._do_between()
             if not self.leaving:
                 outcome = await self._run_line()
@@ -127,6 +128,7 @@ class Life:
 
     def _interrupt(self) -> None:
         self._wake.set()
+        self.machinery.dispatcher.stop(self.job.name)
         if self.line is not None:
             self.line.stop()
 
@@ -162,6 +164,8 @@ class Life:
             await self._flow(line)
         except* Scarcity as errors:
             await self._pause(first(errors))
+            outcome = Outcome.AGAIN
+        except* Stopped:  # while it was opened
             outcome = Outcome.AGAIN
         except* StorageError:
             raise

@@ -11,7 +11,8 @@ A sub-task is a pure function of its arguments, so one whose worker died runs ag
 death it runs alone (it may be one of several that exhaust the machine together); after `MOST_DEATHS`
 in a row its `WorkerDied` reaches the caller, who refuses the file. Whose worker was killed from outside
 may do nothing wrong: memory that somebody else takes is back after a while. So from the second death on it
-rests before it runs again, each time twice as long, and gives up after `MOST_KILLS`.
+rests before it runs again, each time twice as long, and gives up after `MOST_KILLS`. A job that is to stop
+has no time for that: what rests then, or would, ends with Stopped.
 
 Everything here is bookkeeping on the loop: no lock, and no await between looking and changing.
 """
@@ -29,7 +30,7 @@ from enum import IntEnum
 from typing import Any, TypeVar
 
 from kernels.contract import KernelFault
-from service.core.errors import HeadraceError, KernelFailed, SubtaskFailed, WorkerDied
+from service.core.errors import HeadraceError, KernelFailed, Stopped, SubtaskFailed, WorkerDied
 from service.runtime.process import KILLED
 
 R = TypeVar("R")
@@ -104,6 +105,7 @@ class Dispatcher:
         self._alone = False
         self._serials = itertools.count()
         self._jobs: dict[str, _Queue] = {}
+        self._stopping: set[str] = set()
         self.completed = 0
         self.repeated = 0
 
@@ -127,7 +129,7 @@ class Dispatcher:
         """Runs `function(*args)` in a worker and returns what it returns.
 
         Raises what the function raises, if it is an error of ours or of the system, and any other as
-        `SubtaskFailed`; `WorkerDied` after `MOST_DEATHS` deaths in a row. When the
+        `SubtaskFailed`; `WorkerDied` after too many deaths in a row; Stopped, see `stop`. When the
         caller is cancelled, a waiting sub-task is dropped and a running one is waited for first:
         it may still write to regions that the caller is about to give back.
         """
@@ -147,6 +149,17 @@ class Dispatcher:
             raise
         return result
 
+    def stop(self, job: str) -> None:
+        """The job is to stop soon: from now on none of its sub-tasks rests."""
+        self._stopping.add(job)
+        queue = self._jobs.get(job)
+        while queue is not None and queue.resting:
+            _end(queue.resting.pop(), Stopped())
+
+    def go_on(self, job: str) -> None:
+        """The job's sub-tasks may rest again."""
+        self._stopping.discard(job)
+
     def promote(self, job: str) -> None:
         """The job has run dry: what it decodes next is no longer ahead of anything."""
         queue = self._jobs.get(job)
@@ -158,6 +171,7 @@ class Dispatcher:
 
     def forget(self, job: str) -> None:
         """Drops a job's account when the job is gone."""
+        self.go_on(job)
         queue = self._jobs.get(job)
         if queue is not None and not queue.busy:
             del self._jobs[job]
@@ -234,7 +248,9 @@ class Dispatcher:
         queue = self._jobs[ticket.job]
         ticket.deaths += 1
         self.repeated += 1
-        if error.reason == KILLED and ticket.alone:
+        if error.reason == KILLED and ticket.alone and ticket.job in self._stopping:
+            _end(ticket, Stopped())
+        elif error.reason == KILLED and ticket.alone:
             queue.resting.add(ticket)
             seconds = FIRST_REST_SECONDS * 2.0 ** (ticket.deaths - DEATHS_BEFORE_ALONE)
             asyncio.get_running_loop().call_later(seconds, self._rested, ticket)
@@ -256,6 +272,11 @@ class Dispatcher:
         await asyncio.wait([ticket.outcome])
         if not ticket.outcome.cancelled():
             ticket.outcome.exception()  # seen: nobody is left to ask for it
+
+
+def _end(ticket: _Ticket, error: Exception) -> None:
+    if not ticket.outcome.done():
+        ticket.outcome.set_exception(error)
 
 
 def _most(error: WorkerDied) -> int:

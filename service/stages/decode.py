@@ -21,7 +21,7 @@ from typing import Any, TypeVar, cast
 
 from service import formats
 from service.core import classes
-from service.core.errors import FileRefused, WorkerError, poisoned
+from service.core.errors import FileRefused, Stopped, WorkerError, poisoned
 from service.core.records import RejectedRow
 from service.formats.contract import (
     MOST_NOTES,
@@ -46,7 +46,7 @@ from service.stages import gate
 from service.stages.bundling import Bundling, Groups, may_be_bundled
 from service.stages.fields import fields_of
 from service.stages.identity import same_as
-from service.stages.line import Line, Stopped
+from service.stages.line import Line
 from service.stages.messages import (
     Block,
     Broken,

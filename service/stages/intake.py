@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from service.core.errors import Stopped
 from service.core.layout import shown
 from service.core.terms import Terms, parse_body
 from service.runtime.channel import BrokenChannel, Sender
-from service.stages.line import Line, Stopped
+from service.stages.line import Line
 from service.stages.messages import Sample
 from service.stages.watched import Watched
 from service.storage import units

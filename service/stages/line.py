@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from service.core.errors import Refusal, Scarcity, WorkerError
+from service.core.errors import Refusal, Scarcity, Stopped, WorkerError
 from service.core.layout import Layout
 from service.core.ledger import Undecided
 from service.core.status import JobStatus
@@ -56,10 +56,6 @@ class Quarantine:
         waiting, self._waiting = self._waiting, []
         for wake in waiting:
             wake()
-
-
-class Stopped(Exception):
-    """The line is stopping: leave without finishing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from service import formats
 from service.core.errors import (
     FileRefused,
     Refusal,
+    Stopped,
     StorageDamaged,
     WorkerError,
     poisoned,
@@ -29,9 +30,10 @@ from service.formats.contract import RowRules, Source
 from service.runtime.arena import view
 from service.runtime.dispatch import Urgency
 from service.runtime.inbox import Found
-from service.stages.line import Line, Stopped
+from service.stages.line import Line
 from service.stages.watched import Watched
 from service.storage import completion, disk, moves
+from service.storage.moves import Was
 from service.subtasks import predict as predicting
 
 TRY_AGAIN_SECONDS = 1.0
@@ -189,7 +191,7 @@ class _File:
 
     def _publish(self, inode: int) -> None:
         folder = self.line.machinery.layout.predictions(self.line.job)
-        moves.settle(self.result, folder, self.found.name + b".csv", inode=inode)
+        moves.settle(self.result, folder, self.found.name + b".csv", was=Was(inode))
 
     def _put_away(self) -> None:
         layout, job = self.line.machinery.layout, self.line.job
@@ -199,7 +201,7 @@ class _File:
         inputs = layout.predictions(job) / "inputs"
         with disk.storage_border("make the folder", inputs):
             inputs.mkdir(exist_ok=True)
-        moves.settle(self.path, inputs, self.found.name, inode=self.found.inode)
+        moves.settle(self.path, inputs, self.found.name, was=Was(self.found.inode))
 
     def _refuse(self, refusal: Refusal) -> None:
         layout, name = self.line.machinery.layout, self.found.name

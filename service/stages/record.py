@@ -16,7 +16,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from service.core.errors import Refusal, WorkerError, poisoned
+from service.core.errors import Refusal, Stopped, WorkerError, poisoned
 from service.core.records import chained, rejected_rows
 from service.core.status import FileStatus
 from service.runtime.arena import view
@@ -26,7 +26,7 @@ from service.runtime.spool import Spool
 from service.stages import accounts, gate
 from service.stages.accounts import Unbundled
 from service.stages.commits import OpenRecords, progress, samples_log, saved, tell, tensors
-from service.stages.line import Line, Stopped
+from service.stages.line import Line
 from service.stages.messages import (
     Abandoned,
     Apart,

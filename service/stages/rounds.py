@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kernels.learner import Extra
-from service.core.errors import FileRefused, WorkerError
+from service.core.errors import FileRefused, Stopped, WorkerError
 from service.core.planning import Piece, RoundPlan, RowQueue, pieces_of
 from service.core.records import Subject
 from service.core.remedies import against_divergence
@@ -175,8 +175,8 @@ async def _sub_tasks(
         else:
             learnt = await run(learn.average, spec, source, target.region, regions, rows, job=job)
         return replace(learnt, finite=learnt.finite and broken is None, broken=broken)
-    except* WorkerError as died:
-        raise _died(died) from None
+    except* (WorkerError, Stopped) as errors:
+        raise _one_of(errors) from None
     finally:
         for out in outs:
             out.drop()
@@ -220,8 +220,8 @@ async def _by_columns(
         broken = done[0].result().broken
         learnt = await run(learn.check, spec, target.region, job=job)
         return replace(learnt, finite=learnt.finite and broken is None, broken=broken)
-    except* WorkerError as died:
-        raise _died(died) from None
+    except* (WorkerError, Stopped) as errors:
+        raise _one_of(errors) from None
     finally:
         for out in outs:
             out.drop()
@@ -278,6 +278,11 @@ def _rows(lane: list[Piece[Block]]) -> int:
     return sum(stop - start for _, start, stop in lane)
 
 
-def _died(errors: BaseExceptionGroup[WorkerError]) -> WorkerError:
-    error = errors.exceptions[0]
-    return _died(error) if isinstance(error, BaseExceptionGroup) else error
+def _one_of(errors: BaseExceptionGroup[WorkerError | Stopped]) -> WorkerError | Stopped:
+    """The first of the errors that came together, unless the line is to stop."""
+    stopped, died = errors.split(Stopped)
+    found: BaseException = stopped or died or errors
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    assert isinstance(found, WorkerError | Stopped)
+    return found

@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from kernels import columns
 from service.core import resolution
-from service.core.errors import FileRefused, StorageDamaged, WorkerError, poisoned
+from service.core.errors import FileRefused, Stopped, StorageDamaged, WorkerError, poisoned
 from service.core.job_settings import Training
 from service.core.planning import RoundPlan
 from service.core.records import Subject
@@ -50,12 +50,13 @@ from service.subtasks.report import Ending, Segment
 async def train(line: Line, inbox: Receiver[Decoded], outbox: Sender[Learning]) -> None:
     """Learns from the files of `inbox` until it is closed or the line stops; closes `outbox`.
 
-    When the line stops inside a file, a last Mark keeps what was learnt of it.
+    When the line stops inside a file, a last Mark keeps what was learnt of it; not so where a sub-task was given up,
+    which may have been halfway through writing to the state.
     """
     async with outbox:
         trainer = _Trainer(line, outbox)
         try:
-            with suppress(BrokenChannel):  # record has failed, and its own error says why
+            with suppress(BrokenChannel, Stopped):  # record has failed, and its own error says why
                 with suppress(EndOfChannel):
                     while not line.stopping.is_set() and not trainer.is_apart:
                         await trainer.take(await trainer.next(inbox))

@@ -52,7 +52,10 @@ def look(layout: Layout, file: FileRow) -> Kept | Lost:
     """Reads the file from end to end."""
     path = place(layout, file)
     if path is None:
-        return Lost(f"{shown(file.name)}: deleted after it was learnt (intake.after)")
+        why = "deleted after it was learnt (intake.after)"
+        if file.after == "archive":
+            why = "it was taken away before it lay in done/ for good"
+        return Lost(f"{shown(file.name)}: {why}")
     try:
         seen = path.stat() if file.path is not None else path.lstat()
         if not stat.S_ISREG(seen.st_mode):

@@ -18,6 +18,7 @@ from typing import Any
 from service.core.layout import Layout, shown
 from service.storage import checkpoints, logs, moves
 from service.storage.disk import fsync_directory, names, opened_folder, replace_file, storage_border
+from service.storage.moves import NOTHING, Was
 from service.storage.tables import FileRow, FileState, Publication
 
 NOTE_SUFFIX = ".error.json"
@@ -113,13 +114,11 @@ def _all_to_done(layout: Layout, job: str, files: Sequence[FileRow]) -> dict[int
 
 def _to_done(layout: Layout, file: FileRow, *, is_flushed: bool) -> bytes | None:
     work, done = layout.work_file(file.job, file.admission), layout.done(file.job)
-    return moves.settle(
-        work, done, file.name, inode=file.inode, stamp=_stamp(file), is_flushed=is_flushed
-    )
+    return moves.settle(work, done, file.name, was=_was(file), is_flushed=is_flushed)
 
 
-def _stamp(file: FileRow) -> tuple[int, int]:
-    return file.size, file.mtime_ns
+def _was(file: FileRow) -> Was:
+    return Was(file.inode, file.size, file.mtime_ns, file.sha256)
 
 
 UNKNOWN = {
@@ -133,7 +132,7 @@ def reject(
 ) -> bytes | None:
     """Moves a file that the journal does not know to failed/, with its note, under `name` if that is free."""
     text = _note(name, job, refusal)
-    return _to_failed(layout.failed(job), path, name, text, path.lstat().st_ino)
+    return _to_failed(layout.failed(job), path, name, text)
 
 
 def note(file: FileRow) -> bytes:
@@ -180,7 +179,7 @@ def give_back(layout: Layout, file: FileRow) -> bytes | None:
         return None
     with storage_border("make the folder", inbox):
         inbox.mkdir(exist_ok=True)
-    return moves.settle(work, inbox, file.name, inode=file.inode)
+    return moves.settle(work, inbox, file.name)
 
 
 def prune(
@@ -224,12 +223,12 @@ def _list_rejected(layout: Layout, file: FileRow, beside: bytes | None) -> None:
         )
 
     name = (file.name if beside is None else beside) + ROWS_SUFFIX.encode()
-    moves.settle(rejected, failed, name, inode=0, announce=is_free)
+    moves.settle(rejected, failed, name, announce=is_free)
 
 
 def _refuse(layout: Layout, file: FileRow, source: Path) -> bytes | None:
     where = layout.failed(file.job), source, file.name
-    return _to_failed(*where, note(file), file.inode, _stamp(file))
+    return _to_failed(*where, note(file), _was(file))
 
 
 def _to_failed(
@@ -237,8 +236,7 @@ def _to_failed(
     work: Path,
     name: bytes,
     text: bytes,
-    inode: int,
-    stamp: tuple[int, int] | None = None,
+    was: Was = NOTHING,
 ) -> bytes | None:
     """The note first: a file in failed/ without its reason would be a riddle."""
 
@@ -254,8 +252,7 @@ def _to_failed(
         work,
         failed,
         name,
-        inode=inode,
-        stamp=stamp,
+        was=was,
         reserve=len(NOTE_SUFFIX),
         announce=announce,
     )
@@ -274,7 +271,7 @@ def _try_again(layout: Layout, file: FileRow, name: bytes) -> bytes | None:
     with storage_border("make the folder", inbox):
         inbox.mkdir(exist_ok=True)
     source = failed / os.fsdecode(name)
-    settled_as = moves.settle(source, inbox, file.name, inode=file.inode, stamp=_stamp(file))
+    settled_as = moves.settle(source, inbox, file.name, was=_was(file))
     remark = failed / os.fsdecode(name + NOTE_SUFFIX.encode())
     with storage_border("delete", remark):
         if remark.is_file() and remark.read_bytes() == note(file):

@@ -50,6 +50,10 @@ class Database:
     def __init__(self, path: Path, *, is_sealed: bool = True) -> None:
         self.path = path
         self._abandoned = False
+        if not _size(path) and _size(self._wal):  # SQLite would delete what is there
+            raise StorageDamaged(
+                f"{shown(path)}: must be a whole journal, got nothing beside a write-ahead log; {_REMEDY}"
+            )
         self._connection = _open(path)
         try:
             with self._border():

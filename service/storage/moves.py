@@ -5,8 +5,8 @@ is joined only to a directory's descriptor or path as one component. Where a mov
 disk alone, so that recovery may call each function again:
 
     the source is there                    it has not happened
-    the source is gone                     it has happened; the file is found under its inode's number, or in a copy of
-                                           the root, where the numbers are others, by its size and time
+    the source is gone                     it has happened; the file is found by its inode's number, or in a copy of the
+                                           root, where the numbers are others, by its size, and its time or its content
     both are there, one inode              a crash between link and unlink (file systems without RENAME_NOREPLACE)
 """
 
@@ -14,17 +14,54 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator
-from itertools import count, takewhile
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from service.storage.disk import fsync_directory, opened_folder, storage_border
 
 NAME_BYTES = 255  # the longest name that Linux file systems take
+_KEPT = 64  # so many bytes of a stem are never cut
+_MARK = re.compile(rb"~([0-9]{1,9})")
 _RENAME_NOREPLACE = 1
 _WITHOUT_NOREPLACE = frozenset({errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.EOPNOTSUPP})
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Was:
+    """What is known of a file before it was moved: the number of its inode, and perhaps its size, time and digest."""
+
+    inode: int
+    size: int | None = None
+    mtime_ns: int | None = None
+    sha256: str | None = None
+
+    def has_inode(self, entry: os.DirEntry[str]) -> bool:
+        """Surely the same: a number may go to another file when one is deleted, but hardly to one of the same size."""
+        return entry.inode() == self.inode and self.size in (None, self._size(entry))
+
+    def is_alike(self, entry: os.DirEntry[str]) -> bool:
+        """The same in a copy of the root, where numbers are others; where times are, too, the content tells."""
+        if self._size(entry) != self.size:
+            return False
+        if entry.stat(follow_symlinks=False).st_mtime_ns == self.mtime_ns:
+            return True
+        if self.sha256 is None or not entry.is_file(follow_symlinks=False):
+            return False
+        with open(entry.path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
+
+    @staticmethod
+    def _size(entry: os.DirEntry[str]) -> int:
+        return entry.stat(follow_symlinks=False).st_size
+
+
+NOTHING = Was(0)
 
 
 def take(inbox_fd: int, name: bytes, work_fd: int, work_name: str) -> os.stat_result:
@@ -52,8 +89,7 @@ def settle(
     directory: Path,
     name: bytes,
     *,
-    inode: int,
-    stamp: tuple[int, int] | None = None,
+    was: Was = NOTHING,
     reserve: int = 0,
     announce: Callable[[bytes], bool] = lambda candidate: True,
     is_flushed: bool = True,
@@ -65,33 +101,40 @@ def settle(
     `reserve` bytes are left free in the name for the note's suffix. Not `is_flushed`, flushing both directories is the
     caller's, once for many files. None: it was moved, and somebody has taken it away.
     """
-    inode = _inode(work) or _arrived(directory, told_apart(name, reserve), inode, stamp)
+    here = _inode(work)
+    if here is None:
+        arrived = _arrived(directory, name, reserve, was)
+        if arrived is not None:
+            announce(arrived)
+            _flush(directory, work, is_flushed)
+        return arrived
     for candidate in told_apart(name, reserve):
         target = directory / os.fsdecode(candidate)
-        there = _inode(target)
-        if there is None and not _inode(work):
-            return None
-        if there not in (None, inode) or not announce(candidate):
+        if _inode(target) not in (None, here) or not announce(candidate):
             continue
-        if _inode(work) and not _moved(work, target):
-            continue
-        if is_flushed:
-            fsync_directory(directory)
-            fsync_directory(work.parent)
-        return candidate
+        if _moved(work, target):
+            _flush(directory, work, is_flushed)
+            return candidate
     raise AssertionError("unreachable: the names never end")
 
 
-def _arrived(
-    directory: Path, candidates: Iterator[bytes], inode: int, stamp: tuple[int, int] | None
-) -> int:
-    """The number that a file which was moved has there now: `inode`, or that of the first candidate with its size and time."""
-    entries = (_lstat(directory / os.fsdecode(candidate)) for candidate in candidates)
-    there = [entry for entry in takewhile(bool, entries) if entry is not None]
-    if any(entry.st_ino == inode for entry in there):
-        return inode
-    alike = (entry.st_ino for entry in there if (entry.st_size, entry.st_mtime_ns) == stamp)
-    return next(alike, inode)
+def _flush(directory: Path, work: Path, is_flushed: bool) -> None:
+    if is_flushed:
+        fsync_directory(directory)
+        fsync_directory(work.parent)
+
+
+def _arrived(directory: Path, name: bytes, reserve: int, was: Was) -> bytes | None:
+    """The name that a file which was moved has there. All that the directory holds is looked at, since others of its
+    names may have been taken away; who has its inode goes before who is only alike."""
+    with storage_border("look through", directory), os.scandir(directory) as entries:
+        there = {os.fsencode(entry.name): entry for entry in entries}
+        own = sorted((number, one) for one in there if (number := _number(one, name, reserve)))
+        for is_it in (was.has_inode, was.is_alike):
+            for _, one in own:
+                if is_it(there[one]):
+                    return one
+    return None
 
 
 def settle_plainly(work_fd: int, work_name: str, directory_fd: int, name: bytes) -> bytes | None:
@@ -114,12 +157,24 @@ def discard(work: Path) -> None:
 
 def told_apart(name: bytes, reserve: int = 0) -> Iterator[bytes]:
     """`a.csv.gz`, `a~2.csv.gz`, `a~3.csv.gz`, ... each at most 255 - reserve bytes, cut between characters."""
+    return (_told_apart(name, reserve, number) for number in count(1))
+
+
+def _told_apart(name: bytes, reserve: int, number: int) -> bytes:
     stem, suffix = _split(name)
-    for number in count(1):
-        mark = b"" if number == 1 else b"~%d" % number
-        room = NAME_BYTES - reserve - len(mark)
-        tail = suffix[-(room // 2) :] if len(suffix) > room // 2 else suffix
-        yield _cut(stem, room - len(tail)) + mark + tail
+    mark = b"" if number == 1 else b"~%d" % number
+    room = NAME_BYTES - reserve - len(mark)
+    tail = suffix[-(room // 2) :] if len(suffix) > room // 2 else suffix
+    return _cut(stem, room - len(tail)) + mark + tail
+
+
+def _number(candidate: bytes, name: bytes, reserve: int) -> int:
+    """Which of the names told apart it is, from 1; 0 where it is none."""
+    stem, _ = _split(name)
+    if not candidate.startswith(stem[:_KEPT]):
+        return 0
+    numbers = [1, *map(int, _MARK.findall(candidate))]
+    return next((n for n in numbers if _told_apart(name, reserve, n) == candidate), 0)
 
 
 def _split(name: bytes) -> tuple[bytes, bytes]:
@@ -200,13 +255,8 @@ def _same(source_fd: int, source: bytes, target_fd: int, target: bytes) -> bool:
 
 
 def _inode(path: Path) -> int | None:
-    there = _lstat(path)
-    return there and there.st_ino
-
-
-def _lstat(path: Path) -> os.stat_result | None:
     with storage_border("look at", path):
         try:
-            return path.lstat()
+            return path.lstat().st_ino
         except FileNotFoundError:
             return None

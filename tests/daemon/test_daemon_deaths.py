@@ -154,6 +154,16 @@ def test_a_journal_that_somebody_looked_at_with_sqlite3_after_a_crash_is_accepte
     _assert_as_if_nothing_had_happened(root, undisturbed)
 
 
+def test_a_journal_that_knows_nothing_of_the_models_is_not_accepted(root: Root) -> None:
+    root.configure()
+    root.drop("1-short.csv", FILES["1-short.csv"])
+    root.once()
+    (root.path / "state" / "journal.sqlite").write_bytes(b"")
+    done = root.ask("reseal", "--root", str(root.path))
+    assert done.returncode == 1
+    assert "must know the job j" in done.stderr
+
+
 def test_a_second_sigterm_ends_it_at_once_and_costs_no_bit(
     root: Root, undisturbed: dict[str, Outcome]
 ) -> None:
@@ -230,13 +240,11 @@ def test_a_file_that_kills_its_workers_is_refused_and_the_others_are_learnt(
         assert root.outcome() == calm.outcome()
 
 
-def test_a_file_whose_worker_is_killed_five_times_in_a_row_from_outside_is_learnt_when_that_ends(
-    root: Root, tmp_path: Path
-) -> None:
-    slow = {"model": {"kernel": "kernel_of_a_stranger:Slow"}, "training": rounds(5, local_steps=10)}
-    root.configure(job(**slow))
-    life = root.start(path=[HERE])
-    root.drop("1-short.csv", FILES["1-short.csv"])
+SLOW = {"model": {"kernel": "kernel_of_a_stranger:Slow"}, "training": rounds(5, local_steps=10)}
+
+
+def _killed_in_a_row(life: Life, count: int) -> None:
+    """Kills whoever works until so many workers in a row have died with one sub-task."""
 
     def kill_on() -> bool:
         status = life.status()
@@ -244,17 +252,45 @@ def test_a_file_whose_worker_is_killed_five_times_in_a_row_from_outside_is_learn
             if worker["state"] == "busy":
                 with suppress(ProcessLookupError):
                     os.kill(worker["pid"], signal.SIGKILL)
-        return "5 workers in a row were killed" in status["trouble"]
+        return f"{count} workers in a row were killed" in status["trouble"]
 
-    eventually(kill_on, "five deaths in a row", life)
-    life.done()
-    life.stop()
-    assert life.status()["trouble"] == ""
-    with root_in(tmp_path / "calm") as calm:
-        calm.configure(job(**slow))
+    eventually(kill_on, f"{count} deaths in a row", life)
+
+
+def _assert_as_undisturbed(root: Root, place: Path) -> None:
+    with root_in(place) as calm:
+        calm.configure(job(**SLOW))
         calm.drop("1-short.csv", FILES["1-short.csv"])
         calm.once(path=[HERE])
         assert root.outcome() == calm.outcome()
+
+
+def test_a_file_whose_worker_is_killed_five_times_in_a_row_from_outside_is_learnt_when_that_ends(
+    root: Root, tmp_path: Path
+) -> None:
+    root.configure(job(**SLOW))
+    life = root.start(path=[HERE])
+    root.drop("1-short.csv", FILES["1-short.csv"])
+    _killed_in_a_row(life, 5)
+    life.done()
+    life.stop()
+    assert life.status()["trouble"] == ""
+    _assert_as_undisturbed(root, tmp_path / "calm")
+
+
+def test_a_daemon_that_is_to_stop_waits_for_no_rest_and_refuses_nothing(
+    root: Root, tmp_path: Path
+) -> None:
+    root.configure(job(**SLOW))
+    life = root.start(path=[HERE])
+    root.drop("1-short.csv", FILES["1-short.csv"])
+    _killed_in_a_row(life, 5)
+    before = life.status()["subtasks"]
+    life.stop()  # eight seconds of rest lie before the next try
+    assert life.status()["subtasks"] == before
+    assert (root.names("failed"), len(root.names("work"))) == ([], 1)
+    root.once(path=[HERE])
+    _assert_as_undisturbed(root, tmp_path / "calm")
 
 
 def test_a_kernel_that_kills_its_workers_at_once_costs_its_own_job_only(root: Root) -> None:

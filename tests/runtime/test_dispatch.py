@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kernels.contract import KernelFault
-from service.core.errors import DiskFull, KernelFailed, SubtaskFailed, WorkerDied, poisoned
+from service.core.errors import DiskFull, KernelFailed, Stopped, SubtaskFailed, WorkerDied, poisoned
 from service.runtime import dispatch
 from service.runtime.dispatch import (
     FIRST_REST_SECONDS,
@@ -261,6 +261,34 @@ def test_a_caller_that_is_cancelled_while_its_sub_task_rests_takes_it_along() ->
         assert bench.callers["a1"].cancelled()
         assert bench.dispatcher.trouble == ""
         bench.dispatcher.forget("a")
+
+    played(play)
+
+
+def test_a_job_that_is_to_stop_waits_for_no_rest() -> None:
+    async def play(bench: Bench) -> None:
+        await bench.ask("a1", "a2", "b1")
+        for name in ("a1", "a1", "b1", "b1"):
+            if name not in bench.executor.running:
+                await bench.executor.end("a2")
+            await bench.executor.die(name, KILLED)
+        assert {"job a", "job b"} <= {t[:5] for t in bench.dispatcher.trouble.split("; ")}
+        bench.dispatcher.stop("a")
+        with pytest.raises(Stopped):
+            await bench.callers["a1"]
+        assert bench.dispatcher.trouble.startswith("job b")
+        await bench.ask("a3")
+        await bench.executor.die("a3", KILLED)
+        await bench.executor.die("a3", KILLED)
+        with pytest.raises(Stopped):
+            await bench.callers["a3"]
+        bench.dispatcher.go_on("a")
+        await bench.ask("a4")
+        await bench.executor.die("a4", KILLED)
+        await bench.executor.die("a4", KILLED)
+        assert "job a" in bench.dispatcher.trouble
+        for job in "ab":
+            bench.dispatcher.stop(job)
 
     played(play)
 

@@ -14,10 +14,10 @@ from typing import Any, cast
 
 import pytest
 
-from service.core.errors import FileRefused
+from service.core.errors import FileRefused, Stopped
 from service.core.layout import Layout
 from service.stages import suspects
-from service.stages.line import Line, Quarantine, Stopped
+from service.stages.line import Line, Quarantine
 from service.stages.messages import Sample
 from service.stages.suspects import MOST_DEATHS, QUARANTINED, counted, longest_vigil
 from service.storage import units

@@ -333,6 +333,22 @@ def test_every_flipped_bit_is_damage(layout: Layout) -> None:
     journal.close()
 
 
+def test_a_journal_that_was_emptied_beside_its_log_is_damaged_and_costs_nothing_more(
+    layout: Layout,
+) -> None:
+    journal = Journal(layout.journal)
+    admit(journal, A)
+    journal.abandon()
+    log = layout.journal.with_name("journal.sqlite-wal")
+    before = log.read_bytes()
+    for spoil in (lambda: layout.journal.write_bytes(b""), layout.journal.unlink):
+        spoil()
+        for attempt in (Journal, reseal):
+            with pytest.raises(StorageDamaged, match="nothing beside a write-ahead log"):
+                attempt(layout.journal)
+        assert log.read_bytes() == before
+
+
 def _folded_by_another_program(layout: Layout, program: Callable[[str], str]) -> None:
     """A crash, after which somebody looks at the journal with sqlite3."""
     journal = Journal(layout.journal)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.storage import moves
+from service.storage.moves import Was
 
 
 @pytest.fixture
@@ -76,7 +79,7 @@ def test_names_that_meet_are_told_apart(folders, way: str, there: int) -> None:
     work, done = folders
     for name in itertools.islice(moves.told_apart(b"a.csv.gz"), there):
         make(done / os.fsdecode(name), "somebody's")
-    name = moves.settle(work / "1", done, b"a.csv.gz", inode=make(work / "1", "ours"))
+    name = moves.settle(work / "1", done, b"a.csv.gz", was=Was(make(work / "1", "ours")))
     assert name == (b"a.csv.gz" if there == 0 else b"a~%d.csv.gz" % (there + 1))
     assert (done / os.fsdecode(name)).read_text() == "ours"
     assert [path.read_text() for path in done.iterdir()].count("somebody's") == there
@@ -87,20 +90,20 @@ def test_settling_again_finds_the_file_under_its_inode(folders, way: str) -> Non
     work, done = folders
     make(done / "a", "somebody's")
     inode = make(work / "1", "ours")
-    assert moves.settle(work / "1", done, b"a", inode=inode) == b"a~2"
-    assert moves.settle(work / "1", done, b"a", inode=inode) == b"a~2"
+    assert moves.settle(work / "1", done, b"a", was=Was(inode)) == b"a~2"
+    assert moves.settle(work / "1", done, b"a", was=Was(inode)) == b"a~2"
     assert sorted(os.listdir(done)) == ["a", "a~2"]
 
 
 def test_settling_what_somebody_took_away_says_none(folders) -> None:
-    assert moves.settle(folders[0] / "1", folders[1], b"a", inode=1) is None
+    assert moves.settle(folders[0] / "1", folders[1], b"a", was=Was(1)) is None
 
 
 def test_a_move_that_was_cut_between_link_and_unlink_is_finished(folders, way: str) -> None:
     work, done = folders
     inode = make(work / "1", "ours")
     os.link(work / "1", done / "a")
-    assert moves.settle(work / "1", done, b"a", inode=inode) == b"a"
+    assert moves.settle(work / "1", done, b"a", was=Was(inode)) == b"a"
     assert (os.listdir(work), os.listdir(done)) == ([], ["a"])
 
 
@@ -109,7 +112,7 @@ def test_a_work_file_restored_from_a_copy_has_another_inode_and_is_settled_all_t
 ) -> None:
     work, done = folders
     inode = make(work / "1", "ours")
-    assert moves.settle(work / "1", done, b"a", inode=inode + 1) == b"a"
+    assert moves.settle(work / "1", done, b"a", was=Was(inode + 1)) == b"a"
 
 
 def test_in_a_copy_of_the_root_what_was_moved_is_found_by_its_size_and_time(folders) -> None:
@@ -117,14 +120,40 @@ def test_in_a_copy_of_the_root_what_was_moved_is_found_by_its_size_and_time(fold
     make(done / "a", "somebody's")
     inode = make(work / "1", "ours")
     there = (work / "1").stat()
-    stamp = there.st_size, there.st_mtime_ns
-    assert moves.settle(work / "1", done, b"a", inode=inode, stamp=stamp) == b"a~2"
+    was = Was(inode, there.st_size, there.st_mtime_ns)
+    assert moves.settle(work / "1", done, b"a", was=was) == b"a~2"
     shutil.copy2(done / "a~2", done / "copy")
     os.replace(done / "copy", done / "a~2")
     assert (done / "a~2").stat().st_ino != inode
-    assert moves.settle(work / "1", done, b"a", inode=inode, stamp=stamp) == b"a~2"
+    assert moves.settle(work / "1", done, b"a", was=was) == b"a~2"
+    os.utime(done / "a~2")
+    assert moves.settle(work / "1", done, b"a", was=was) is None
+    knows = replace(was, sha256=hashlib.sha256(b"ours").hexdigest())
+    assert moves.settle(work / "1", done, b"a", was=knows) == b"a~2"
     (done / "a~2").unlink()
-    assert moves.settle(work / "1", done, b"a", inode=inode, stamp=stamp) is None
+    assert moves.settle(work / "1", done, b"a", was=was) is None
+
+
+@pytest.mark.parametrize("name", [b"a", b"a~7.b~2.csv", "ä".encode() * 120 + b".csv"])
+def test_what_was_moved_is_found_though_others_of_its_names_were_taken_away(
+    folders, name: bytes
+) -> None:
+    work, done = folders
+    others = [*itertools.islice(moves.told_apart(name), 12)]
+    for other in others:
+        make(done / os.fsdecode(other), "somebody's")
+    was = Was(make(work / "1", "ours"))
+    settled = moves.settle(work / "1", done, name, was=was)
+    make(done / "z~13", "ours")
+    for other in others:
+        (done / os.fsdecode(other)).unlink()
+    assert moves.settle(work / "1", done, name, was=was) == settled
+
+
+def test_a_number_that_went_to_another_file_is_not_the_one_that_was_moved(folders) -> None:
+    inode = make(folders[1] / "a", "of another size")
+    was = Was(inode, 4, 1, None)
+    assert moves.settle(folders[0] / "1", folders[1], b"a", was=was) is None
 
 
 def test_who_has_the_inode_goes_before_who_is_only_alike(folders) -> None:
@@ -132,15 +161,15 @@ def test_who_has_the_inode_goes_before_who_is_only_alike(folders) -> None:
     inode = make(work / "1", "ours")
     shutil.copy2(work / "1", done / "a")
     there = (work / "1").stat()
-    stamp = there.st_size, there.st_mtime_ns
+    was = Was(inode, there.st_size, there.st_mtime_ns)
     for _ in range(2):
-        assert moves.settle(work / "1", done, b"a", inode=inode, stamp=stamp) == b"a~2"
+        assert moves.settle(work / "1", done, b"a", was=was) == b"a~2"
 
 
 def test_a_name_whose_note_is_anothers_is_left_to_it(folders) -> None:
     work, done = folders
     inode = make(work / "1")
-    name = moves.settle(work / "1", done, b"a", inode=inode, announce=lambda name: name != b"a")
+    name = moves.settle(work / "1", done, b"a", was=Was(inode), announce=lambda name: name != b"a")
     assert name == b"a~2"
 
 
