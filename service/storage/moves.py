@@ -34,7 +34,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True, slots=True)
 class Was:
-    """What is known of a file before it was moved: the number of its inode, and perhaps its size, time and digest."""
+    """What is known of a file before it was moved: the number of its inode, and perhaps its size, time and SHA-256 (hex)."""
 
     inode: int
     size: int | None = None
@@ -96,8 +96,8 @@ def settle(
 ) -> bytes | None:
     """Moves a work file into `directory` under its own name, told apart where names meet, durably; says which name.
 
-    `inode`, and `stamp` (size, time of change in ns), are the work file's as the journal has them, for when the move has already happened. `announce` is called with
-    the name before the file gets it and may write a note there; it says False where that name's note is another's.
+    `was` is what the journal knows of the work file, for when the move has already happened. `announce` is called with the
+    name before the file gets it and may write a note there; it says False where that name's note is another's.
     `reserve` bytes are left free in the name for the note's suffix. Not `is_flushed`, flushing both directories is the
     caller's, once for many files. None: it was moved, and somebody has taken it away.
     """
