@@ -100,6 +100,9 @@ def played(play: Callable[[Bench], Coroutine[Any, Any, None]], workers: int = 1)
         finally:
             bench.executor.broken = RuntimeError("the scene is over")
             await bench.drain()  # a caller waits for its running sub-task, whatever happens
+            for caller in bench.callers.values():
+                caller.cancel()
+            await asyncio.gather(*bench.callers.values(), return_exceptions=True)  # all are heard
         return bench
 
     return asyncio.run(scene())
