@@ -69,9 +69,9 @@ class State:
         disk.said = [*self.said]
         return _live(self.folder, record, self.inodes), disk, read(record)
 
-    def judged(self, home: Path, done: Round) -> Round:
-        """Nothing said is lost, and a life on it comes to what an undisturbed one does."""
-        done.wrong += _lost_words(self.folder, self.said)
+    def judged(self, home: Path, done: Round, cuts: int = 1) -> Round:
+        """Nothing said is lost, so often as the power went, and a life on it comes to what an undisturbed one does."""
+        done.wrong += _lost_words(self.folder, self.said, cuts)
         if not done.wrong and _live(self.folder, None, self.inodes) is not End.DONE:
             done.wrong.append("the life on it failed")
         if not done.wrong:
@@ -80,7 +80,7 @@ class State:
         return done
 
 
-AFTER_IT = {
+AFTER_IT: dict[str, set[str] | None] = {
     "admitted": None,
     "accepted": {"retracted"},
     "refused": {"withdrawn"},
@@ -89,7 +89,16 @@ AFTER_IT = {
 """What may have been decided of a file after what was said of it last, before anything was said of that; None: anything."""
 
 
-def _lost_words(folder: Path, said: Sequence[str]) -> Iterator[str]:
+def _after(state: str, cuts: int) -> set[str] | None:
+    """As `AFTER_IT`, where the power went so often: a life finds decided what the one before it had no time to say, doesn't
+    say it either, and decides the next thing."""
+    later = AFTER_IT.get(state, set())
+    if later is None or cuts == 1:
+        return later
+    return later.union(*(_after(one, cuts - 1) or set() for one in later))
+
+
+def _lost_words(folder: Path, said: Sequence[str], cuts: int) -> Iterator[str]:
     if not said:
         return
     known = {f"{f['job']} {f['admission']}": f for f in oracle.rows(folder, "files")}
@@ -101,7 +110,7 @@ def _lost_words(folder: Path, said: Sequence[str]) -> Iterator[str]:
         row = known.get(f"{job} {number}")
         if row is not None and row["revision"] > revision:
             continue  # it is learnt once more since then
-        later = AFTER_IT.get(state, set())
+        later = _after(state, cuts)
         if row is None or not (row["state"] == state or later is None or row["state"] in later):
             now = None if row is None else row["state"]
             yield f"lost: {state} {job} {number}, and the journal says {now}"
@@ -133,7 +142,7 @@ def _power_lost_again(seed: int, place: Path) -> Round:
     for event in events[:point]:
         disk.take(event)
     done.notes.append(f"and after event {point} of {len(events)} of the life after it")
-    return State.of(disk, place / "again", chance).judged(place.parent, done)
+    return State.of(disk, place / "again", chance).judged(place.parent, done, cuts=2)
 
 
 def _flush_lost(seed: int, place: Path) -> Round:
