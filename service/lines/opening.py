@@ -12,6 +12,7 @@ from service.core.errors import ConfigurationError, Refusal
 from service.core.settings import Settings
 from service.core.status import JobStatus, ModelStatus
 from service.core.terms import incompatible
+from service.runtime.held import dropped_on_error
 from service.stages.line import Conduct, Line, Machinery, Model
 from service.stages.messages import Schema
 from service.storage import checkpoints
@@ -113,15 +114,16 @@ async def _restore(line: Line, commit: Commit) -> None:
     spec = Spec.from_json(json.dumps(header["spec"])).to_json()
     shape = await line.shape_of(spec)
     state, scores = line.reserve(shape.state_bytes), line.reserve(shape.scores_bytes)
-    await line.machinery.dispatcher.run(
-        learn.restore,
-        spec,
-        str(path),
-        commit.model_sha256,
-        state.region,
-        scores.region,
-        job=line.job,
-    )
+    with dropped_on_error(state, scores):
+        await line.machinery.dispatcher.run(
+            learn.restore,
+            spec,
+            str(path),
+            commit.model_sha256,
+            state.region,
+            scores.region,
+            job=line.job,
+        )
     classes = header["classes"]
     line.schema = Schema(
         tuple(header["features"]),

@@ -83,7 +83,8 @@ async def learn_round(line: Line, file: OpenFile, rows: int) -> Learnt:
             block.held.drop()
     lanes = [pieces_of(pieces, lane) for lane in file.plan.deal(rows)]
     results = [line.reserve(file.shape.results_bytes(_rows(lane), file.extra)) for lane in lanes]
-    target = await _target(line, file)
+    with dropped_on_error(*holds, *results):
+        target = await _target(line, file)
     with dropped_on_error(*holds, *results, target):
         learnt = await _sub_tasks(line, file, lanes, results, target)
         if not learnt.finite:

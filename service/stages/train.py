@@ -56,7 +56,8 @@ async def train(line: Line, inbox: Receiver[Decoded], outbox: Sender[Learning]) 
     async with outbox:
         trainer = _Trainer(line, outbox)
         try:
-            with suppress(BrokenChannel, Stopped):  # record has failed, and its own error says why
+            # Where the channel is broken record has failed, and its own error says why.
+            with suppress(BrokenChannel, Stopped):
                 with suppress(EndOfChannel):
                     while not line.stopping.is_set() and not trainer.is_apart:
                         await trainer.take(await trainer.next(inbox))
@@ -203,19 +204,18 @@ class _Trainer:
             self.line.reserve(file.shape.scores_bytes),
         )
         try:
-            restored = await self.line.machinery.dispatcher.run(
-                learn.restore,
-                file.shape.spec,
-                str(path),
-                commit.model_sha256,
-                state.region,
-                scores.region,
-                job=self.line.job,
-            )
+            with dropped_on_error(state, scores):
+                restored = await self.line.machinery.dispatcher.run(
+                    learn.restore,
+                    file.shape.spec,
+                    str(path),
+                    commit.model_sha256,
+                    state.region,
+                    scores.region,
+                    job=self.line.job,
+                )
         except StorageDamaged as damaged:
             self.line.note("resume point damaged: the file starts again", error=str(damaged))
-            state.drop()
-            scores.drop()
             return None
         file.state.drop()
         file.state, file.version, file.skip = state, commit.version, commit.row

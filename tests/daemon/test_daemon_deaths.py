@@ -243,8 +243,11 @@ def test_a_file_that_kills_its_workers_is_refused_and_the_others_are_learnt(
 SLOW = {"model": {"kernel": "kernel_of_a_stranger:Slow"}, "training": rounds(5, local_steps=10)}
 
 
-def _killed_in_a_row(life: Life, count: int) -> None:
-    """Kills whoever works until so many workers in a row have died with one sub-task."""
+def _resting(root: Root) -> Life:
+    """A daemon of which five workers in a row were killed with one sub-task: eight seconds lie before the next try."""
+    root.configure(job(**SLOW))
+    life = root.start(path=[HERE])
+    root.drop("1-short.csv", FILES["1-short.csv"])
 
     def kill_on() -> bool:
         status = life.status()
@@ -252,9 +255,10 @@ def _killed_in_a_row(life: Life, count: int) -> None:
             if worker["state"] == "busy":
                 with suppress(ProcessLookupError):
                     os.kill(worker["pid"], signal.SIGKILL)
-        return f"{count} workers in a row were killed" in status["trouble"]
+        return "5 workers in a row were killed" in status["trouble"]
 
-    eventually(kill_on, f"{count} deaths in a row", life)
+    eventually(kill_on, "five deaths in a row", life)
+    return life
 
 
 def _assert_as_undisturbed(root: Root, place: Path) -> None:
@@ -268,10 +272,7 @@ def _assert_as_undisturbed(root: Root, place: Path) -> None:
 def test_a_file_whose_worker_is_killed_five_times_in_a_row_from_outside_is_learnt_when_that_ends(
     root: Root, tmp_path: Path
 ) -> None:
-    root.configure(job(**SLOW))
-    life = root.start(path=[HERE])
-    root.drop("1-short.csv", FILES["1-short.csv"])
-    _killed_in_a_row(life, 5)
+    life = _resting(root)
     life.done()
     life.stop()
     assert life.status()["trouble"] == ""
@@ -281,12 +282,9 @@ def test_a_file_whose_worker_is_killed_five_times_in_a_row_from_outside_is_learn
 def test_a_daemon_that_is_to_stop_waits_for_no_rest_and_refuses_nothing(
     root: Root, tmp_path: Path
 ) -> None:
-    root.configure(job(**SLOW))
-    life = root.start(path=[HERE])
-    root.drop("1-short.csv", FILES["1-short.csv"])
-    _killed_in_a_row(life, 5)
+    life = _resting(root)
     before = life.status()["subtasks"]
-    life.stop()  # eight seconds of rest lie before the next try
+    life.stop()
     assert life.status()["subtasks"] == before
     assert (root.names("failed"), len(root.names("work"))) == ([], 1)
     root.once(path=[HERE])

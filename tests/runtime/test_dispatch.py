@@ -12,6 +12,8 @@ import pytest
 
 from kernels.contract import KernelFault
 from service.core.errors import DiskFull, KernelFailed, Stopped, SubtaskFailed, WorkerDied, poisoned
+from service.core.status import FileStatus, JobStatus
+from service.daemon import Daemon
 from service.runtime import dispatch
 from service.runtime.dispatch import (
     FIRST_REST_SECONDS,
@@ -264,6 +266,28 @@ def test_a_caller_that_is_cancelled_while_its_sub_task_rests_takes_it_along() ->
         assert bench.callers["a1"].cancelled()
         assert bench.dispatcher.trouble == ""
         bench.dispatcher.forget("a")
+
+    played(play)
+
+
+def test_a_rest_is_no_standstill_for_the_watchdog() -> None:
+    async def play(bench: Bench) -> None:
+        status = JobStatus(file=FileStatus("f.csv", 1))
+        daemon: Any = SimpleNamespace(
+            _machinery=SimpleNamespace(
+                dispatcher=bench.dispatcher, writer=SimpleNamespace(is_at_work=False)
+            ),
+            _held_up="",
+            lives={"a": SimpleNamespace(status=status)},
+        )
+        await bench.ask("a1")
+        assert Daemon._progress(daemon) == (0, False)
+        await bench.executor.die("a1", KILLED)
+        assert Daemon._progress(daemon) == (1, False)
+        await bench.executor.die("a1", KILLED)
+        assert Daemon._progress(daemon) == (2, True)
+        bench.dispatcher.stop("a")
+        assert Daemon._progress(daemon) == (2, False)
 
     played(play)
 
