@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import os
 import sys
@@ -65,6 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
     # can be had its library raises SIGINT.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     _fill_closed_streams()
+    faulthandler.enable(2)  # where native code fails, every thread's place is told
     try:
         status = cli.main(args=arguments, prog_name="headrace", standalone_mode=False)
         if sys.stdout is not None:  # it is None where it was closed

@@ -90,7 +90,7 @@ class Life:
 
     @property
     def said(self) -> str:
-        return self._output.read_text(errors="replace")[-6000:]
+        return self._output.read_text(errors="replace")[-12000:]
 
     def events(self, event: str | None = None, **facts: Any) -> list[dict[str, Any]]:
         """The events of this life in the service log."""

@@ -203,6 +203,17 @@ def _children(tasks: Path) -> list[str]:
     return [pid for path in sorted(tasks.glob("*/children")) for pid in path.read_text().split()]
 
 
+def test_a_daemon_whose_native_code_fails_says_where_each_of_its_threads_was(root: Root) -> None:
+    life = root.start()
+    life.signal(signal.SIGSEGV)
+    assert life.exit() == -signal.SIGSEGV
+    assert "Segmentation fault" in life.said
+    for place in ("engine.py", "keeper.py", "writer.py"):  # the loop, the pool, the journal
+        assert place in life.said
+    root.drop("a.csv", FILES["1-short.csv"])
+    root.start().done()
+
+
 def test_no_worker_outlives_a_killed_daemon(root: Root) -> None:
     life = root.start()
     eventually(lambda: len(life.workers()) == 2, "two workers", life)

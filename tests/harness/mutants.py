@@ -220,9 +220,11 @@ def _good(name: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _decided(life: Life) -> Mapping[str, int]:
-    jobs = life.status()["jobs"]
+    jobs = life.status()["jobs"]  # what was written before the jobs had begun names none
     return {
-        name: sum(jobs[name][fate] for fate in ("done", "failed", "duplicates")) for name in JOBS
+        name: sum(jobs[name][fate] for fate in ("done", "failed", "duplicates"))
+        for name in JOBS
+        if name in jobs
     }
 
 
