@@ -1,6 +1,6 @@
 """Small CSV files that begin alike, read as one: what a reader takes to begin is paid once for all of them.
 
-    files ─▶ those with one beginning ─▶ the rows of each, if even ─▶ one behind the other: a block ─▶ a block each
+    files ─▶ those with one beginning ─▶ the rows of each ─▶ one behind the other: a block ─▶ a block each
 
 Rules
 - It doesn't show where rows were cut into chunks, so it doesn't show either where they were joined: what comes of a file
@@ -45,7 +45,8 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The rows of one file: its number among all, its bytes from the first row on, and what separates them."""
+    """The rows of one file: its number among all, its bytes from the first row on, and what separates them: where they are
+    nothing but numbers, line breaks alone."""
 
     number: int
     data: bytes
@@ -91,8 +92,12 @@ def _read(
     if not _tells_all(source, before, fields):
         return
     unused = unused_of(source, fields)
-    rows = [*_even(source, before, contents, numbers)]
-    for one, decoded in zip(rows, _decoded(source, rows, fields), strict=True):
+    rows = [*_rows(before, contents, numbers)]
+    decoded_all = _all_numbers(source, rows, len(before), fields)
+    if decoded_all is None:
+        rows = [*_even(source, rows, len(before))]
+        decoded_all = _decoded(source, rows, fields)
+    for one, decoded in zip(rows, decoded_all, strict=True):
         if decoded is not None and len(decoded.y):
             digest = hashlib.sha256(contents[one.number]).hexdigest()
             yield one.number, Read(decoded, digest, unused)
@@ -106,22 +111,39 @@ def _tells_all(source: Source, before: bytes, fields: Fields) -> bool:
     return source.format == "csv" and not fields.numbered and not fields.hashed.bits and is_certain
 
 
-def _even(
-    source: Source, before: bytes, contents: Sequence[bytes], numbers: Sequence[int]
-) -> Iterator[_Rows]:
-    """Those files whose rows are whole lines, of as many fields as the header has."""
+def _rows(before: bytes, contents: Sequence[bytes], numbers: Sequence[int]) -> Iterator[_Rows]:
+    """The rows of those files that begin with `before`, the last one ended by a line break, too."""
     for number in numbers:
         data = contents[number].removeprefix(before)
-        begins_so = len(data) + len(before) == len(contents[number])
-        is_ended = data.endswith(
-            b"\n"
-        )  # a last row without its line break would be a chunk of its own
-        if begins_so and is_ended:
-            with suppress(FileRefused):
-                check_bytes(source, data, len(before))
-                marks = header.marks_of(source, data, len(before))
-                if csv.is_even(source, data, marks):
-                    yield _Rows(number, data, marks)
+        if data and len(data) + len(before) == len(contents[number]):
+            lines = data.count(b"\n")
+            is_ended = data.endswith(b"\n")
+            data = data if is_ended else data + b"\n"
+            yield _Rows(number, data, Marks(lines + (not is_ended), 0, lines))
+
+
+def _all_numbers(
+    source: Source, rows: Sequence[_Rows], start: int, fields: Fields
+) -> list[Block | None] | None:
+    """A block of each; None where not all of them are nothing but numbers."""
+    data = b"".join(one.data for one in rows)
+    with suppress(FileRefused):
+        check_bytes(source, data, start)
+        breaks = sum(one.marks.breaks for one in rows)
+        table = csv.nothing_but_numbers(source, data, breaks, wanted(source, fields))
+        whole = None if table is None else _good(source, table, fields)
+        return None if whole is None else [*_cut(whole, [one.marks for one in rows])]
+    return None
+
+
+def _even(source: Source, rows: Sequence[_Rows], start: int) -> Iterator[_Rows]:
+    """Those files whose rows are of as many fields as the header has."""
+    for one in rows:
+        with suppress(FileRefused):
+            check_bytes(source, one.data, start)
+            marks = header.marks_of(source, one.data, start)
+            if csv.is_even(source, one.data, marks):
+                yield replace(one, marks=marks._replace(lines=one.marks.lines))
 
 
 def _decoded(source: Source, rows: Sequence[_Rows], fields: Fields) -> list[Block | None]:
@@ -140,10 +162,11 @@ def _together(source: Source, rows: Sequence[_Rows], fields: Fields) -> Block | 
     """All rows as one block; None unless each is good, or has no label."""
     breaks = sum(one.marks.breaks for one in rows)
     data = b"".join(one.data for one in rows)
-    frame = csv.numbers_at_once(source, data, breaks, wanted(source, fields))
-    if frame is None:
-        return None
-    table = Table(frame, np.arange(breaks, dtype=np.int64), breaks)
+    table = csv.numbers_at_once(source, data, breaks, wanted(source, fields))
+    return None if table is None else _good(source, table, fields)
+
+
+def _good(source: Source, table: Table, fields: Fields) -> Block | None:
     whole = block(table, fields, features_of(source, fields), RowRules(notes=0))
     return None if whole.rejected else whole
 

@@ -6,7 +6,10 @@ import gzip
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,7 +62,6 @@ ODD = {
     "utf-16": PLAIN.decode().encode("utf-16"),
     "latin-1": PLAIN + b"\xe9,2,1\n",
     "a NUL": PLAIN + b"1,2\0,1\n",
-    "no end": PLAIN[:-1],
     "an open quote": PLAIN + b'"1,2,1\n',
     "a quote within": PLAIN + b'1"2,2,1\n',
     "no rows": b"a,b,y\n",
@@ -103,6 +105,35 @@ class Folder:
         return prepare(self.path / str(number), name, scratch, self.fields, Limits())
 
 
+def _joined(blocks: list[Block]) -> Block:
+    """A file's last row without a line break is a chunk of its own."""
+    if len(blocks) == 1:
+        return blocks[0]
+    first, last = blocks
+    assert not first.rejected + last.rejected
+
+    def both(name: str) -> Any:
+        arrays = [getattr(block, name) for block in blocks]
+        return None if arrays[0] is None else np.concatenate(arrays)
+
+    return replace(
+        first,
+        **{name: both(name) for name in ("x", "y", "w", "offset")},
+        row=np.concatenate([first.row, last.row + first.rows_seen]),
+        carried=first.carried
+        and {name: pl.concat([c, (last.carried or {})[name]]) for name, c in first.carried.items()},
+        rows_seen=first.rows_seen + last.rows_seen,
+        unlabelled=first.unlabelled + last.unlabelled,
+        lines=first.lines + last.lines,
+        gaps={
+            name: np.concatenate(
+                [block.gaps.get(name, np.zeros(len(block.y), bool)) for block in blocks]
+            )
+            for name in first.gaps | last.gaps
+        },
+    )
+
+
 def _bits(block: Block) -> tuple[object, ...]:
     """All of a block."""
     columns = block.carried and {name: c.to_list() for name, c in block.carried.items()}
@@ -119,7 +150,8 @@ def _same(folder: Folder, contents: list[bytes]) -> list[bool]:
     found = folder.together(contents)
     for number, read in enumerate(found):
         if read is not None:
-            source, sha256, (block,) = folder.alone(number)
+            source, sha256, blocks = folder.alone(number)
+            block = _joined(blocks)
             assert _bits(read.block) == _bits(block), contents[number]
             assert read.sha256 == sha256
             assert read.columns_unused == unused_of(source, folder.fields)
@@ -153,6 +185,14 @@ def test_files_with_line_ends_or_marks_of_their_own_go_together(
     folder: Callable[..., Folder], kind: str
 ) -> None:
     assert _same(folder(), [ODD[kind], PLAIN, ODD[kind], PLAIN]) == [True] * 4
+
+
+@pytest.mark.parametrize("row", [b"", b'"1",2,1\n', b"1,,1\n", b"1,2,1\r\n"])
+def test_a_last_row_without_its_line_break_is_a_row(
+    folder: Callable[..., Folder], row: bytes
+) -> None:
+    fields = replace(FIELDS, gaps=Gaps("mean"))
+    assert all(_same(folder(fields), [PLAIN + row + b"3,4,0", PLAIN, (PLAIN + row)[:-1]]))
 
 
 def test_files_of_other_formats_are_left(folder: Callable[..., Folder], tmp_path: Path) -> None:
