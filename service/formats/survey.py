@@ -90,14 +90,14 @@ class _Reader:
         self.position = 0
         self.digest = hashlib.sha256() if source.sha256 is None else None
 
-    def read(self, size: int) -> bytes:
-        """Exactly `size` bytes, or those up to the size that the source had when it was
-        prepared."""
-        parts = []
-        size = min(size, self.source.size - self.position)
-        while size:
-            part = self.file.read(min(size, PIECE_BYTES))
-            if not part:
+    def fill(self, room: memoryview) -> int:
+        """Fills `room`, as far as bytes are left of those that the source had when it was prepared; says how many came."""
+        size = min(len(room), self.source.size - self.position)
+        filled = 0
+        while filled < size:
+            piece = room[filled : min(filled + PIECE_BYTES, size)]
+            count = self.file.readinto(piece)  # type: ignore[attr-defined]
+            if not count:
                 raise FileRefused(
                     f"a file keeps its size of {self.source.size} bytes while it is read",
                     place=self.source.name,
@@ -105,41 +105,69 @@ class _Reader:
                     remedy="rename files into the inbox when they are whole",
                 )
             if self.digest is not None:
-                self.digest.update(part)
-            parts.append(part)
-            size -= len(part)
-            self.position += len(part)
-        return b"".join(parts)
+                self.digest.update(piece[:count])
+            filled += count
+            self.position += count
+        return filled
 
     def skim(self, position: int) -> None:
         """Takes the bytes up to `position` into the digest."""
-        while self.digest is not None and self.position < min(position, self.source.size):
-            self.read(min(PIECE_BYTES, position - self.position))
+        left = min(position, self.source.size) - self.position
+        if self.digest is None or left <= 0:
+            return
+        room = memoryview(bytearray(min(PIECE_BYTES, left)))
+        while left > 0:
+            left -= self.fill(room[:left])
 
     def finish(self) -> str:
         self.skim(self.source.size)
         return self.source.sha256 if self.digest is None else self.digest.hexdigest()  # type: ignore[return-value]
 
 
+class _Window:
+    """The bytes from a row's start on, in one piece of memory for all chunks: those behind a cut move to its front."""
+
+    def __init__(self, reader: _Reader) -> None:
+        self.bytes = bytearray()
+        self.length = 0
+        self._reader = reader
+
+    def grow(self, size: int) -> None:
+        """Reads on until it has `size` bytes, or all that are left."""
+        left = self._reader.source.size - self._reader.position
+        more = min(size - self.length, left)
+        if more <= 0:
+            return
+        self.bytes += bytes(max(0, self.length + more - len(self.bytes)))
+        with memoryview(self.bytes) as whole:
+            self.length += self._reader.fill(whole[self.length : self.length + more])
+
+    def drop(self, count: int) -> None:
+        """Goes on behind its first `count` bytes."""
+        self.bytes[: self.length - count] = self.bytes[count : self.length]
+        self.length -= count
+
+
 def _text_chunks(source: Source, reader: _Reader, chunk_bytes: int) -> Iterator[Chunk]:
     """The window starts at a row's start and grows until a row ends in it, up to the longest row
     allowed."""
     longest = source.limits.max_row_bytes
-    reader.read(source.data_start)
-    start, index, window = source.data_start, 0, b""
+    reader.fill(memoryview(bytearray(source.data_start)))
+    start, index, window = source.data_start, 0, _Window(reader)
     while start < source.size:
         size = min(chunk_bytes, longest)
-        window += reader.read(max(0, size - len(window)))
-        while not (cut := last_row_end(window, _quote(source))):
+        window.grow(size)
+        while not (cut := last_row_end(window.bytes, _quote(source), window.length)):
             if reader.position == source.size:
                 cut = _final(source, window, start)
                 break
-            if len(window) >= longest:
+            if window.length >= longest:
                 raise _endless(source, window, start)
             size = min(2 * size, longest)
-            window += reader.read(max(0, size - len(window)))
+            window.grow(size)
         yield Chunk(index, start, start + cut)
-        start, index, window = start + cut, index + 1, window[cut:]
+        window.drop(cut)
+        start, index = start + cut, index + 1
 
 
 def _quote(source: Source) -> bytes:
@@ -147,14 +175,14 @@ def _quote(source: Source) -> bytes:
     return source.dialect.quotes if source.format == "csv" else b""
 
 
-def last_row_end(window: bytes, quote: bytes) -> int:
-    """The position after the last line break of `window` (which starts at a row's start) outside
+def last_row_end(window: bytes | bytearray, quote: bytes, length: int) -> int:
+    """The position after the last line break in the first `length` bytes of `window` (which starts at a row's start) outside
     of quotes; 0: none.
 
     RFC 4180: a break is outside when the number of quotes before it is even; going back from the
     end, where it is odd every break up to the quote before is inside, too.
     """
-    end = window.rfind(b"\n")
+    end = window.rfind(b"\n", 0, length)
     if not quote or end < 0:
         return end + 1
     before = window.count(quote, 0, end)
@@ -166,25 +194,25 @@ def last_row_end(window: bytes, quote: bytes) -> int:
     return end + 1
 
 
-def _final(source: Source, window: bytes, start: int) -> int:
+def _final(source: Source, window: _Window, start: int) -> int:
     """The rest of the file: one row whose line break is missing."""
-    if (quote := _quote(source)) and window.count(quote) % 2:
+    if (quote := _quote(source)) and window.bytes.count(quote, 0, window.length) % 2:
         raise _unclosed(source, window, start)
-    return len(window)
+    return window.length
 
 
-def _endless(source: Source, window: bytes, start: int) -> FileRefused:
-    if (quote := _quote(source)) and window.count(quote) % 2:
+def _endless(source: Source, window: _Window, start: int) -> FileRefused:
+    if (quote := _quote(source)) and window.bytes.count(quote, 0, window.length) % 2:
         return _unclosed(source, window, start)
     return FileRefused(
         f"a row has at most {source.limits.max_row_bytes} bytes",
         place=f"{source.name}:{lines_before(source, start) + 1}",
-        value=f"more than {len(window)}",
+        value=f"more than {window.length}",
         remedy="check the line breaks of the file",
     )
 
 
-def _unclosed(source: Source, window: bytes, start: int) -> FileRefused:
+def _unclosed(source: Source, window: _Window, start: int) -> FileRefused:
     return FileRefused(
         "quotes that open also close",
         place=f"{source.name}:{lines_before(source, start) + 1}",
