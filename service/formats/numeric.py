@@ -85,8 +85,9 @@ def _long(data, i, point, exponent):
 def _number(data, i, point):
     """The number that begins at i, and where it ends; -1 where none does, or one that isn't decided here."""
     negative = data[i] == MINUS
-    if negative or data[i] == PLUS:
-        i += 1
+    i += negative | (
+        data[i] == PLUS
+    )  # signs come at random: a branch would be guessed wrongly half of the time
     begin = i
     number, i = _digits(data, i, np.uint64(0))
     digits, power = i - begin, 0
@@ -140,7 +141,7 @@ def _scan(data, delimiter, point, quote, places, x, others):
         is_empty = True
         for column in range(width):
             place = places[column]
-            if delimiter != TAB:
+            if data[i] <= SPACE and delimiter != TAB:
                 i = _skip_blank(data, i)
             if place >= features:
                 begin = i
@@ -155,9 +156,9 @@ def _scan(data, delimiter, point, quote, places, x, others):
                     value, i = _number(data, i, point)
                     if i < 0:
                         return False
-                    if delimiter != TAB:
-                        i = _skip_blank(data, i)
                     is_empty = False
+                    if data[i] != delimiter and delimiter != TAB:
+                        i = _skip_blank(data, i)
                 if place >= 0:
                     x[row, place] = value
                 else:
