@@ -206,6 +206,8 @@ class Source:
     """CSV: columns without a name behind `columns`."""
     rows: int | None = None
     """Rows, where the format knows them without reading all."""
+    groups: tuple[int, ...] = ()
+    """Parquet: the rows of each group, where they are known."""
     sha256: str | None = None
     """Of the file as it was dropped; only when it was unpacked (`Survey.sha256` has it in every
     case)."""

@@ -17,11 +17,11 @@ import numpy as np
 
 from service.core.errors import FileRefused
 from service.formats.contract import Chunk, Fields, Source, Table, Wanted
+from service.formats.footer import MAGIC, group_rows
 from service.formats.frames import pl
 from service.formats.wording import shown
 
 Value = TypeVar("Value")
-MAGIC = b"PAR1"
 
 
 def inspect(source: Source, fields: Fields) -> Source:
@@ -30,6 +30,7 @@ def inspect(source: Source, fields: Fields) -> Source:
         head = file.read(4)
         file.seek(max(0, source.size - 4))
         tail = file.read(4)
+        groups = group_rows(file, source.size)
     if source.size == 0:
         raise _refused(source, "a file holds rows", "an empty file", "drop files that hold rows")
     if head != MAGIC:
@@ -45,7 +46,7 @@ def inspect(source: Source, fields: Fields) -> Source:
     if len(schema) > source.limits.max_columns:
         rule = f"a file has at most {source.limits.max_columns} columns"
         raise _refused(source, rule, str(len(schema)), "split the file")
-    return replace(source, columns=tuple(schema), rows=int(rows))
+    return replace(source, columns=tuple(schema), rows=int(rows), groups=groups)
 
 
 def table(source: Source, chunk: Chunk, wanted: Wanted) -> Table:

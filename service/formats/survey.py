@@ -12,7 +12,7 @@ Rules
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from typing import BinaryIO
 
@@ -77,10 +77,27 @@ class Survey:
         """The rows are known beforehand; the digest keeps pace with the chunks."""
         rows = self._source.rows or 0
         step = max(1, self._chunk_bytes * BLOCK_RATIO // (8 * len(self._source.columns)))
-        for index, start in enumerate(range(0, rows, step)):
-            stop = min(start + step, rows)
+        groups = self._source.groups if sum(self._source.groups) == rows else (rows,)
+        for index, (start, stop) in enumerate(_pieces(groups, step)):
             reader.skim(self._source.size * stop // rows)
             yield Chunk(index, start, stop)
+
+
+def _pieces(groups: Iterable[int], step: int) -> Iterator[tuple[int, int]]:
+    """Ranges of about `step` rows that keep to the groups as far as these allow it: small ones together, large ones in equal parts."""
+    start = stop = 0
+    for rows in groups:
+        if stop > start and stop - start + rows > step:
+            yield start, stop
+            start = stop
+        stop += rows
+        parts = -(-(stop - start) // (step + step // 2))
+        for part in range(1, parts if stop - start > step else 0):
+            end = stop - (stop - start) * (parts - part) // (parts - part + 1)
+            yield start, end
+            start = end
+    if stop > start:
+        yield start, stop
 
 
 class _Reader:
