@@ -92,8 +92,8 @@ def _pieces(groups: Iterable[int], step: int) -> Iterator[tuple[int, int]]:
             start = stop
         stop += rows
         parts = -(-(stop - start) // (step + step // 2))
-        for part in range(1, parts if stop - start > step else 0):
-            end = stop - (stop - start) * (parts - part) // (parts - part + 1)
+        for part in range(parts if parts > 1 else 0, 0, -1):
+            end = stop - (stop - start) * (part - 1) // part
             yield start, end
             start = end
     if stop > start:
