@@ -21,7 +21,7 @@ from service.formats.contract import Chunk, Source
 from service.formats.text import UNCLOSED, lines_before
 
 PIECE_BYTES = 1 << 20
-FIRST_BYTES = 1 << 18
+FIRST_BYTES = 1 << 16
 """A file's first chunk of text, and each is twice as long as the one before, up to `chunk_bytes`: learning begins sooner."""
 BLOCK_RATIO = 4
 """Parquet and arrays: a chunk is as many rows as give 4 times `chunk_bytes` of float64, about what

@@ -93,6 +93,8 @@ class Arena:
                 raise ValueError(f"arena: a region is reserved when it is released, got {region}")
             self._kept.add(region.offset, self._leave(region.offset))
             surplus = self._kept.total - self._keep
+            if surplus > 0:  # most of a region may never have been backed
+                surplus = min(surplus, self._allocated() - self._reserved_bytes - self._keep)
         self._give_back(surplus)
 
     def close(self) -> None:
@@ -188,6 +190,10 @@ class Arena:
             nbytes -= extent[1]
             any_given = True
         return any_given
+
+    def _allocated(self) -> int:
+        """Bytes of the whole file that have memory."""
+        return os.fstat(self._fd).st_blocks * 512
 
     def _enter(self, offset: int, length: int) -> None:
         self._reserved[offset] = length

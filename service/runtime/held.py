@@ -76,6 +76,7 @@ class Slots:
         self._shared = shared
         self._free: list[Region] = []
         self._held: Counter[str] = Counter()
+        self._ahead = 0  # how many are held beyond each job's first
         self._decoding: Counter[str] = Counter()
         self._dry: set[str] = set()
         self._waiting: list[tuple[str, asyncio.Future[bool]]] = []
@@ -132,11 +133,11 @@ class Slots:
         """Whether the job may have a slot because it waits for it (True), to decode ahead (False), or not."""
         if not self._held[job] or (job in self._dry and not self._decoding[job]):
             return True
-        ahead = sum(held - 1 for held in self._held.values() if held)
-        return False if ahead < self._shared else None
+        return False if self._ahead < self._shared else None
 
     def _grant(self, job: str) -> bool:
         waited_for = bool(self._may(job))
+        self._ahead += self._held[job] > 0
         self._held[job] += 1
         self._decoding[job] += 1
         return waited_for
@@ -165,4 +166,5 @@ class Slots:
 
     def _let_go(self, job: str) -> None:
         self._held[job] -= 1
+        self._ahead -= self._held[job] > 0
         self._wake()

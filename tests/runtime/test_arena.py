@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pool_meeting import PATIENCE_SECONDS
 
 from service.core.errors import ArenaFull
-from service.runtime.arena import Arena, Region, arrays, back, size_of, view
+from service.runtime.arena import PAGE_BYTES, Arena, Region, arrays, back, size_of, view
 from service.runtime.pool import Pool
 
 PAGE = 4096
@@ -175,6 +175,17 @@ def test_a_region_that_is_not_backed_takes_no_memory_until_it_is(arena: Arena) -
     back(region, PAGE + 1)
     back(region, 1)
     assert _allocated(region) == 2 * PAGE
+
+
+def test_what_was_never_backed_is_no_memory_that_is_kept() -> None:
+    with Arena(keep_bytes=4 * PAGE_BYTES) as arena:
+        roomy = arena.reserve(1 << 30, backed=False)
+        back(roomy, 2 * PAGE_BYTES)
+        arena.release(roomy)
+        assert _allocated(roomy) == 2 * PAGE_BYTES  # its pages serve the next one
+        full = arena.reserve(8 * PAGE_BYTES)
+        arena.release(full)
+        assert _allocated(full) <= 4 * PAGE_BYTES
 
 
 def test_a_region_is_backed_although_its_room_was_kept_without_memory(arena: Arena) -> None:
