@@ -92,10 +92,10 @@ class Arena:
             if not self._owns(region):
                 raise ValueError(f"arena: a region is reserved when it is released, got {region}")
             self._kept.add(region.offset, self._leave(region.offset))
-            surplus = self._kept.total - self._keep
-            if surplus > 0:  # most of a region may never have been backed
-                surplus = min(surplus, self._allocated() - self._reserved_bytes - self._keep)
-        self._give_back(surplus)
+        piece = PAGE_BYTES
+        while (surplus := self._surplus()) > 0:
+            self._give_back(max(surplus, piece))
+            piece *= 4  # what goes first may have no memory
 
     def close(self) -> None:
         """Gives all memory back at once, also what is reserved or mapped elsewhere; idempotent."""
@@ -191,9 +191,13 @@ class Arena:
             any_given = True
         return any_given
 
-    def _allocated(self) -> int:
-        """Bytes of the whole file that have memory."""
-        return os.fstat(self._fd).st_blocks * 512
+    def _surplus(self) -> int:
+        """By how many bytes more is kept than should be; most of a region may never have been backed."""
+        with self._lock:
+            if self._closed or self._kept.total <= self._keep:
+                return 0
+            allocated = os.fstat(self._fd).st_blocks * 512
+            return min(self._kept.total, allocated - self._reserved_bytes) - self._keep
 
     def _enter(self, offset: int, length: int) -> None:
         self._reserved[offset] = length
