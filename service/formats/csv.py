@@ -23,7 +23,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from service.formats import numeric, quoting
+from service.formats import quoting
 from service.formats.contract import MOST_NOTES, BadRow, Chunk, Source, Table, Wanted
 from service.formats.frames import pl
 from service.formats.header import inspect, marks_of, refused
@@ -56,6 +56,10 @@ def table(source: Source, chunk: Chunk, wanted: Wanted) -> Table:
 
 def nothing_but_numbers(source: Source, data: bytes, rows: int, wanted: Wanted) -> Table | None:
     """All rows of the shortest way; None where something isn't plain."""
+    from service.formats import (
+        numeric,
+    )  # compiled: the daemon, which reads no table, starts without it
+
     if source.unnamed or wanted.texts:
         return None
     columns, others = source.columns, wanted.others

@@ -94,7 +94,9 @@ class Records:
     @property
     def sha256(self) -> str:
         """The digest of the lines (hex)."""
-        return hashlib.sha256(self.samples + self.metrics).hexdigest()
+        digest = hashlib.sha256(self.samples)
+        digest.update(self.metrics)
+        return digest.hexdigest()
 
 
 @sent
@@ -384,7 +386,9 @@ def _lines(records: Sequence[Record]) -> bytes:
 
 
 def _written(region: Region, made: Records) -> Reported:
-    text = made.samples + made.metrics
-    back(region, len(text))
-    view(region)[: len(text)] = np.frombuffer(text, np.uint8)
+    start, stop = len(made.samples), len(made.samples) + len(made.metrics)
+    back(region, stop)
+    room = view(region)
+    room[:start] = np.frombuffer(made.samples, np.uint8)
+    room[start:stop] = np.frombuffer(made.metrics, np.uint8)
     return Reported(len(made.samples), len(made.metrics), made.sha256, made.segment, made.loss)

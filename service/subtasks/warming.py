@@ -16,6 +16,8 @@ import numpy as np
 
 import kernels.warming
 from service.core.errors import NO_TASKS_REMEDY, WorkerError
+from service.formats import numeric
+from service.formats.contract import Dialect
 
 
 def warm() -> Callable[[], None]:
@@ -24,6 +26,7 @@ def warm() -> Callable[[], None]:
         all="ignore"
     )  # a step that overflows is found by the check of the round, not by a warning
     kernels.warming.warm()
+    numeric.numbers(b"1\n", 1, Dialect(delimiter=","), ["a"], ["a"], [])
     return settle
 
 

@@ -11,8 +11,8 @@ from daemon_root import Root, eventually, job
 TABLE = sample_tables.rows(40, 1)
 
 
-def _has_polars(pid: int) -> bool:
-    return "polars" in Path(f"/proc/{pid}/maps").read_text()
+def _has(library: str, pid: int) -> bool:
+    return library in Path(f"/proc/{pid}/maps").read_text()
 
 
 def test_tables_are_read_by_workers_alone_whatever_their_format(root: Root) -> None:
@@ -33,8 +33,9 @@ def test_tables_are_read_by_workers_alone_whatever_their_format(root: Root) -> N
     assert root.names("failed") == ["bad.csv", "bad.csv.error.json"]
     predicted = {f"{name}.csv" for name in files}
     eventually(lambda: predicted <= set(root.names("predictions")), "predictions", life)
-    assert all(map(_has_polars, life.workers()))
-    assert not _has_polars(life.process.pid)
+    for library in ("polars", "llvmlite"):  # the second is numba's
+        assert all(_has(library, worker) for worker in life.workers())
+        assert not _has(library, life.process.pid)
     life.stop()
 
 
