@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from service.formats import quoting
 from service.formats.contract import MOST_NOTES, BadRow, Chunk, Source, Table, Wanted
-from service.formats.frames import pl
+from service.formats.frames import named, nameless, pl
 from service.formats.header import inspect, marks_of, refused
 from service.formats.text import check_bytes, read_range
 from service.formats.values import Faults
@@ -97,7 +97,7 @@ def numbers_at_once(source: Source, data: bytes, rows: int, wanted: Wanted) -> T
     frame = _read(source, data, _schema(source, numbers))
     if frame is None or frame.height != rows or _overfull(frame, source).any():
         return None
-    frame = frame if columns == tuple(frame.columns) else frame.select(columns)
+    frame = frame if columns == tuple(frame.columns) else frame.select(named(columns))
     if _may_have_blank(frame):
         return None
     return Table(frame, np.arange(rows, dtype=np.int64), rows)
@@ -107,7 +107,7 @@ def _may_have_blank(frame: pl.DataFrame) -> bool:
     """Whether some row has nothing in any of the columns: it may be a line of delimiters."""
     if any(column.dtype == pl.Float64 and not column.null_count() for column in frame):
         return False
-    nothing = [pl.col(c).is_null() | (pl.col(c).cast(pl.String) == "") for c in frame.columns]
+    nothing = [named(c).is_null() | (named(c).cast(pl.String) == "") for c in frame.columns]
     return bool(frame.select(pl.all_horizontal(nothing)).to_series().any())
 
 
@@ -165,7 +165,7 @@ def _exact(source: Source, data: bytes, line_breaks: int, wanted: Wanted) -> Tab
     frame = _texts(source, kept, int(np.count_nonzero(good)))
     faults = Faults(np.zeros(frame.height, np.bool_))
     _mark_overfull(source, frame, faults)
-    frame = frame.select(wanted.columns)
+    frame = frame.select(named(wanted.columns))
     if source.dialect.decimal == ",":
         frame = _with_points(frame, wanted, faults)
     whole_rows = row[good]
@@ -199,9 +199,9 @@ def _with_points(frame: pl.DataFrame, wanted: Wanted, faults: Faults) -> pl.Data
         column = frame[name]
         rule = 'a number has a decimal comma (csv.decimal = ",")'
         remedy = "write it as 1234,5, without points"
-        wrong = column.str.contains(POINTED).to_numpy()
+        wrong = nameless(column).str.contains(POINTED).to_numpy()
         faults.mark(wrong, column, rule, remedy, as_spelt=True)
-    return frame.with_columns(pl.col(columns).str.replace(COMMAED, "${1}.${2}"))
+    return frame.with_columns(named(columns).str.replace(COMMAED, "${1}.${2}"))
 
 
 def _texts(source: Source, data: bytes, rows: int) -> pl.DataFrame:

@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 
 from service.formats.contract import Floats, Gaps, Mask, Table
-from service.formats.frames import pl
+from service.formats.frames import named, nameless, pl
 from service.formats.values import BLANK, FILL_IN, Faults, numbers
 
 FILL_GAPS = f'{FILL_IN}, or set missing.fill = "mean" (or "zero"); missing.values says what counts as missing'
@@ -45,7 +45,7 @@ def _filled(
         return np.empty((len(table.row), 0)), {}
     missing_numbers = _as_numbers(gaps)
     if x is None and all(_is_plain(frame[name]) for name in features):
-        x = frame.select(features).to_numpy(order="c", writable=True)
+        x = frame.select(named(features)).to_numpy(order="c", writable=True)
     if x is not None and not missing_numbers.size and np.isfinite(x).all():
         return x, {}
     if x is not None:
@@ -67,7 +67,7 @@ def _column(
     values, gap, no_number = numbers(column)
     if no_number.any():  # few cells: only they can be words
         places = np.flatnonzero(no_number)
-        texts = column.gather(places).str.strip_chars(BLANK).str.to_lowercase()
+        texts = nameless(column).gather(places).str.strip_chars(BLANK).str.to_lowercase()
         named = places[texts.is_in(list(_as_words(gaps))).to_numpy()]
         gap[named], no_number[named] = True, False
     gap = gap | (np.isnan(values) & ~no_number)
@@ -85,7 +85,7 @@ def holds_words(column: pl.Series, gaps: Gaps) -> bool:
     _, _, no_number = numbers(column)
     if not no_number.any():
         return False
-    texts = column.filter(no_number).str.strip_chars(BLANK).str.to_lowercase()
+    texts = nameless(column).filter(no_number).str.strip_chars(BLANK).str.to_lowercase()
     return not texts.is_in(list(_as_words(gaps))).all()
 
 

@@ -7,6 +7,7 @@ Nothing of `pl` is touched while a module is imported, but in annotations. A wor
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,4 +26,17 @@ else:
 
     pl = _Polars()
 
-__all__ = ["pl"]
+
+def named(names: str | Collection[str]) -> pl.Expr:
+    """The columns of these names, in this order. For `pl.col` and `select` a column that is called *, or ^a.*$, is a pattern."""
+    import polars.selectors
+
+    return polars.selectors.by_name(names)
+
+
+def nameless(cells: pl.Series) -> pl.Series:
+    """A column without its name: methods of a series ask for it by its name, and meet a pattern likewise."""
+    return cells.alias("")
+
+
+__all__ = ["named", "nameless", "pl"]

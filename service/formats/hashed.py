@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from kernels.contract import Sparse
 from service.formats.contract import Floats, Hashed, Integers
-from service.formats.frames import pl
+from service.formats.frames import nameless, pl
 from service.formats.values import BLANK, Faults
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -91,13 +91,13 @@ def _run(column: Column) -> Run:
 def _names(cells: pl.Series) -> Hashes:
     from service.formats.cells import cell_hashes
 
-    return cell_hashes(*_bytes(cells.str.strip_chars(BLANK)), _own(cells.name))
+    return cell_hashes(*_bytes(nameless(cells).str.strip_chars(BLANK)), _own(cells.name))
 
 
 def _words(cells: pl.Series, ngrams: int) -> Run:
     from service.formats.cells import word_hashes
 
-    data, ends = _bytes(cells)
+    data, ends = _bytes(nameless(cells))
     lower = data + 32 * ((data >= ord("A")) & (data <= ord("Z"))).astype(np.uint8)
     counts, hashes = word_hashes(lower, ends, _own(cells.name), ngrams)
     return Run(counts, hashes, np.ones(len(hashes), np.float32))

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from service.core.errors import FileRefused
 from service.formats.contract import MOST_NOTES, BadRow, Chunk, Fields, Source, Table, Wanted
-from service.formats.frames import pl
+from service.formats.frames import named, nameless, pl
 from service.formats.quoting import count_lines
 from service.formats.text import BLANK, check_bytes, lines_before, read_range, skip_blank
 from service.formats.wording import listed, shown
@@ -136,15 +136,16 @@ def _fast(source: Source, data: bytes, wanted: Wanted) -> pl.DataFrame | None:
     others = _count_pairs(data, lacking) if lacking.any() else 0
     if others is None or pairs[1] - others != (rows - int(lacking.sum())) * len(columns):
         return None
-    return frame.select(wanted.columns)
+    return frame.select(named(wanted.columns))
 
 
 def _is_doubtful(data: bytes, texts: pl.Series) -> bool:
     """Whether a column of text may hold what polars gives as another text than the other formats
     have: booleans, fractions (1.0 as "1"), halves of surrogate pairs (as NUL)."""
-    if texts.is_in(["true", "false"]).any() or (b"\\" in data and SURROGATE.search(data)):
+    cells = nameless(texts)
+    if cells.is_in(["true", "false"]).any() or (b"\\" in data and SURROGATE.search(data)):
         return True
-    if not texts.str.contains(r"^-?\d").any():
+    if not cells.str.contains(r"^-?\d").any():
         return False
     key = re.escape(json.dumps(texts.name, ensure_ascii=False).encode())
     return b"\\" in data or re.search(key + FRACTION, data) is not None

@@ -105,7 +105,7 @@ def _by_fives(mantissa, power):
     if is_middle and bits << shift == high:
         bits &= ~_ONE  # exactly between two: to the even one
     bits += bits & _ONE
-    return math.ldexp(np.float64(bits >> _ONE), exponent)
+    return math.ldexp(np.float64(bits >> _ONE), int(exponent))
 
 
 @parts

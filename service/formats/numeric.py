@@ -138,6 +138,8 @@ def _scan(data, delimiter, point, quote, places, x, others):
     """
     i, width, features = 0, len(places), x.shape[1]
     for row in range(len(x)):
+        if i == len(data):
+            return False
         is_empty = True
         for column in range(width):
             place = places[column]
@@ -173,7 +175,7 @@ def _scan(data, delimiter, point, quote, places, x, others):
         if data[i] != NEWLINE:
             return False
         i += 1
-    return True
+    return i == len(data)
 
 
 def _entry(sources: int) -> Any:

@@ -18,7 +18,7 @@ import numpy as np
 from service.core.errors import FileRefused
 from service.formats.contract import Chunk, Fields, Source, Table, Wanted
 from service.formats.footer import MAGIC, group_rows
-from service.formats.frames import pl
+from service.formats.frames import named, pl
 from service.formats.wording import shown
 
 Value = TypeVar("Value")
@@ -54,7 +54,7 @@ def table(source: Source, chunk: Chunk, wanted: Wanted) -> Table:
     rows = chunk.stop - chunk.start
 
     def read() -> pl.DataFrame:
-        part = _scan(source).slice(chunk.start, rows).select(wanted.columns)
+        part = _scan(source).slice(chunk.start, rows).select(named(wanted.columns))
         types = part.collect_schema()
         plain = [
             _plain(source, name, dtype, text=name in wanted.texts, feature=name in wanted.features)
@@ -75,7 +75,7 @@ def _scan(source: Source) -> pl.LazyFrame:
 
 def _plain(source: Source, name: str, dtype: pl.DataType, *, text: bool, feature: bool) -> pl.Expr:
     """The column as Float64 or String."""
-    column = pl.col(name)
+    column: pl.Expr = named(name)
     if dtype == pl.Boolean:
         column, dtype = column.cast(pl.UInt8), pl.UInt8()
     if dtype.is_numeric():

@@ -26,7 +26,7 @@ from service.formats.contract import (
     Table,
 )
 from service.formats.features import matrix
-from service.formats.frames import pl
+from service.formats.frames import nameless, pl
 from service.formats.hashed import entries
 from service.formats.times import with_parts
 from service.formats.values import FILL_IN, Faults, label_key, label_keys, numbers
@@ -82,7 +82,7 @@ def block(table: Table, fields: Fields, features: Sequence[str], rules: RowRules
 
 def distinct(column: pl.Series) -> tuple[Label, ...]:
     """The labels of a column of text in the order of their appearance, absent ones left out."""
-    found = dict.fromkeys(label_keys(column.drop_nulls().unique(maintain_order=True)))
+    found = dict.fromkeys(label_keys(nameless(column).drop_nulls().unique(maintain_order=True)))
     return tuple(label for label in found if label != "")
 
 
@@ -129,7 +129,7 @@ def _classes(column: pl.Series, fields: Fields, faults: Faults) -> tuple[Floats,
         which[keys[which] != cells] = len(keys) - 1
         found = [places.get(key, -1) for key in keys.tolist()]
     else:
-        texts = column.fill_null("")
+        texts = nameless(column).fill_null("")
         names = texts.unique()
         which = texts.cast(pl.Enum(names)).to_physical().to_numpy()
         labels = label_keys(names)
@@ -184,4 +184,4 @@ def _as_text(frame: pl.DataFrame, name: str) -> pl.Series:
     """A column as text, null where it is empty; all null where the file has none."""
     if name not in frame.columns:
         return pl.Series(name, [None] * frame.height, dtype=pl.String)
-    return frame[name].cast(pl.String).replace("", None)
+    return nameless(frame[name]).cast(pl.String).replace("", None)

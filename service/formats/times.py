@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from service.formats.contract import Fields
-from service.formats.frames import pl
+from service.formats.frames import nameless, pl
 from service.formats.values import BLANK, Faults
 
 PARTS: dict[str, Callable[[pl.Series], pl.Series]] = {
@@ -32,8 +32,8 @@ def with_parts(frame: pl.DataFrame, fields: Fields, faults: Faults) -> pl.DataFr
     names = {str(column) for column in fields.hashed.categorical}
     for column, parts in fields.times:
         cells = frame[str(column)]
-        times = _times(cells)
-        texts = cells.cast(pl.String).str.strip_chars(BLANK).fill_null("")
+        times = _times(nameless(cells))
+        texts = nameless(cells).cast(pl.String).str.strip_chars(BLANK).fill_null("")
         wrong = (times.is_null() & (texts != "")).to_numpy()
         rule = "a time is written as 2024-05-01, or 2024-05-01 13:30:00"
         faults.mark(wrong, cells, rule, "correct it, or leave the cell empty")

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.formats.contract import BadRow, Floats, Label, Mask
-from service.formats.frames import pl
+from service.formats.frames import nameless, pl
 from service.formats.wording import shown
 
 BLANK = " \t"
@@ -66,7 +66,7 @@ def label_key(label: Label | int | bool) -> Label:
 def label_keys(labels: pl.Series) -> list[Label]:
     """Each label of a column of text as the number that it is, or without the spaces around it; "" for NaN, which is
     none, however a reader has it."""
-    texts = labels.str.strip_chars(BLANK)
+    texts = nameless(labels).str.strip_chars(BLANK)
     numbers = texts.cast(pl.Float64, strict=False).to_list()
     return [
         text if number is None or math.isinf(number) else "" if math.isnan(number) else number
@@ -79,9 +79,9 @@ def numbers(column: pl.Series) -> tuple[Floats, Mask, Mask]:
     no number."""
     if column.dtype == pl.Float64:
         nothing = np.zeros(column.len(), np.bool_)
-        missing = column.is_null().to_numpy() if column.null_count() else nothing
+        missing = nameless(column).is_null().to_numpy() if column.null_count() else nothing
         return column.to_numpy(writable=True), missing, nothing
-    texts = column.str.strip_chars(BLANK)
+    texts = nameless(column).str.strip_chars(BLANK)
     missing = (texts.is_null() | (texts == "").fill_null(True)).to_numpy()
     numbers = texts.cast(pl.Float64, strict=False)
     return numbers.to_numpy(writable=True), missing, numbers.is_null().to_numpy() & ~missing

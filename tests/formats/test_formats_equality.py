@@ -20,6 +20,8 @@ from service.formats import Fields, Limits, prepare
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-9, 9).map(float)
 NAMES = ["UP", "DOWN", 'é, "q"\n', "7", " x:{} "]
+PATTERNS = ["x", "x0", "*", "^x.*$", "^*$"]
+"""Names of columns, some of which polars takes for more than names."""
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_size=1, max_size=8)
 CHUNKS = [1, 17, 100, 4 << 20]
 
@@ -69,17 +71,20 @@ def bits(read_whole):
 def tables(draw: st.DrawFn) -> tuple[dict[str, list], Fields]:
     rows = draw(st.integers(1, 12))
     many = lambda values: draw(st.lists(values, min_size=rows, max_size=rows))  # noqa: E731
-    columns: dict[str, list] = {f"x{i}": many(NUMBERS) for i in range(draw(st.integers(1, 3)))}
+    y, w, k, *called = draw(st.permutations(PATTERNS))
+    columns: dict[str, list] = {
+        name: many(NUMBERS) for name in called[: draw(st.integers(1, len(called)))]
+    }
     named = draw(st.booleans())
-    columns["y"] = many(st.sampled_from(NAMES)) if named else many(NUMBERS)
+    columns[y] = many(st.sampled_from(NAMES)) if named else many(NUMBERS)
     fields = {"labels": "class", "classes": tuple(NAMES)} if named else {}
     if draw(st.booleans()):
-        columns["w"] = many(st.floats(0, 1e9))
-        fields["weight"] = "w"
+        columns[w] = many(st.floats(0, 1e9))
+        fields["weight"] = w
     if draw(st.booleans()):
-        columns["k"] = many(TEXTS)
-        fields["id"] = "k"
-    return columns, Fields("y", **fields)
+        columns[k] = many(TEXTS)
+        fields["id"] = k
+    return columns, Fields(y, **fields)
 
 
 @settings(max_examples=60, deadline=None)

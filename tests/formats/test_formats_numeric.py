@@ -103,11 +103,11 @@ def test_a_spelling_is_read_as_python_reads_it_or_left(text: str) -> None:
     ("data", "rows"),
     [
         (b"1,2\n3\n", 2), (b"1,2\n3,4,5\n", 2), (b"1,2\n\n3,4\n", 3), (b",\n", 1), (b"1,2\r\r\n", 1), (b"1\r,2\n", 1),
-        (b'"1",2\n', 1), (b"", 1), (b"1,2", 2), (b"1,x\n", 1), (b"1;2\n", 1), (b"1,2 3\n", 1), (b"1,2\n3,", 2),
+        (b'"1",2\n', 1), (b"", 1), (b"1,2", 2), (b"1,x\n", 1), (b"1;2\n", 1), (b"1,2 3\n", 1), (b"1,2\n3,4\n", 1),
     ],
 )  # fmt: skip
 def test_what_is_not_plain_is_left(data: bytes, rows: int) -> None:
-    assert numbers(data, rows, COMMAS, ["a", "b"], ["a", "b"], []) is None or data == b"1,2\n3,"
+    assert numbers(data, rows, COMMAS, ["a", "b"], ["a", "b"], []) is None
 
 
 def test_columns_go_where_they_are_wanted_and_the_others_may_hold_anything() -> None:

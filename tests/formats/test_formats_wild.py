@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 from functools import partial
+from pathlib import Path
 
 import pytest
 
-from service.formats import Fields, Gaps, prepare
+from service.formats import Fields, Gaps, RowRules, Survey, decode, labels, prepare
 from service.formats import plain as passes
-from service.formats.contract import Dialect
+from service.formats.contract import Dialect, Hashed
 
 Y = Fields("y")
 CHUNKS = (1, 7, 64, 4 << 20)
@@ -198,3 +199,23 @@ def test_the_export_of_a_sensor_is_read_as_it_is(read):
     assert (got.x.tolist(), got.y.tolist()) == ([[2.6, 13.6], [0, 13.3]], [0.75, 0.7])
     assert got.carried == {"time": ["18.00.00", "19.00.00"]}
     assert (got.rows_seen, got.missing) == (2, {"CO": 1})
+
+
+def test_a_column_may_be_called_by_what_polars_takes_for_a_pattern(tmp_path: Path) -> None:
+    text = "{},{},{},{},y\n1,,2024-05-01,Ulm,1\nx,2,2024-05-01,Ulm,0\n3,?,oops,Ulm,1\n4,5,,K,zz\n"
+    found = []
+    for a, b, d, k in (("a", "b", "d", "k"), ("*", "^.*$", "^d.*$", "^[k*]$")):
+        (tmp_path / "t.csv").write_text(text.format(a, b, d, k))
+        fields = Fields(
+            "y", (a, b, d, k), gaps=Gaps("mean", ("?",), (b,)), times=((d, ("year", "weekday")),),
+            hashed=Hashed(8, (k,), (), 1, ((a, b),)),
+        )  # fmt: skip
+        source = prepare(tmp_path / "t.csv", "t.csv", tmp_path / "scratch", fields)
+        (chunk,) = Survey(source, 1 << 20)
+        block = decode(source, chunk, fields, RowRules("skip", 1.0, 100))
+        names = dict(zip((a, b, d, k, "y"), "abdky", strict=True))
+        bad = [(one.row, names[one.column], one.rule, one.value) for one in block.first_bad]
+        missing = {names[name]: count for name, count in block.missing.items()}
+        found.append((block.x.tobytes(), block.y.tolist(), bad, missing))
+        assert labels(source, chunk, fields) == (1.0, 0.0, "zz")
+    assert found[0] == found[1]

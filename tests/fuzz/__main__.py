@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tests.formats.damage import MARKS
 from tests.fuzz import blind, keeping
-from tests.fuzz.interpreted import plain_scan
+from tests.fuzz.interpreted import plain_readers
 from tests.fuzz.targets import Target, targets
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ TOLD = re.compile(r"(Test unit written to |stat::number_of_executed_units:) *(\S
 
 
 def main(arguments: Sequence[str]) -> int:
-    known = targets(plain_scan(importlib.import_module))
+    known = targets(plain_readers(importlib.import_module))
     options = _options(arguments, known)
     chosen = [known[name] for name in options.targets]
     if options.again:

@@ -14,21 +14,23 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-COMPILED = ("service.formats.cells", "service.formats.hashing", "service.formats.scan")
+COMPILED = [
+    f"service.formats.{name}" for name in ("cells", "hashing", "scan", "nearest", "numeric")
+]
 
 
 def main(name: str, options: list[str]) -> None:
     import atheris
 
-    with atheris.instrument_imports(include=["service.formats"], exclude=list(COMPILED)):
+    with atheris.instrument_imports(include=["service.formats"], exclude=COMPILED):
         from tests.fuzz import targets
-    from tests.fuzz.interpreted import plain_scan
+    from tests.fuzz.interpreted import plain_readers
 
     def importing(module: str) -> Any:
-        with atheris.instrument_imports(include=list(COMPILED)):
+        with atheris.instrument_imports(include=COMPILED):
             return importlib.import_module(module)
 
-    target = targets.targets(plain_scan(importing))[name]
+    target = targets.targets(plain_readers(importing))[name]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         atheris.Setup([sys.argv[0], *options], lambda data: target.check(data, place))

@@ -10,20 +10,45 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 
-from service.formats import cells, hashing, scan
+from service.formats import cells, hashing, nearest, numeric, scan
 
-COMPILED = (hashing, cells, scan)
+COMPILED = (hashing, cells, scan, nearest, numeric)
+Importing = Callable[[str], ModuleType]
 
 
-def plain_scan(importing: Callable[[str], ModuleType]) -> Callable[..., Any]:
-    """scan.scan, all of it in Python; `importing` imports a module by its name."""
+class Plain(NamedTuple):
+    """`scan.scan` and `numeric.numbers`, all of them in Python."""
+
+    scan: Callable[..., Any]
+    numbers: Callable[..., Any]
+
+
+def plain_readers(importing: Importing) -> Plain:
+    """`importing` imports a module by its name."""
     with _without_compiling():
-        *_, plain = [importing(module.__name__) for module in COMPILED]
+        plain = {module: importing(module.__name__) for module in COMPILED}
+    return Plain(_widened(plain[scan]), _quiet(plain[numeric]))
+
+
+def _quiet(plain: ModuleType) -> Callable[..., Any]:
+    """numeric.numbers. Compiled, a byte that is counted below 0 is large without a word."""
+    run = plain._run
+
+    def quiet(*args: Any) -> Any:
+        with np.errstate(all="ignore"):
+            return run(*args)
+
+    plain._run = quiet  # type: ignore[attr-defined]
+    found: Callable[..., Any] = plain.numbers
+    return found
+
+
+def _widened(plain: ModuleType) -> Callable[..., Any]:
     run = plain._run
 
     def widened(data: Any, *rest: Any) -> Any:
@@ -31,7 +56,7 @@ def plain_scan(importing: Callable[[str], ModuleType]) -> Callable[..., Any]:
         with np.errstate(all="ignore"):
             return run(data.astype(np.int64), *rest)
 
-    plain._run = widened
+    plain._run = widened  # type: ignore[attr-defined]
     found: Callable[..., Any] = plain.scan
     return found
 

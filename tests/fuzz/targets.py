@@ -15,22 +15,25 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import zstandard
 
 from service.core.errors import FileRefused
-from service.formats import Fields, Gaps, Limits, Survey, labels, names, prepare
-from service.formats.contract import Hashed
+from service.formats import Fields, Gaps, Limits, Survey, csv, labels, names, prepare
+from service.formats.contract import Dialect, Hashed
+from service.formats.numeric import numbers
 from service.formats.scan import scan
 from tests.formats.damage import FIELDS, SEEDS, SPARSE_SEEDS, fields_of
 from tests.formats.lone_reader import LoneReader
 from tests.formats.whole import CHUNK_SIZES, REFUSED, outcome
+from tests.fuzz.interpreted import Plain
 
 LIMITS = Limits(max_bytes=1 << 20, max_row_bytes=1 << 16)
-Scan = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,11 @@ class Target:
             yield check
 
 
-def targets(plain: Scan | None = None) -> Mapping[str, Target]:
-    """All of them; with `plain` the readers of sparse text are held against it, see interpreted.py."""
+def targets(plain: Plain | None = None) -> Mapping[str, Target]:
+    """All of them; with `plain` the compiled readers are held against it, see interpreted.py."""
     found = [
         _file("csv", "t.csv", FIELDS, SEEDS["t.csv"], b'a;k;b;y\r\n1;2;3;UP\r\n\r\n3;"4";;\r\n'),
+        Target("csv-numbers", _NUMBERS_CSV, partial(_numbers, plain)),
         _file("csv-wild", "w.csv", fields_of("w.csv"), SEEDS["w.csv"], *_UTF16),
         _file("csv-numbered", "n.csv", NUMBERED, b'1,2,3,i\n4,"5",6,j\n,1e3,0,\n'),
         _file("csv-hashed", "h.csv", HASHED, _HASHED_CSV),
@@ -130,13 +134,44 @@ def _file(name: str, file: str, fields: Fields, *seeds: bytes) -> Target:
     return Target(name, seeds, check)
 
 
-def _sparse(name: str, file: str, plain: Scan | None) -> Target:
+_NUMBERS = Fields("y", gaps=Gaps("mean", ("?", "7")))
+_NUMBERS_CSV = (
+    b"a,b,y\n1,-2.5,0\n+.5,1e3,1\r\n12345678901234567890123,0.1,7\n",
+    b"a;b;y\n ;4.;1 \n9007199254740993;-0;1E-30\n5e-324;00012.50;2",
+)
+
+
+def _numbers(plain: Plain | None, data: bytes, folder: Path) -> None:
+    """What the shortest way of CSV reads is what the others read, and what it gives in Python."""
+    shortest = _alike(data, folder, "t.csv", _NUMBERS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv, "nothing_but_numbers", lambda *_: None)
+        other = _alike(data, folder, "t.csv", _NUMBERS)
+    assert shortest == other, f"the shortest way: {shortest}\nthe others: {other}"
+    if plain is None:
+        return
+    for delimiter in (",", ";", "\t"):
+        asked = (
+            data,
+            data.count(b"\n") + (not data.endswith(b"\n")),
+            Dialect(delimiter=delimiter),
+            "abc",
+            "ca",
+            "b",
+        )
+        one, other = numbers(*asked), plain.numbers(*asked)
+        assert (one is None) == (other is None), asked
+        for array, again in zip(one or (), other or (), strict=True):
+            assert array.tobytes() == again.tobytes(), (array, again)
+
+
+def _sparse(name: str, file: str, plain: Plain | None) -> Target:
     fields = fields_of(file)
     is_vw = fields.format == "vw"
 
     def check(data: bytes, folder: Path) -> None:
         if plain is not None:
-            one, other = (way(data, fields.hashed.bits, is_vw=is_vw) for way in (scan, plain))
+            one, other = (way(data, fields.hashed.bits, is_vw=is_vw) for way in (scan, plain.scan))
             assert one[1] == other[1]
             for part, again in zip(one[0][:-1], other[0][:-1], strict=True):  # not the scratch
                 assert part.tobytes() == again.tobytes(), (part, again)

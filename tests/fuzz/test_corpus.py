@@ -11,10 +11,10 @@ import pytest
 
 from tests.fuzz import blind, keeping
 from tests.fuzz.__main__ import MISSING, main
-from tests.fuzz.interpreted import COMPILED, plain_scan
+from tests.fuzz.interpreted import COMPILED, plain_readers
 from tests.fuzz.targets import Target, targets
 
-TARGETS = targets(plain_scan(importlib.import_module))
+TARGETS = targets(plain_readers(importlib.import_module))
 
 
 @pytest.mark.parametrize("name", TARGETS)
