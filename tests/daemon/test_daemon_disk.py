@@ -343,7 +343,9 @@ def test_without_inodes_the_work_pauses_until_there_are_some(
     small.drop("0.csv", LONG)
     life.see("progress")
     names = [small.staging / str(number) for number in range(100_000)]
+    life.signal(signal.SIGSTOP)  # the file must not be learnt before all are made
     made = _without_inodes(names)
+    life.signal(signal.SIGCONT)
     eventually(lambda: "paused" in life.said, "a pause", life)
     assert _asked(small)["reason"].endswith(
         "; free some space, or raise the limit that was met (quota, ulimit -f)"
