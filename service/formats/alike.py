@@ -112,14 +112,13 @@ def _tells_all(source: Source, before: bytes, fields: Fields) -> bool:
 
 
 def _rows(before: bytes, contents: Sequence[bytes], numbers: Sequence[int]) -> Iterator[_Rows]:
-    """The rows of those files that begin with `before`, the last one ended by a line break, too."""
+    """The rows of those files that begin with `before`: the last one ended by a line break, and no blank lines behind it."""
     for number in numbers:
         data = contents[number].removeprefix(before)
-        if data and len(data) + len(before) == len(contents[number]):
-            lines = data.count(b"\n")
-            is_ended = data.endswith(b"\n")
-            data = data if is_ended else data + b"\n"
-            yield _Rows(number, data, Marks(lines + (not is_ended), 0, lines))
+        rows = data.rstrip(b"\r\n")
+        if rows and len(data) + len(before) == len(contents[number]):
+            rows += b"\n"
+            yield _Rows(number, rows, Marks(rows.count(b"\n"), 0, data.count(b"\n")))
 
 
 def _all_numbers(
@@ -131,7 +130,8 @@ def _all_numbers(
         check_bytes(source, data, start)
         breaks = sum(one.marks.breaks for one in rows)
         table = csv.nothing_but_numbers(source, data, breaks, wanted(source, fields))
-        whole = None if table is None else _good(source, table, fields)
+        is_dense = table is not None and table.rows_seen == breaks  # else whose rows are whose?
+        whole = _good(source, table, fields) if table is not None and is_dense else None
         return None if whole is None else [*_cut(whole, [one.marks for one in rows])]
     return None
 

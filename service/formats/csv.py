@@ -54,22 +54,21 @@ def table(source: Source, chunk: Chunk, wanted: Wanted) -> Table:
     return exact() if found is None else replace(found, lines=lines, texts=exact)
 
 
-def nothing_but_numbers(source: Source, data: bytes, rows: int, wanted: Wanted) -> Table | None:
-    """All rows of the shortest way; None where something isn't plain."""
-    from service.formats import (
-        numeric,
-    )  # compiled: the daemon, which reads no table, starts without it
+def nothing_but_numbers(source: Source, data: bytes, lines: int, wanted: Wanted) -> Table | None:
+    """All rows of so many lines, the shortest way; None where something isn't plain."""
+    # Here, since it is compiled: the daemon, which reads no table, starts without a compiler.
+    from service.formats import numeric
 
     if source.unnamed or wanted.texts:
         return None
     columns, others = source.columns, wanted.others
-    found = numeric.numbers(data, rows, source.dialect, columns, wanted.features, others)
+    found = numeric.numbers(data, lines, source.dialect, columns, wanted.features, others)
     if found is None:
         return None
     x, beside = found
-    named = {name: pl.Series(name, beside[place]) for place, name in enumerate(others)}
-    frame = pl.DataFrame(named or None, height=rows)
-    return Table(frame, np.arange(rows, dtype=np.int64), rows, x=x)
+    series = {name: pl.Series(name, beside[place]) for place, name in enumerate(others)}
+    frame = pl.DataFrame(series or None, height=len(x))
+    return Table(frame, np.arange(len(x), dtype=np.int64), len(x), x=x)
 
 
 def is_even(source: Source, data: bytes, marks: quoting.Marks) -> bool:

@@ -2,7 +2,7 @@
 
 Rules
 - A cell that is wanted is a number in digits, with blanks around it or not, or nothing; one that isn't wanted is anything without
-  quotes. Every row has all its cells, ended by LF or CRLF, and not all of them are empty.
+  quotes. Every row has all its cells, ended by LF or CRLF, and not all of them are empty; blank lines are no rows.
 - A text ends with a line break, so that nobody need ask at each byte whether it has ended.
 - Where anything else stands, nothing is said about the chunk: another reader looks at it from its beginning. What is read here
   is what that one would have read, to the bit.
@@ -132,14 +132,17 @@ def _ends(data, i, delimiter):
 
 @parts
 def _scan(data, delimiter, point, quote, places, x, others):
-    """Fills x (n, features) and others (columns, n); whether all of `data` could be read.
+    """Fills x (lines, features) and others (columns, lines), and says how many rows there are; -1 if not all of `data` could be read.
 
     places (columns,): a column of x, the row of `others` that is -1 - place, or what is beyond both: not wanted.
     """
-    i, width, features = 0, len(places), x.shape[1]
-    for row in range(len(x)):
+    i, row, width, features = 0, 0, len(places), x.shape[1]
+    for _ in range(len(x)):
         if i == len(data):
-            return False
+            return -1
+        if data[i] == NEWLINE or (data[i] == RETURN and data[i + 1] == NEWLINE):
+            i += 1 + (data[i] == RETURN)
+            continue
         is_empty = True
         for column in range(width):
             place = places[column]
@@ -149,7 +152,7 @@ def _scan(data, delimiter, point, quote, places, x, others):
                 begin = i
                 while not _ends(data, i, delimiter):
                     if data[i] == quote:
-                        return False
+                        return -1
                     i += 1
                 is_empty &= i == begin
             else:
@@ -157,7 +160,7 @@ def _scan(data, delimiter, point, quote, places, x, others):
                 if not _ends(data, i, delimiter):
                     value, i = _number(data, i, point)
                     if i < 0:
-                        return False
+                        return -1
                     is_empty = False
                     if data[i] != delimiter and delimiter != TAB:
                         i = _skip_blank(data, i)
@@ -167,15 +170,16 @@ def _scan(data, delimiter, point, quote, places, x, others):
                     others[-1 - place, row] = value
             if column < width - 1:
                 if data[i] != delimiter:
-                    return False
+                    return -1
                 i += 1
         if is_empty:
-            return False
+            return -1
         i += data[i] == RETURN
         if data[i] != NEWLINE:
-            return False
+            return -1
         i += 1
-    return i == len(data)
+        row += 1
+    return row if i == len(data) else -1
 
 
 def _entry(sources: int) -> Any:
@@ -192,14 +196,14 @@ _run = _entry(checksum(nearest))
 
 def numbers(
     data: bytes,
-    rows: int,
+    lines: int,
     dialect: Dialect,
     columns: Sequence[str],
     features: Sequence[str],
     others: Sequence[str],
 ) -> tuple[Floats, Floats] | None:
-    """The features (rows, features) in C-order and the other columns (others, rows) of a text of `rows` rows, NaN where
-    nothing stands; None where it isn't so plain.
+    """The features (n, features) in C-order and the other columns (others, n) of a text of `lines` lines, n of which aren't
+    blank; NaN where nothing stands. None where it isn't so plain.
 
     `columns` are those of the text, in order.
     """
@@ -211,12 +215,11 @@ def numbers(
     if len(targets) < len(features) + len(others):
         return None
     places = np.array([targets.get(name, nowhere) for name in columns], np.int64)
-    x, beside = np.empty((rows, len(features))), np.empty((len(others), rows))
+    x, beside = np.empty((lines, len(features))), np.empty((len(others), lines))
     marks = (
         ord(dialect.delimiter),
         ord(dialect.decimal),
         ord(dialect.quote) if dialect.quote else NO_QUOTE,
     )
-    if not _run(np.frombuffer(data, np.uint8), *map(np.uint8, marks), places, x, beside):
-        return None
-    return x, beside
+    rows = _run(np.frombuffer(data, np.uint8), *map(np.uint8, marks), places, x, beside)
+    return None if rows < 0 else (x[:rows], beside[:, :rows])

@@ -38,6 +38,7 @@ ALIKE = {
     "one row": b"a,b,y\n1,2,1\n",
     "no label": PLAIN + b"1,2,\n3,4,nan\n",
     "returns in its rows": PLAIN + b"1,2,1\r\n",
+    "blank lines at its end": PLAIN + b"\n\r\n",
     "quoted": PLAIN + b'"1",2,"1"\n',
     "spelled otherwise": PLAIN + b"1e-3,+4.0,1.0\n.5,5.,0\n",
 }

@@ -102,8 +102,8 @@ def test_a_spelling_is_read_as_python_reads_it_or_left(text: str) -> None:
 @pytest.mark.parametrize(
     ("data", "rows"),
     [
-        (b"1,2\n3\n", 2), (b"1,2\n3,4,5\n", 2), (b"1,2\n\n3,4\n", 3), (b",\n", 1), (b"1,2\r\r\n", 1), (b"1\r,2\n", 1),
-        (b'"1",2\n', 1), (b"", 1), (b"1,2", 2), (b"1,x\n", 1), (b"1;2\n", 1), (b"1,2 3\n", 1), (b"1,2\n3,4\n", 1),
+        (b"1,2\n3\n", 2), (b"1,2\n3,4,5\n", 2), (b",\n", 1), (b"1,2\r\r\n", 1), (b"1\r,2\n", 1),
+        (b'"1",2\n', 1), (b"1,2", 2), (b"1,x\n", 1), (b"1;2\n", 1), (b"1,2 3\n", 1), (b"1,2\n3,4\n", 1),
     ],
 )  # fmt: skip
 def test_what_is_not_plain_is_left(data: bytes, rows: int) -> None:
@@ -119,6 +119,14 @@ def test_columns_go_where_they_are_wanted_and_the_others_may_hold_anything() -> 
     np.testing.assert_array_equal(x, [[4, 1], [8, 5], [np.nan, np.nan], [11, 9]])
     np.testing.assert_array_equal(beside, [[3, 7, np.nan, 10]])
     assert numbers(data.replace(b"x", b'"'), 4, COMMAS, ["a", "b", "c", "d"], ["a"], ["c"]) is None
+
+
+def test_blank_lines_are_no_rows() -> None:
+    data = b"\n\r\n1,2\n\n\r\n3,4\r\n\n"
+    x, _ = numbers(data, data.count(b"\n"), COMMAS, ["a", "b"], ["a", "b"], []) or (None, None)
+    assert x is not None
+    assert x.tolist() == [[1, 2], [3, 4]]
+    assert numbers(b"1\n\n2", 3, COMMAS, ["a"], ["a"], []) is not None
 
 
 CELLS = st.sampled_from(
