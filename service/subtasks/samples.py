@@ -44,13 +44,21 @@ def text(subject: Subject, version: int, table: Table) -> bytes:
 
 def labels(indices: Array, classes: tuple[str | float, ...]) -> pl.Series:
     """Class indices (n,) as the labels that files give; whole numbers lose their point."""
-    return pl.Series("label", [*map(spelt, classes)], strict=False).gather(indices.astype(np.int64))
+    return pl.Series("label", [*map(spelt, classes)], strict=False)[indices.astype(np.int64)]
 
 
 def _frame(subject: Subject, version: int, table: Table) -> pl.DataFrame:
-    columns: dict[str, pl.Series | pl.Expr] = {"row": pl.Series("row", table.row)}
+    """All columns in the order of a record. No expressions: for each polars makes a plan, which a small file feels."""
+
+    def same(value: str | int) -> pl.Series:
+        return pl.Series([value]).new_from_index(0, len(table.row))
+
+    columns = {"file": same(subject.file), "row": pl.Series("row", table.row)}
     if "id" in table.carried.columns:
         columns["id"] = table.carried["id"]
+    columns["version"] = same(version)
+    if subject.revision:
+        columns["revision"] = same(subject.revision)
     columns["loss"] = pl.Series("loss", table.loss)
     columns |= _predicted(table.prediction, subject)
     if subject.is_clustering:
@@ -66,16 +74,10 @@ def _frame(subject: Subject, version: int, table: Table) -> pl.DataFrame:
     if "time" in table.carried.columns:
         columns["time"] = table.carried["time"]
     columns |= _gradients(subject.samples, table.results)
-    frame = pl.DataFrame([series.alias(name) for name, series in columns.items()])
-    constant = [pl.lit(subject.file).alias("file"), pl.lit(version).alias("version")]
-    constant += [pl.lit(subject.revision).alias("revision")] if subject.revision else []
-    first = [name for name in ("row", "id") if name in columns]
-    versions = ["version", "revision"] if subject.revision else ["version"]
-    rest = [name for name in columns if name not in first]
-    return frame.with_columns(constant).select("file", *first, *versions, *rest)
+    return pl.DataFrame([series.alias(name) for name, series in columns.items()])
 
 
-def _predicted(prediction: Array, subject: Subject) -> dict[str, pl.Series | pl.Expr]:
+def _predicted(prediction: Array, subject: Subject) -> dict[str, pl.Series]:
     if subject.is_clustering:
         return {"prediction": pl.Series("prediction", prediction.astype(np.int64))}
     if prediction.ndim == 1 or subject.classes is None:
@@ -87,18 +89,18 @@ def _predicted(prediction: Array, subject: Subject) -> dict[str, pl.Series | pl.
     }
 
 
-def _gradients(wanted: str, results: Mapping[str, Array]) -> dict[str, pl.Series | pl.Expr]:
+def _gradients(wanted: str, results: Mapping[str, Array]) -> dict[str, pl.Series]:
     if wanted == "factored":
         residual = results["residual"]
         one = residual[:, 0] if residual.shape[1] == 1 else residual
-        found: dict[str, pl.Series | pl.Expr] = {"residual": pl.Series("residual", one)}
+        found = {"residual": pl.Series("residual", one)}
         factors = {k.removeprefix("factor/"): a for k, a in results.items() if "/" in k}
         if factors:
             found["factors"] = _nested("factors", factors)
         return found
     if wanted == "full":
         return {"gradient": pl.Series("gradient", results["gradient"])}
-    columns: dict[str, pl.Series | pl.Expr] = {"gradient_norm": pl.Series("norm", results["norm"])}
+    columns = {"gradient_norm": pl.Series("norm", results["norm"])}
     if "gradient" in results:  # recorded with the norms where the model has a single parameter
         columns["gradient"] = pl.Series("gradient", results["gradient"][:, 0])
     return columns
