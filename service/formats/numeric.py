@@ -53,9 +53,8 @@ def _exponent(data, i):
         i += 1
     first, exponent = i, np.int64(0)
     while data[i] - np.uint8(ZERO) <= 9:
-        exponent = (
-            exponent * 10 + np.int64(data[i]) - ZERO if exponent < MOST_EXPONENT else exponent
-        )
+        if exponent < MOST_EXPONENT:
+            exponent = exponent * 10 + np.int64(data[i]) - ZERO
         i += 1
     return (-exponent if negative else exponent), (i if i > first else begin)
 
@@ -84,10 +83,9 @@ def _long(data, i, point, exponent):
 @inlined
 def _number(data, i, point):
     """The number that begins at i, and where it ends; -1 where none does, or one that isn't decided here."""
-    negative = data[i] == MINUS
-    i += negative | (
-        data[i] == PLUS
-    )  # signs come at random: a branch would be guessed wrongly half of the time
+    # Signs come at random: the processor would guess half of the branches wrongly.
+    negative, positive = data[i] == MINUS, data[i] == PLUS
+    i += negative | positive
     begin = i
     number, i = _digits(data, i, np.uint64(0))
     digits, power = i - begin, 0
