@@ -342,11 +342,16 @@ def test_without_inodes_the_work_pauses_until_there_are_some(
     life = small.start()
     small.drop("0.csv", LONG)
     life.see("progress")
-    names = [small.staging / str(number) for number in range(100_000)]
-    life.signal(signal.SIGSTOP)  # the file must not be learnt before all are made
-    made = _without_inodes(names)
-    life.signal(signal.SIGCONT)
-    eventually(lambda: "paused" in life.said, "a pause", life)
+    made: list[Path] = []
+
+    def starves() -> bool:
+        """A commit that was stopped in its middle may give back one, which would do for all others."""
+        life.signal(signal.SIGSTOP)
+        made.extend(_without_inodes(small.staging, len(made)))
+        life.signal(signal.SIGCONT)
+        return "paused" in life.said
+
+    eventually(starves, "a pause", life)
     assert _asked(small)["reason"].endswith(
         "; free some space, or raise the limit that was met (quota, ulimit -f)"
     )
@@ -357,13 +362,14 @@ def test_without_inodes_the_work_pauses_until_there_are_some(
     assert small.outcome() == undisturbed
 
 
-def _without_inodes(names: list[Path]) -> list[Path]:
-    """Makes empty files until no more can be made."""
-    for number, path in enumerate(names):
+def _without_inodes(folder: Path, first: int) -> list[Path]:
+    """Makes empty files, numbered from `first` on, until no more can be made."""
+    names = [folder / str(number) for number in range(first, first + 100_000)]
+    for count, path in enumerate(names):
         try:
             path.touch()
         except OSError:
-            return names[:number]
+            return names[:count]
     raise AssertionError("the disk has a bound on its files")
 
 
