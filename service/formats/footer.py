@@ -17,7 +17,7 @@ MOST_BYTES = 1 << 20
 """A longer footer, of thousands of columns times groups, would take longer to read than it saves."""
 DEEPEST = 16  # structs within structs; the format has five
 
-_TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12
+_TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 12
 _INTEGERS = (4, 5, 6)
 _ROW_GROUPS, _NUM_ROWS = 4, 3  # the fields of FileMetaData and of RowGroup
 
@@ -31,9 +31,10 @@ def group_rows(file: BinaryIO, size: int) -> tuple[int, ...]:
         return ()
     file.seek(size - TAIL_BYTES - length)
     try:
-        return tuple(_groups(_Thrift(file.read(length))))
-    except (IndexError, ValueError, RecursionError):
+        found = tuple(_groups(_Thrift(file.read(length))))
+    except (IndexError, ValueError):
         return ()
+    return found if min(found, default=0) >= 0 else ()
 
 
 def _groups(thrift: _Thrift) -> Iterator[int]:
@@ -84,9 +85,8 @@ class _Thrift:
 
     def skip(self, kind: int, depth: int = 0, *, is_item: bool = False) -> None:
         """Passes over a value; a boolean is a byte where it is an item, and nothing where it is a field."""
-        if depth > DEEPEST or self._place >= len(
-            self._data
-        ):  # a list may say that it has any number of items
+        # A list may say that it has any number of items.
+        if depth > DEEPEST or self._place >= len(self._data):
             raise ValueError("thrift: structs are flat, and end")
         if kind in (_TRUE, _FALSE):
             self._place += is_item

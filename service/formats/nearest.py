@@ -96,9 +96,8 @@ def _by_fives(mantissa, power):
     top = high >> _TOP
     shift = top + _KEPT
     bits = high >> shift
-    exponent = (
-        ((217706 * power) >> 16) + np.int64(top) - zeros + 64 - MANTISSA_BITS
-    )  # floor(log2(10^power))
+    scale = (217706 * power) >> 16  # floor(log2(10^power))
+    exponent = scale + np.int64(top) - zeros + 64 - MANTISSA_BITS
     if exponent + MANTISSA_BITS - 1 < -1021 or exponent + MANTISSA_BITS > 1023:
         return UNDECIDED  # near or beyond the ends of the normal numbers
     is_middle = bits & np.uint64(3) == _ONE and low <= _ONE and -4 <= power <= 23

@@ -80,6 +80,17 @@ def test_chunks_keep_to_the_groups_and_leave_no_row_out(groups: list[int]) -> No
         assert not within or {start, stop} <= bounds  # several whole groups, or a part of one
 
 
+def test_groups_of_fewer_than_no_rows_say_nothing() -> None:
+    def footer(*groups: bytes) -> bytes:
+        listed = b"".join(b"\x36" + rows + b"\0" for rows in groups)  # field 3, an i64
+        thrift = b"\x49" + bytes([len(groups) << 4 | 12]) + listed + b"\0"  # field 4, of structs
+        return b"PAR1" + thrift + len(thrift).to_bytes(4, "little") + b"PAR1"
+
+    for groups, said in (((b"\x0a", b"\x02"), (5, 1)), ((b"\x0e", b"\x01"), ())):  # 7 and -1
+        data = footer(*groups)
+        assert group_rows(io.BytesIO(data), len(data)) == said
+
+
 SOURCE = replace(
     prepare(Path(__file__), "t.py.csv", Path("never"), Fields(None, labels="none")),
     format="parquet",
