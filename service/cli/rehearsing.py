@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from service.cli.terminal import terminal
+from service.core.errors import Scarcity
 from service.core.settings import Commit, Intake, Logs, Service, Settings
 from service.core.terms import parse_body
 from service.daemon import Daemon
@@ -51,6 +52,24 @@ class Watcher:
 
     async def follow(self, daemon: Daemon) -> None:
         """Until it is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._leave_in_trouble(daemon), name="trouble")
+            group.create_task(self._judge_all(daemon), name="judge")
+
+    async def _leave_in_trouble(self, daemon: Daemon) -> None:
+        """Where something is scarce a daemon waits for it; here somebody waits for an answer.
+
+        A task of its own, since whoever asks the journal meanwhile waits with the daemon.
+        """
+        while not self.trouble:
+            paused = [life.status for life in daemon.lives.values() if life.status.pauses]
+            reason = next((status.reason for status in paused), None) or daemon.held_up
+            if reason:
+                self.trouble = reason
+                daemon.stop(reason)
+            await asyncio.sleep(REFRESH_SECONDS)
+
+    async def _judge_all(self, daemon: Daemon) -> None:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -62,28 +81,23 @@ class Watcher:
         with Progress(*columns, console=terminal(stderr=True)) as progress:
             bar = progress.add_task("learning again", total=max(total, 1))
             while True:
-                self._leave_in_trouble(daemon)
                 for life in daemon.lives.values():
                     await self._judge(life)
                 done = sum(self._done_bytes(life) for life in daemon.lives.values())
                 progress.update(bar, completed=done)
                 await asyncio.sleep(REFRESH_SECONDS)
 
-    def _leave_in_trouble(self, daemon: Daemon) -> None:
-        """Where something is scarce a daemon waits for it; here somebody waits for an answer."""
-        paused = [life.status for life in daemon.lives.values() if life.status.pauses]
-        reason = next((status.reason for status in paused), None) or daemon.held_up
-        if reason and not self.trouble:
-            self.trouble = reason
-            daemon.stop(reason)
-
     async def _judge(self, life: Life) -> None:
+        """Of a line that has ended the writer may be closed; when it has all files, whoever called judges them."""
         job = life.job.name
         files, journal = self._originals[job].files, life.machinery.journal
-        while self._judged[job] < len(files) and not life.leaving:
+        while self._judged[job] < len(files) and life.line is not None and not life.leaving:
             number = self._judged[job] + 1
             asked = life.machinery.writer.run(lambda number=number: journal.file(job, number))  # type: ignore[misc]
-            row = await asyncio.wrap_future(asked)
+            try:
+                row = await asyncio.wrap_future(asked)
+            except Scarcity:
+                return  # the writer gave up, since the daemon was stopped
             if row.state is FileState.ADMITTED:
                 return
             if parting(files[number - 1], row) is not None:
