@@ -31,6 +31,7 @@ from kernels.contract import (
     CompiledPass,
     Layout,
     Parameters,
+    Precision,
     Problem,
     Results,
     Rows,
@@ -250,24 +251,29 @@ class Learner:
     # Using what is learnt
 
     def predict(
-        self, state: State, x: Array, offset: Array | None = None, rows: Sparse | None = None
+        self,
+        state: State,
+        x: Array,
+        offset: Array | None = None,
+        rows: Sparse | None = None,
+        precision: Precision = "float64",
     ) -> Array:
-        """Outputs (n, k) of raw rows x (n, f), in the label's units for regressions; learns nothing.
+        """Outputs (n, k) float64 of raw rows x (n, f), in the label's units for regressions; learns nothing.
 
         `offset` (n,) is added; `rows` is what is sparse of the same rows. A row's outputs don't depend on its neighbours, to the last bit. They
-        are reckoned in float64 whatever the job's dtype is.
+        are reckoned in float64 whatever the job's dtype is; of many rows that only a metric is taken of, the job's own does, in half the time.
         """
         base, unit = scaling.scoring(self.watching.unit(state))
         features = self.watching.features(state)
         parameters = {
-            name: array.astype(np.float64, copy=False)
+            name: array.astype(precision, copy=False)
             for name, array in self.parameters(state).items()
         }
         outputs = np.empty((len(x), self.outputs))
         tile_rows = _TILE_ROWS if self.spec.features else max(len(x), 1)
         for start in range(0, len(x), tile_rows):
             part = x[start : start + tile_rows]
-            tile = np.zeros((tile_rows, self.spec.features))
+            tile = np.zeros((tile_rows, self.spec.features), precision)
             self._scale_rows(features, part, tile[: len(part)])
             found, _ = self.kernel.forward(parameters, tile)
             outputs[start : start + len(part)] = found[: len(part)]

@@ -27,6 +27,7 @@ Layout = Mapping[str, tuple[tuple[int, ...], str]]
 
 ALIGNMENT_BYTES = 64  # a cache line, and the widest vector
 MAPPINGS_KEPT = 4  # one arena a daemon; tests have a few
+LAYOUTS_KEPT = 256  # a small file's arrays are made in the time that its layouts would take
 
 
 @sent
@@ -94,27 +95,19 @@ def arrays(region: Region, layout: Layout) -> dict[str, NDArray[Any]]:
 
     Raises ValueError when the layout is larger than the region.
     """
-    memory, found, start = view(region), {}, 0
-    for name, (shape, dtype) in layout.items():
-        nbytes = math.prod(shape) * _itemsize(dtype)
-        after = start + round_up(nbytes, ALIGNMENT_BYTES)
-        if after > region.length:
-            raise ValueError(
-                f"arena: a layout fits its region of {region.length} bytes, got {size_of(layout)} bytes"
-            )
-        found[name] = np.ndarray(
-            shape, dtype, memory, start
-        )  # half the time of cutting and viewing
-        start = after
-    return found
+    places, needed = _places(tuple(layout.items()))
+    if needed > region.length:
+        raise ValueError(
+            f"arena: a layout fits its region of {region.length} bytes, got {needed} bytes"
+        )
+    memory = view(region)
+    # Made so in half the time that cutting and viewing takes.
+    return {name: np.ndarray(shape, dtype, memory, start) for name, shape, dtype, start in places}
 
 
 def size_of(layout: Layout) -> int:
     """How many bytes `arrays` needs for a layout."""
-    return sum(
-        round_up(math.prod(shape) * _itemsize(dtype), ALIGNMENT_BYTES)
-        for shape, dtype in layout.values()
-    )
+    return _places(tuple(layout.items()))[1]
 
 
 def cut(region: Region, nbytes: int) -> tuple[Region, Region]:
@@ -175,12 +168,23 @@ def _opened(path: str, inode: int) -> int:
     return fd
 
 
-@lru_cache(maxsize=64)
-def _itemsize(dtype: str) -> int:
-    kind = np.dtype(dtype)
-    if kind.hasobject:
-        raise ValueError(f"arena: an array holds plain numbers, got dtype {dtype}")
-    return kind.itemsize
+_Place = tuple[str, tuple[int, ...], np.dtype[Any], int]
+
+
+@lru_cache(maxsize=LAYOUTS_KEPT)
+def _places(
+    layout: tuple[tuple[str, tuple[tuple[int, ...], str]], ...],
+) -> tuple[list[_Place], int]:
+    """Where each array of a layout begins, and how many bytes they need together."""
+    places: list[_Place] = []
+    start = 0
+    for name, (shape, spelling) in layout:
+        dtype = np.dtype(spelling)
+        if dtype.hasobject:
+            raise ValueError(f"arena: an array holds plain numbers, got dtype {spelling}")
+        places.append((name, shape, dtype, start))
+        start += round_up(math.prod(shape) * dtype.itemsize, ALIGNMENT_BYTES)
+    return places, start
 
 
 def round_up(nbytes: int, multiple: int) -> int:

@@ -21,10 +21,10 @@ from service.core.sent import sent
 from service.formats import Read
 from service.formats.contract import Fields, Limits, RowRules, Source
 from service.runtime.region import Region, arrays, back, back_all, cut, size_of, view
-from service.subtasks import blocks, learn, report
+from service.subtasks import blocks, learn, report, samples
 from service.subtasks.blocks import Part, StoredBlock
 from service.subtasks.learn import Learnt
-from service.subtasks.report import Ending, RoundResults, Segment
+from service.subtasks.report import Ending, Records, RoundResults, Segment
 
 
 @sent
@@ -169,19 +169,22 @@ def account(
     back_all(lasting)
     state = learn.copied(scores, after, whole_layout)
     books = learn.scopes(state)
-    found: list[Accounted] = []
-    samples, metrics = [], []
+    made = []
     for one, place in zip(accounts, lasting, strict=True):
         rows = report.take(learner, one.subject, one.done, one.before, books, Segment())
-        file = report.end(one.subject, one.ending, books, rows.segment)
+        made.append((rows, report.end(one.subject, one.ending, books, rows.segment)))
         for name, array in arrays(place, layout).items():
             array[...] = state[name]
-        samples.append(rows.samples)
-        metrics += [rows.metrics, file.metrics]
-        digest = chained(chained("", rows.sha256), file.sha256)
-        written = len(rows.metrics) + len(file.metrics)
-        found.append(Accounted(len(rows.samples), written, digest, file.loss))
-    whole = b"".join((*samples, *metrics))
+    lines = iter(samples.texts([rows.page for rows, _ in made if rows.page is not None]))
+    texts = [b"" if rows.page is None else next(lines) for rows, _ in made]
+    found = [_accounted(*records, lines) for records, lines in zip(made, texts, strict=True)]
+    whole = b"".join((*texts, *(part.metrics for records in made for part in records)))
     back(text, len(whole))
     view(text)[: len(whole)] = memoryview(whole)
     return found
+
+
+def _accounted(rows: Records, file: Records, samples_text: bytes) -> Accounted:
+    digest = chained(chained("", rows.sha256(samples_text)), file.sha256(b""))
+    metrics_bytes = len(rows.metrics) + len(file.metrics)
+    return Accounted(len(samples_text), metrics_bytes, digest, file.loss)

@@ -84,17 +84,16 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Lines for both logs, and where the file stands after them."""
+    """The rows whose samples are recorded, lines for the metrics, and where the file stands after them."""
 
-    samples: bytes
+    page: samples.Page | None
     metrics: bytes
     segment: Segment
     loss: float | None
 
-    @property
-    def sha256(self) -> str:
-        """The digest of the lines (hex)."""
-        digest = hashlib.sha256(self.samples)
+    def sha256(self, samples_text: bytes) -> str:
+        """The digest of the lines of both logs (hex)."""
+        digest = hashlib.sha256(samples_text)
         digest.update(self.metrics)
         return digest.hexdigest()
 
@@ -184,7 +183,7 @@ def take(
     _score_before(learner, before, rows, scores["before"])
     progress = _Progress(subject, done, scores["segment"], segment)
     progress.take(results, prediction, rows, loss, floor)
-    lines = b""
+    page = None
     if subject.samples != "off" and subject.epoch == 1:
         table = samples.Table(
             row=file_rows(done.parts),
@@ -196,8 +195,8 @@ def take(
             prediction=prediction,
             results=results,
         )
-        lines = samples.text(subject, done.version, table)
-    return Records(lines, _lines(progress.records), progress.segment, metrics.mean_loss(file))
+        page = samples.Page(subject, done.version, table)
+    return Records(page, _lines(progress.records), progress.segment, metrics.mean_loss(file))
 
 
 def end(subject: Subject, ending: Ending, scores: Scopes, segment: Segment) -> Records:
@@ -216,7 +215,7 @@ def end(subject: Subject, ending: Ending, scores: Scopes, segment: Segment) -> R
     for name in ("file", "before", "segment"):
         for array in scores[name].values():
             array[...] = 0
-    return Records(b"", _lines(records), Segment(), loss)
+    return Records(None, _lines(records), Segment(), loss)
 
 
 def _file_record(
@@ -349,7 +348,7 @@ def _scored(state: Mapping[str, Array]) -> Record:
 def _score_before(learner: Learner, before: Region, rows: Rows, state: dict[str, Array]) -> None:
     """How a model that serves between files would have done on these rows."""
     model = arrays(before, learner.layout())
-    output = learner.predict(model, rows.x, rows.offset, rows.sparse)
+    output = learner.predict(model, rows.x, rows.offset, rows.sparse, learner.spec.dtype)
     unit = scoring(learner.watching.unit(model)).unit
     loss, floor = learner.loss(output, rows.y, unit), learner.floor(rows.y)
     metrics.update(state, output, learner.prediction(output), rows.y, rows.w, loss, floor)
@@ -386,9 +385,10 @@ def _lines(records: Sequence[Record]) -> bytes:
 
 
 def _written(region: Region, made: Records) -> Reported:
-    start, stop = len(made.samples), len(made.samples) + len(made.metrics)
+    text = samples.texts([made.page])[0] if made.page else b""
+    start, stop = len(text), len(text) + len(made.metrics)
     back(region, stop)
     room = view(region)
-    room[:start] = np.frombuffer(made.samples, np.uint8)
+    room[:start] = np.frombuffer(text, np.uint8)
     room[start:stop] = np.frombuffer(made.metrics, np.uint8)
-    return Reported(len(made.samples), len(made.metrics), made.sha256, made.segment, made.loss)
+    return Reported(start, len(made.metrics), made.sha256(text), made.segment, made.loss)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
 
 import numpy as np
 
@@ -33,13 +34,49 @@ class Table:
     results: Mapping[str, Array]
 
 
-def text(subject: Subject, version: int, table: Table) -> bytes:
-    """The records of a round's rows in the job's format."""
-    if subject.samples_format == "text":
-        return _article_lines(table)
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The rows of one file's round: whose they are, and the version of the model that they met."""
+
+    subject: Subject
+    version: int
+    table: Table
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Pages of the same kind have the same columns."""
+        subject, table = self.subject, self.table
+        arrays = (table.label, table.loss, table.prediction, *table.results.values())
+        return (
+            replace(subject, file="", sequence=0, revision=int(bool(subject.revision))),
+            tuple(table.carried.schema.items()),
+            table.weight is None,
+            table.offset is None,
+            tuple(table.results),
+            tuple((array.dtype, array.shape[1:]) for array in arrays),
+        )
+
+
+def texts(pages: Sequence[Page]) -> list[bytes]:
+    """The records of each page's rows in the job's format; pages of one kind are written together, for many are small."""
+    found: list[bytes] = []
+    for _, alike in groupby(pages, lambda page: page.kind):
+        found += _texts_of_a_kind(list(alike))
+    return found
+
+
+def _texts_of_a_kind(pages: Sequence[Page]) -> list[bytes]:
+    if pages[0].subject.samples_format == "text":
+        return [_article_lines(page.table) for page in pages]
     buffer = io.BytesIO()
-    _frame(subject, version, table).write_ndjson(buffer)
-    return buffer.getvalue()
+    _frame(pages).write_ndjson(buffer)
+    written = buffer.getvalue()
+    if len(pages) == 1:
+        return [written]
+    after_lines = np.flatnonzero(np.frombuffer(written, np.uint8) == ord("\n")) + 1
+    after_pages = np.cumsum([len(page.table.row) for page in pages])
+    ends = [0, *after_lines[after_pages - 1].tolist()]
+    return [written[start:end] for start, end in pairwise(ends)]
 
 
 def labels(indices: Array, classes: tuple[str | float, ...]) -> pl.Series:
@@ -47,18 +84,21 @@ def labels(indices: Array, classes: tuple[str | float, ...]) -> pl.Series:
     return pl.Series("label", [*map(spelt, classes)], strict=False)[indices.astype(np.int64)]
 
 
-def _frame(subject: Subject, version: int, table: Table) -> pl.DataFrame:
+def _frame(pages: Sequence[Page]) -> pl.DataFrame:
     """All columns in the order of a record. No expressions: for each polars makes a plan, which a small file feels."""
+    subject, table = pages[0].subject, _joined([page.table for page in pages])
+    rows = [len(page.table.row) for page in pages]
 
-    def same(value: str | int) -> pl.Series:
-        return pl.Series([value]).new_from_index(0, len(table.row))
+    def each(values: Sequence[str | int]) -> pl.Series:
+        return pl.Series(values)[np.repeat(np.arange(len(rows)), rows)]
 
-    columns = {"file": same(subject.file), "row": pl.Series("row", table.row)}
+    columns = {"file": each([page.subject.file for page in pages])}
+    columns["row"] = pl.Series("row", table.row)
     if "id" in table.carried.columns:
         columns["id"] = table.carried["id"]
-    columns["version"] = same(version)
+    columns["version"] = each([page.version for page in pages])
     if subject.revision:
-        columns["revision"] = same(subject.revision)
+        columns["revision"] = each([page.subject.revision for page in pages])
     columns["loss"] = pl.Series("loss", table.loss)
     columns |= _predicted(table.prediction, subject)
     if subject.is_clustering:
@@ -75,6 +115,32 @@ def _frame(subject: Subject, version: int, table: Table) -> pl.DataFrame:
         columns["time"] = table.carried["time"]
     columns |= _gradients(subject.samples, table.results)
     return pl.DataFrame([series.alias(name) for name, series in columns.items()])
+
+
+def _joined(tables: Sequence[Table]) -> Table:
+    """The rows of tables of one kind, one behind the other."""
+    first = tables[0]
+    if len(tables) == 1:
+        return first
+
+    def joined(arrays: Iterable[Array]) -> Array:
+        return np.concatenate(list(arrays))
+
+    return Table(
+        row=joined(table.row for table in tables),
+        carried=pl.concat([table.carried for table in tables]),
+        weight=None if first.weight is None else joined(_known(t.weight) for t in tables),
+        offset=None if first.offset is None else joined(_known(t.offset) for t in tables),
+        label=joined(table.label for table in tables),
+        loss=joined(table.loss for table in tables),
+        prediction=joined(table.prediction for table in tables),
+        results={name: joined(table.results[name] for table in tables) for name in first.results},
+    )
+
+
+def _known(array: Array | None) -> Array:
+    assert array is not None
+    return array
 
 
 def _predicted(prediction: Array, subject: Subject) -> dict[str, pl.Series]:

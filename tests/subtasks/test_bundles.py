@@ -44,7 +44,7 @@ def _bits(region: Region, layout: Any) -> dict[str, bytes]:
 
 
 def _learnt(
-    bench: Bench, shape: Shape, state: Region, files: list[bytes]
+    bench: Bench, shape: Shape, state: Region, files: list[bytes], samples: str = "norms"
 ) -> tuple[list[Account], list[Region]]:
     """The files learnt together; what is to be recorded of each, and the states before them and after the last."""
     parts = [bench.decoded(data)[0] for data in files]
@@ -62,7 +62,9 @@ def _learnt(
         alone = bench.reserve(shape.state_bytes)
         done = learn.run(shape.spec, before, alone, [part], 3, results[number - 1], "")
         assert _bits(alone, shape.state_layout) == _bits(after, shape.state_layout)
-        subject = replace(SUBJECT, file=f"{number}.csv", sequence=number, samples="norms")
+        subject = replace(SUBJECT, file=f"{number}.csv", sequence=number, samples=samples)
+        if number == 2:
+            subject = replace(subject, revision=1)  # its records have another field
         results_of = RoundResults((part,), ((result, part.rows),), "", 0, number, 0.1)
         ending = Ending(number, part.rows, 0, 0, {}, 1, "ab" * 32, done.learning_rate)
         accounts.append(Account(subject, results_of, ending, before))
@@ -92,10 +94,13 @@ def _one_by_one(
 
 
 @pytest.mark.parametrize("kind", SPECS)
-def test_files_accounted_for_together_are_what_they_are_one_by_one(bench: Any, kind: str) -> None:
+@pytest.mark.parametrize("samples", ["norms", "off"])
+def test_files_accounted_for_together_are_what_they_are_one_by_one(
+    bench: Any, kind: str, samples: str
+) -> None:
     shape, state, scores = bench.started(SPECS[kind])
-    files = [_table(30, 0), _table(7, 50), _table(45, 11)]
-    accounts, _ = _learnt(bench, shape, state, files)
+    files = [_table(30, 0), _table(7, 50), _table(45, 11), _table(2, 5)]
+    accounts, _ = _learnt(bench, shape, state, files, samples)
     expected, afters, text = _one_by_one(bench, shape, accounts, scores)
     after, room = bench.reserve(shape.scores_bytes), bench.reserve(1 << 20)
     lasting = _each(bench, shape.lasting_bytes, len(files))
