@@ -14,6 +14,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -217,12 +218,21 @@ def _daemon(folder: Path, contents: Sequence[bytes], samples: str) -> dict[str, 
 
 def _threads(pid: int) -> dict[str, float]:
     """Seconds of the processor that the loop, the daemon's other threads and all workers have taken."""
-    found = dict.fromkeys(("daemon: loop", "daemon: other threads", "workers"), 0.0)
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        is_loop = task.name == str(pid)
-        found["daemon: loop" if is_loop else "daemon: other threads"] += _seconds(task)
-        for child in (task / "children").read_text().split():
-            found["workers"] += _seconds(Path(f"/proc/{child}"))
+    process = Path(f"/proc/{pid}")
+    loop = _seconds(process / "task" / str(pid))
+    return {
+        "daemon: loop": loop,
+        "daemon: other threads": _seconds(process) - loop,  # those that have ended are in it
+        "workers": sum(_seconds(Path(f"/proc/{child}")) for child in _children(process)),
+    }
+
+
+def _children(process: Path) -> list[str]:
+    """The processes that any of its threads has started."""
+    found: list[str] = []
+    for task in (process / "task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            found += (task / "children").read_text().split()
     return found
 
 

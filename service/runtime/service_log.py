@@ -17,8 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-import aiofiles
-
 MOST_WAITING = 10_000
 
 
@@ -58,7 +56,7 @@ class ServiceLog:
                 for _ in range(len(self._waiting))
             )
             try:
-                await self._append(lines.encode())
+                await asyncio.to_thread(self._append, lines.encode())
             except OSError:
                 self.dropped += lines.count("\n")
                 self._may_be_torn = True
@@ -68,19 +66,19 @@ class ServiceLog:
         self._closing = True
         self._something.set()
 
-    async def _append(self, data: bytes) -> None:
+    def _append(self, data: bytes) -> None:
         if not data:
             return
-        async with aiofiles.open(self._path, "ab+") as file:
-            if self._may_be_torn and await file.seek(0, os.SEEK_END):
-                await file.seek(-1, os.SEEK_END)
-                data = data if await file.read(1) == b"\n" else b"\n" + data
-            await file.write(data)
-            await file.flush()
+        with self._path.open("ab+") as file:
+            if self._may_be_torn and file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                data = data if file.read(1) == b"\n" else b"\n" + data
+            file.write(data)
+            file.flush()
             self._may_be_torn = False
-            size = await file.tell()
+            size = file.tell()
         if size >= self._rotate_bytes:
-            await asyncio.to_thread(self._rotate)
+            self._rotate()
 
     def _rotate(self) -> None:
         """service.jsonl becomes service.1.jsonl, that service.2.jsonl, and so on; the oldest goes."""

@@ -151,13 +151,9 @@ async def _spool(line: Line, files: Sequence[_File]) -> None:
     """Writes the records of all files, log by log, into spools that bear the first one's number."""
     first = files[0].sample.row.admission
     for log in files[0].texts:
-        spool = Spool(line.machinery.layout.spool(line.job, first, log), 0)
-        await line.patiently(spool.open)
-        try:
-            whole = memoryview(b"".join(file.texts[log] for file in files))
-            await line.patiently(lambda spool=spool, whole=whole: spool.append(whole))  # type: ignore[misc]
-        finally:
-            await spool.close()
+        path = line.machinery.layout.spool(line.job, first, log)
+        whole = memoryview(b"".join(file.texts[log] for file in files))
+        await line.patiently(lambda path=path, whole=whole: Spool(path, 0).write(whole))  # type: ignore[misc]
 
 
 def _progress(line: Line, learnt: LearntBundle, file: _File, common: Mapping[str, Any]) -> Progress:
