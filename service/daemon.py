@@ -44,7 +44,7 @@ from service.runtime.pool import Pool
 from service.runtime.provision import starting_threads
 from service.runtime.pulse import Pulse
 from service.runtime.service_log import ServiceLog
-from service.runtime.status_file import keep_written, write
+from service.runtime.status_file import StatusFile
 from service.runtime.watch import Watch
 from service.stages.line import Machinery
 from service.storage import units
@@ -90,6 +90,7 @@ class Daemon:
         self._held_up = ""
         self._failure: BaseException | None = None
         self._pulse = Pulse()
+        self._status_file = StatusFile(layout.status, self.status)
         self._watch = Watch()
         self._notifier = Notifier()
         self._stopping = asyncio.Event()
@@ -181,8 +182,7 @@ class Daemon:
 
     async def _pool_ready(self, pool: Pool) -> bool:
         """Waits for the first worker; says why, should it take long. False when the daemon is to stop before."""
-        with suppress(OSError):
-            await write(self.layout.status, self.status())  # who looks now sees that it is starting
+        await self._status_file.write()  # who looks now sees that it is starting
         ready = asyncio.wrap_future(pool.ready)
         stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
         either: list[asyncio.Future[Any]] = [ready, stopping]
@@ -200,8 +200,7 @@ class Daemon:
         if self._stopping.is_set():
             ready.add_done_callback(_seen)
             self._state = "stopped"
-            with suppress(OSError):
-                await write(self.layout.status, self.status())
+            await self._status_file.write()
             return False
         await ready
         return True
@@ -213,9 +212,7 @@ class Daemon:
             async with asyncio.TaskGroup() as background:
                 helpers = [
                     background.create_task(self._pulse.run(), name="pulse"),
-                    background.create_task(
-                        keep_written(self.layout.status, self.status), name="status"
-                    ),
+                    background.create_task(self._status_file.keep_written(), name="status"),
                     background.create_task(
                         keep_fed(self._notifier, self._progress, service.deadline_seconds),
                         name="watchdog",
@@ -233,8 +230,7 @@ class Daemon:
             self._watch.close()
             await control.close()
             self._state = "stopped"
-            with suppress(OSError):
-                await write(self.layout.status, self.status())
+            await self._status_file.write()
 
     async def _live(self) -> None:
         try:
@@ -246,6 +242,7 @@ class Daemon:
                 if self._state == "starting":
                     self._state = "running"
                 await self._warn_of_strays()
+                await self._status_file.write()  # who hears that it is ready finds the jobs there
                 gc.freeze()  # what is here now stays: the collector need not look at it again
                 self._log.write("ready", pid=os.getpid(), jobs=len(self.lives), version=__version__)
                 self._notifier.send("READY=1")

@@ -19,22 +19,30 @@ import aiofiles
 EVERY_SECONDS = 0.5
 
 
-async def keep_written(path: Path, status: Callable[[], dict[str, Any]]) -> None:
-    """Writes it until it is cancelled; what is being written then is written to its end, so that no file stays open."""
-    while True:
-        writing = asyncio.ensure_future(write(path, status()))
-        with suppress(OSError):
+class StatusFile:
+    """The file at `path`, which says what `status` gives."""
+
+    def __init__(self, path: Path, status: Callable[[], dict[str, Any]]) -> None:
+        self._path = path
+        self._status = status
+        self._writing = asyncio.Lock()
+
+    async def keep_written(self) -> None:
+        """Writes it until it is cancelled; what is being written then is written to its end, so that no file stays open."""
+        while True:
+            writing = asyncio.ensure_future(self.write())
             try:
                 await asyncio.shield(writing)
             except asyncio.CancelledError:
                 await asyncio.wait([writing])
                 raise
-        await asyncio.sleep(EVERY_SECONDS)
+            await asyncio.sleep(EVERY_SECONDS)
 
-
-async def write(path: Path, status: dict[str, Any]) -> None:
-    """Replaces the file whole; raises OSError."""
-    fresh = path.with_name(f".{path.name}.part")
-    async with aiofiles.open(fresh, "w") as file:
-        await file.write(json.dumps(status) + "\n")
-    await asyncio.to_thread(os.replace, fresh, path)
+    async def write(self) -> None:
+        """Replaces the file whole; where the disk can't take it, it stays as it was."""
+        fresh = self._path.with_name(f".{self._path.name}.part")
+        async with self._writing:
+            with suppress(OSError):
+                async with aiofiles.open(fresh, "w") as file:
+                    await file.write(json.dumps(self._status()) + "\n")
+                await asyncio.to_thread(os.replace, fresh, self._path)

@@ -39,6 +39,13 @@ def test_tables_are_read_by_workers_alone_whatever_their_format(root: Root) -> N
     life.stop()
 
 
+def test_who_hears_that_it_is_ready_finds_the_jobs_in_its_status(root: Root) -> None:
+    root.configure(job("a"), job("b"))
+    root.start()
+    status = root.status()
+    assert (status["state"], sorted(status["jobs"])) == ("running", ["a", "b"])
+
+
 @pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
 def test_who_closes_its_streams_gets_workers_all_the_same(root: Root, closed: str) -> None:
     root.starter = ["sh", "-c", f'exec "$@" {closed}', "sh"]

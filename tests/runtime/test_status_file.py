@@ -6,7 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 
-from service.runtime.status_file import keep_written
+from service.runtime.status_file import StatusFile
 
 
 def test_it_is_written_to_its_end_when_it_is_cancelled_meanwhile(tmp_path: Path) -> None:
@@ -19,7 +19,7 @@ def test_it_is_written_to_its_end_when_it_is_cancelled_meanwhile(tmp_path: Path)
             begun.set()
             return {"state": "running"}
 
-        keeping = asyncio.create_task(keep_written(path, status))
+        keeping = asyncio.create_task(StatusFile(path, status).keep_written())
         await begun.wait()  # it has been asked for, and no thread has written it yet
         keeping.cancel()
         await asyncio.wait([keeping])
