@@ -89,7 +89,7 @@ class Linear:
         logistic, what lies far out says little more than that.
         """
         clip = 0.0 if cls.problem(options) == "regression" else CLIP
-        return Defaults(1, 1, 8192, "float64", "experts", clip=clip)
+        return Defaults(1, 1, 16384, "float64", "experts", clip=clip)
 
     def init(self, generator: np.random.Generator) -> Parameters:
         """Zeros: the losses are convex, there is no symmetry to break."""

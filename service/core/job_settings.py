@@ -545,7 +545,6 @@ class Job(Section):
             chosen = own._replace(
                 batch_rows=1,
                 lanes=1,
-                local_steps=16384,
                 dtype="float32",
                 optimizer=SPARSE_OPTIMIZERS[0],
             )

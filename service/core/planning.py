@@ -15,7 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
+from service.core.job_settings import Training
+
 T = TypeVar("T")
+
+ROUND_NUMBERS = 1 << 22
+"""The most numbers that the rows of a single lane's round hold: with them a round's blocks take 32 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,20 @@ class RoundPlan:
             raise ValueError(f"a round has 1 to {self.rows} rows, got {rows}")
         starts = range(0, rows, self.lane_rows)
         return [range(start, min(start + self.lane_rows, rows)) for start in starts]
+
+
+def plan_of(training: Training, features: int) -> RoundPlan:
+    """The rounds of resolved settings, for rows of so many features.
+
+    In a single lane steps follow one another wherever a round ends, so that wide rows may have short ones. A step cut by
+    features has one lane, of whole rows.
+    """
+    batch_rows, lanes, steps = map(int, (training.batch_rows, training.lanes, training.local_steps))
+    if training.partition == "features":
+        return RoundPlan(batch_rows, 1, steps)
+    if lanes == 1:
+        steps = min(steps, max(1, ROUND_NUMBERS // (batch_rows * max(features, 1))))
+    return RoundPlan(batch_rows, lanes, steps)
 
 
 class Piece(NamedTuple, Generic[T]):

@@ -18,6 +18,7 @@ from dataclasses import replace
 
 from service.core import resolution
 from service.core.errors import FileRefused, WorkerError
+from service.core.planning import plan_of
 from service.formats.contract import Fields
 from service.runtime.channel import Receiver, Sender
 from service.runtime.held import Held
@@ -178,7 +179,7 @@ class Bundling:
                 held.region,
                 job=self.line.job,
             )
-        one_round = int(training.batch_rows) * int(training.local_steps)
+        one_round = plan_of(training, schema.width(samples[0].terms.job)).rows
         ordered = iter(found)
         clean = [next(ordered) if sample.ctime_ns else None for sample in samples]
         return [one if one and one.stored.rows <= one_round else None for one in clean]

@@ -17,7 +17,7 @@ from kernels import columns
 from service.core import resolution
 from service.core.errors import FileRefused, Stopped, StorageDamaged, WorkerError, poisoned
 from service.core.job_settings import Training
-from service.core.planning import RoundPlan
+from service.core.planning import plan_of
 from service.core.records import Subject
 from service.runtime.channel import BrokenChannel, EndOfChannel, Receiver, Sender
 from service.runtime.held import Held, dropped_on_error
@@ -144,7 +144,7 @@ class _Trainer:
             schema=schema,
             subject=self._subject(sample, schema, self.sequence + 1),
             shape=shape,
-            plan=_plan(training),
+            plan=plan_of(training, schema.width(job)),
             ranges=_ranges(training, schema.width(job)),
             before=before,
             state=before.hold(),
@@ -347,12 +347,6 @@ class _Trainer:
         file.state.drop()
         file.before.drop()
         self.open = None
-
-
-def _plan(training: Training) -> RoundPlan:
-    """The rounds of resolved settings; a step cut by features has one lane, of whole rows."""
-    lanes = training.lanes if training.partition == "samples" else 1
-    return RoundPlan(training.batch_rows, lanes, training.local_steps)  # type: ignore[arg-type]
 
 
 def _ranges(training: Training, features: int) -> list[tuple[int, int]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.core.planning import Piece, RoundPlan, RowQueue, pieces_of
+from service.core.job_settings import Training
+from service.core.planning import Piece, RoundPlan, RowQueue, pieces_of, plan_of
 
 PLANS = st.builds(RoundPlan, st.integers(1, 7), st.integers(1, 4), st.integers(1, 5))
 BLOCKS = st.lists(st.integers(0, 30), max_size=12)
@@ -88,3 +91,22 @@ def test_no_more_rows_can_be_taken_than_there_are() -> None:
     with pytest.raises(ValueError, match="4 rows wanted, 3 queued"):
         queue.take(4)
     assert queue.rows == 3
+
+
+@pytest.mark.parametrize(
+    ("training", "features", "rows"),
+    [
+        ({"batch_rows": 1, "lanes": 1, "local_steps": 16384}, 30, 16384),
+        ({"batch_rows": 1, "lanes": 1, "local_steps": 16384}, 0, 16384),
+        ({"batch_rows": 1, "lanes": 1, "local_steps": 16384}, 4096, 1024),
+        ({"batch_rows": 32, "lanes": 1, "local_steps": 256}, 4096, 1024),
+        ({"batch_rows": 32, "lanes": 1, "local_steps": 256}, 10**7, 32),
+        # of several lanes, or parts, a round's length is part of what is learnt
+        ({"batch_rows": 32, "lanes": 2, "local_steps": 256}, 4096, 16384),
+        ({"batch_rows": 8192, "lanes": 4, "local_steps": 1, "partition": "features"}, 4096, 8192),
+    ],
+)
+def test_a_single_lane_has_shorter_rounds_of_wide_rows(
+    training: dict[str, Any], features: int, rows: int
+) -> None:
+    assert plan_of(Training(**training), features).rows == rows

@@ -39,7 +39,7 @@ def test_the_rate_of_auto_is_the_kernels_unless_it_is_given() -> None:
 
 def test_a_round_keeps_about_its_rows_when_the_batches_are_larger() -> None:
     training = resolve(job("linear", "[jobs.training]\nbatch_rows = 256")).training
-    assert (training.batch_rows, training.local_steps) == (256, 32)
+    assert (training.batch_rows, training.local_steps) == (256, 64)
 
 
 def test_what_is_given_stays() -> None:
