@@ -33,7 +33,7 @@ from service.core.errors import (
 )
 from service.core.layout import shown
 from service.storage.disk import fsync_directory, scarcity, storage_border
-from service.storage.tables import APPLICATION_ID, FORMAT_VERSION, SCHEMA
+from service.storage.tables import APPLICATION_ID, CONTENT_INDEX, FORMAT_VERSION, SCHEMA
 
 WAL_BYTES = 4 * 1024 * 1024  # folded into the file above this: about SQLite's own 1000 pages
 _OTHER_SUM = "a page with another checksum: damaged, or written by another program (sqlite3 does so even when it only looks, after a crash)"
@@ -263,6 +263,8 @@ def _prepare(connection: apsw.Connection, path: Path, *, is_sealed: bool) -> Non
             f"BEGIN IMMEDIATE; {SCHEMA}"
             f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT_VERSION}; COMMIT;"
         )
+    else:
+        connection.execute(CONTENT_INDEX)
 
 
 def _check(

@@ -20,7 +20,13 @@ from typing import Any, Literal
 APPLICATION_ID = 0x48656164  # "Head": tells our journal from any other SQLite file
 FORMAT_VERSION = 3  # pages with checksums
 
-SCHEMA = """
+CONTENT_INDEX = (
+    "CREATE INDEX IF NOT EXISTS files_by_content ON files (job, sha256, size, admission)"
+    " WHERE sha256 IS NOT NULL;"
+)
+"""Files are often of one size, and each is looked for among all before it. Journals of before get it when they are opened."""
+
+SCHEMA = f"""
 CREATE TABLE settings (          -- what a file is trained with, canonical JSON
     digest TEXT PRIMARY KEY,
     body   TEXT NOT NULL
@@ -67,6 +73,7 @@ CREATE INDEX files_open ON files (job, admission) WHERE state = 'admitted';
 CREATE INDEX files_unsettled ON files (job, admission) WHERE settled = 0;
 CREATE INDEX files_by_size ON files (job, size, admission);
 CREATE INDEX files_by_name ON files (job, name, admission);
+{CONTENT_INDEX}
 CREATE INDEX files_by_state ON files (job, state, admission);
 
 CREATE TABLE commits (           -- public: the newest whole model; private: the resume point inside a file

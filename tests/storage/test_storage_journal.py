@@ -216,6 +216,27 @@ def test_the_same_content_is_found_among_earlier_files_of_this_generation(
     assert journal.find_same("j", size=10, sha256="same", before=2) is None
 
 
+def test_a_file_is_not_compared_with_all_others_of_its_size(layout: Layout) -> None:
+    """In steps of SQLite's machine; also where the journal is of a version that had no index for it."""
+    journal = Journal(layout.journal)
+    admit(journal, *[A] * 1000)
+    for admission in range(1, 1000):
+        accept(journal, admission, admission, sha256=f"{admission:064}")
+    journal.close()
+    database = Database(layout.journal)
+    database.execute("DROP INDEX files_by_content")
+    database.close()
+    journal, steps = Journal(layout.journal), []
+    connection = journal._database._connection
+    connection.set_progress_handler(lambda: bool(steps.append(10)), 10)
+    assert journal.find_same("j", size=10, sha256="another", before=1000) is None
+    found = journal.find_same("j", size=10, sha256=f"{500:064}", before=1000)
+    assert found is not None
+    assert found.admission == 500
+    assert sum(steps) < 500
+    journal.close()
+
+
 def test_a_refused_file_is_nobodys_duplicate(journal: Journal) -> None:
     admit(journal, A, A)
     with journal.transaction():
