@@ -7,7 +7,7 @@ is in the journal; here is only what is not.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 
@@ -31,13 +31,15 @@ class Undecided:
     def decided(self, admission: int) -> None:
         self.digests.pop(admission, None)
 
-    def before(self, admission: int) -> list[int]:
-        """The earlier files that are still open."""
-        return [a for a in self.digests if a < admission]
-
-    def same_before(self, admission: int, sha256: str) -> list[int]:
-        """The earlier open files that have, or may have, this digest."""
-        return [a for a in self.before(admission) if self.digests[a] in (None, sha256)]
+    def repeating(self, digests: Mapping[int, str]) -> set[int]:
+        """Those of these files, given by admission with their digests, that an earlier open file is like, or may be."""
+        found: set[int] = set()
+        seen: set[str | None] = set()
+        for admission, digest in self.digests.items():
+            if admission in digests and (None in seen or digests[admission] in seen):
+                found.add(admission)
+            seen.add(digest)
+        return found
 
 
 class Listing:

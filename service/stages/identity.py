@@ -51,9 +51,7 @@ async def may_repeat(
         if digest is not None and sample.row.path is None
     ]
     # Before the journal is asked: what is decided meanwhile is then in the journal.
-    undecided = {
-        row.admission for row, digest in asked if line.undecided.same_before(row.admission, digest)
-    }
+    undecided = line.undecided.repeating({row.admission: digest for row, digest in asked})
 
     def repeats(journal: Journal, row: FileRow, digest: str) -> bool:
         if by_name:
@@ -88,7 +86,7 @@ async def _same_content(line: Line, row: FileRow, path: Path, sha256: str | None
         return None
     digest = await asyncio.to_thread(_digest, path) if sha256 is None else sha256
     line.undecided.known(row.admission, digest)
-    while line.undecided.same_before(row.admission, digest):
+    while line.undecided.repeating({row.admission: digest}):
         await line.news()
     found = await _find(line, row, digest)
     return Same(found.admission, digest) if found else None

@@ -8,28 +8,21 @@ from hypothesis import strategies as st
 from service.core.ledger import Listing, Undecided
 
 
-def test_files_are_open_from_their_admission_to_their_decision() -> None:
-    undecided = Undecided()
-    for admission in (3, 4, 7):
-        undecided.opened(admission)
-    assert undecided.before(7) == [3, 4]
-    undecided.decided(3)
-    undecided.decided(3)
-    assert undecided.before(7) == [4]
-
-
 def test_an_earlier_file_may_be_the_same_until_its_digest_says_otherwise() -> None:
     undecided = Undecided()
     for admission in (1, 2, 3, 4):
         undecided.opened(admission)
     undecided.known(1, "a")
     undecided.known(2, "b")
-    undecided.known(4, "a")  # later: no matter
-    assert undecided.same_before(3, "a") == [1]
-    assert undecided.same_before(4, "b") == [2, 3]
+    undecided.known(4, "a")  # later: no matter to the one before it
+    assert undecided.repeating({3: "a"}) == {3}
+    assert undecided.repeating({2: "b", 3: "c", 4: "b"}) == {4}
+    assert undecided.repeating({1: "a", 2: "b"}) == set()
+    undecided.decided(1)
     undecided.decided(1)
     undecided.known(1, "a")  # too late to be heard
-    assert undecided.same_before(3, "a") == []
+    assert undecided.repeating({3: "a"}) == set()
+    assert undecided.repeating({4: "c"}) == {4}, "what 3 holds is not known yet"
 
 
 @given(names=st.lists(st.binary(max_size=6), max_size=50, unique=True), most=st.integers(1, 7))
