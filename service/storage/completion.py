@@ -154,22 +154,33 @@ def _note(
 
 
 def take_admitted(layout: Layout, files: Sequence[FileRow]) -> list[bool]:
-    """Moves admitted files from the inbox into work/, durably; False for one that vanished or changed.
+    """Moves admitted files from the inbox into work/; False for one that vanished or changed. See `flush_admitted`.
 
     What was taken under a file's name but is not what was admitted goes back to the inbox. A file that is admitted
     again comes back from done/, or stays there where it is not what was learnt.
     """
-    ours = [file for file in files if file.path is None]
     taken: dict[int, bool] = {}
-    for job in sorted({file.job for file in ours}):
+    for job, ours in _by_job(files):
         with _way(layout, job) as way:
-            taken |= {file.admission: _take(way, file) for file in ours if file.job == job}
+            taken |= {file.admission: _take(way, file) for file in ours}
+    return [taken.get(file.admission, True) for file in files]
+
+
+def flush_admitted(layout: Layout, files: Sequence[FileRow]) -> None:
+    """Makes the moves of `take_admitted` last: before any of the files is decided."""
+    for job, ours in _by_job(files):
         fsync_directory(layout.work(job))
         if layout.inbox(job).is_dir():  # somebody may have taken the whole folder away
             fsync_directory(layout.inbox(job))
-    for job in sorted({file.job for file in ours if file.settled_as is not None}):
-        fsync_directory(layout.done(job))
-    return [taken.get(file.admission, True) for file in files]
+        if any(file.settled_as is not None for file in ours):
+            fsync_directory(layout.done(job))
+
+
+def _by_job(files: Sequence[FileRow]) -> Iterator[tuple[str, list[FileRow]]]:
+    """The files that are ours to move, job by job."""
+    ours = [file for file in files if file.path is None]
+    for job in sorted({file.job for file in ours}):
+        yield job, [file for file in ours if file.job == job]
 
 
 def give_back(layout: Layout, file: FileRow) -> bytes | None:

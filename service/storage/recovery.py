@@ -144,7 +144,9 @@ class _Recovery:
 
     def _take(self) -> None:
         files = self.journal.unfinished(self.job)
-        for file, taken in zip(files, completion.take_admitted(self.layout, files), strict=True):
+        found = completion.take_admitted(self.layout, files)
+        completion.flush_admitted(self.layout, files)
+        for file, taken in zip(files, found, strict=True):
             if not taken:
                 with self.journal.transaction():
                     self.journal.withdraw(self.job, file.admission)

@@ -175,6 +175,7 @@ def _finish(layout: Layout, job: str, decided: _Decided) -> Retracted:
     settled = [completion.settle(layout, file) for file in decided.taken]
     taken = [replace(f, settled_as=name) for f, name in zip(decided.taken, settled, strict=True)]
     back = list(zip(decided.again, completion.take_admitted(layout, decided.again), strict=True))
+    completion.flush_admitted(layout, decided.again)
     # Before anything is learnt: a replay may use the same names for other bytes.
     checkpoints.prune(models, decided.models)
     return Retracted(

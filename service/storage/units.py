@@ -102,6 +102,7 @@ def perform(journal: Journal, unit: Unit[P, A, R]) -> R:
     with journal.transaction():
         applied = unit.apply(journal, prepared)
     result = unit.finish(applied)
+    unit.flush(applied)
     if unit.mark is not None:
         with journal.transaction():
             unit.mark(journal, applied, result)
@@ -136,7 +137,10 @@ def admission(
                 journal.withdraw(job, file.admission)
                 journal.settled(job, file.admission, None)
 
-    return Unit(_nothing, apply, finish, mark)
+    def flush(files: list[FileRow]) -> None:
+        completion.flush_admitted(layout, files)
+
+    return Unit(_nothing, apply, finish, mark, flush=flush)
 
 
 def private_commit(layout: Layout, progress: Progress) -> Unit[Written, Commit, Commit]:

@@ -3,23 +3,25 @@
 Rules. Only this thread touches the journal. What is handed in is done in that order. Units that are ready together share
 one transaction; a plain function runs alone, between groups.
 
-    unit     prepare          apply                  finish              mark
-             flush spools,    rows of the journal,   publish, link,      "it is done", in the
-             write the model  in ONE transaction     move, delete        next transaction
-    group    each             all                    each                all
+    unit     prepare          apply                  finish              flush           mark
+             flush spools,    rows of the journal,   publish, link,      what nobody     "it is done", in the
+             write the model  in ONE transaction     move, delete        need wait for   next transaction
+    group    each             all                    each                each            all
+
+The future has its result after finish; what is handed in later comes after the flush.
 
     an error in         Scarcity                           other StorageError   anything else
     a function          fails the function                 fatal                fails the function
     prepare             fails the unit                     fatal                fails the unit
     apply, the commit   rolls back, fails the whole group  fatal                takes the unit's part back, fails the unit
-    finish              tried again until it has passed    fatal                fatal (the commit stands, its effects do not)
+    finish, flush       tried again until it has passed    fatal                fatal (the commit stands, its effects do not)
     mark                kept for the next transaction      fatal                fatal
 
 A unit whose finish is long (`aside`: megabytes of records on their way to a log) finishes in a thread of its own, so that
 other jobs' commits don't wait for it; whoever handed it in hands in nothing more of that job until it is done.
 
 After a fatal error the thread does no more; every future, old and new, fails with it, and `on_fatal` is called once. What
-was committed is finished by recovery at the next start: finish and mark must bear being done again.
+was committed is finished by recovery at the next start: finish, flush and mark must bear being done again.
 """
 
 from __future__ import annotations
@@ -39,6 +41,8 @@ A = TypeVar("A")
 R = TypeVar("R")
 
 GROUP_UNITS = 64  # bounds how long the first unit of a group waits for the last one's flushes
+MARKS_SECONDS = 0.05
+"""How long marks wait for company: the file that comes next must not wait for a transaction of theirs."""
 RETRY_SECONDS = 1.0  # how often a full disk, say, is asked again
 
 
@@ -46,7 +50,7 @@ RETRY_SECONDS = 1.0  # how often a full disk, say, is asked again
 class Unit(Generic[P, A, R]):
     """Something that becomes durable at once: what prepare gives goes to apply, what apply gives to finish and mark.
 
-    The result of finish is the future's, and mark's too. None of the four may use the event loop.
+    The result of finish is the future's, and mark's too. None of them may use the event loop.
     """
 
     prepare: Callable[[], P]
@@ -54,6 +58,7 @@ class Unit(Generic[P, A, R]):
     finish: Callable[[A], R]
     mark: Callable[[Journal, A, R], None] | None = None
     aside: Callable[[A], bool] = lambda applied: False
+    flush: Callable[[A], None] = lambda applied: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +169,14 @@ class Writer:
             self._stop(error)
 
     def _wait(self) -> bool:
-        """Waits for work; False when closed and drained. Marks are work when there is nothing else."""
+        """Waits for work; False when closed and drained. Marks are work when nothing else comes for a while."""
+
+        def is_urgent() -> bool:
+            return bool(self._queue or self._closing or self._aside_failed)
+
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._queue or self._marks or self._closing or self._aside_failed
-            )
+            self._changed.wait_for(lambda: is_urgent() or self._marks)
+            self._changed.wait_for(is_urgent, MARKS_SECONDS)
             if self._aside_failed is not None:
                 raise self._aside_failed
             return bool(self._queue or self._marks)
@@ -242,7 +250,8 @@ class Writer:
             try:
                 self._finish(waiting, value)
             except BaseException as error:
-                waiting.future.set_exception(error)
+                if not waiting.future.done():
+                    waiting.future.set_exception(error)
                 with self._changed:
                     self._aside_failed = error
                     self._changed.notify_all()
@@ -258,19 +267,20 @@ class Writer:
             self._finish(waiting, value)
 
     def _finish(self, waiting: _Waiting, value: Any) -> None:
-        result = self._finished(waiting.unit, value)
+        result = self._insisted(lambda: waiting.unit.finish(value))
         if waiting.unit.mark is not None:
             with self._changed:
                 self._marks.append((waiting.unit.mark, value, result))
                 self._changed.notify_all()
         waiting.future.set_result(result)
+        self._insisted(lambda: waiting.unit.flush(value))
 
-    def _finished(self, unit: Unit[Any, Any, Any], value: Any) -> Any:
-        """The committed unit's effects, tried again while something is scarce: there is no way back."""
+    def _insisted(self, effect: Callable[[], R]) -> R:
+        """An effect of a committed unit, tried again while something is scarce: there is no way back."""
         held_up = False
         while True:
             try:
-                result = unit.finish(value)
+                result = effect()
             except Scarcity as error:
                 if not held_up:
                     self._on_scarce(error)

@@ -126,6 +126,40 @@ def test_a_function_sees_what_was_submitted_before_it_and_nothing_after(life: Li
     assert last.result(SECONDS) == "b"
 
 
+def test_a_result_does_not_wait_for_the_flush_and_what_comes_later_does(life: Life) -> None:
+    said: list[str] = []
+    go = threading.Event()
+
+    def flush(value: str) -> None:
+        go.wait(SECONDS)
+        said.append("flushed")
+
+    first = life.writer.submit(unit("a", flush=flush))
+    assert first.result(SECONDS) == "a"
+    assert said == []
+    second = life.writer.submit(unit("b", prepare=lambda: said.append("prepared")))
+    go.set()
+    second.result(SECONDS)
+    assert said == ["flushed", "prepared"]
+
+
+def test_a_flush_that_fails_stops_everything(life: Life) -> None:
+    first = life.writer.submit(unit("a", flush=failing(StorageError("flush"))))
+    assert first.result(SECONDS) == "a"
+    later = life.writer.submit(unit("b"))
+    assert isinstance(later.exception(SECONDS), StorageError)
+    assert [str(error) for error in life.fatal] == ["flush"]
+
+
+def test_marks_go_with_the_transaction_that_comes_next(life: Life) -> None:
+    marks: list[str] = []
+    first = life.writer.submit(unit("a", mark=lambda journal, value, result: marks.append(result)))
+    first.result(SECONDS)
+    life.writer.submit(unit("b")).result(SECONDS)
+    assert marks == ["a"]
+    assert len(life.commits) == 2
+
+
 def test_marks_are_written_when_nothing_waits(life: Life) -> None:
     marked = threading.Event()
     life.writer.submit(unit("a", mark=lambda journal, value, result: marked.set())).result(SECONDS)
