@@ -22,6 +22,12 @@ class FileStatus:
     loss: float | None = None
     started: float = 0.0
 
+    def shown(self, now: float) -> dict[str, Any]:
+        """As status.json has it: with the seconds since it was begun."""
+        table = asdict(self)
+        table["seconds"] = max(0.0, now - table.pop("started"))
+        return table
+
 
 @dataclass(slots=True)
 class ModelStatus:
@@ -61,14 +67,17 @@ class JobStatus:
 
         `held_up`: what all commits wait for, and so every job that is at something.
         """
-        table = asdict(self)
-        if table.pop("pauses") or (held_up and self.state == "training"):
-            table["state"], table["reason"] = "paused", self.reason or held_up
-        gone = "; ".join(table.pop("gone").values())
-        table["reason"] = table["reason"] or gone or None
-        admitted = table.pop("admitted").values()
-        table["waiting"] = table.pop("in_inbox") + len(admitted)
-        table["lag_seconds"] = max(0.0, now - min(admitted)) if admitted else None
-        if self.file is not None:
-            table["file"]["seconds"] = max(0.0, now - table["file"].pop("started"))
-        return table
+        is_paused = self.pauses or (held_up and self.state == "training")
+        reason = (self.reason or held_up) if is_paused else self.reason
+        oldest = min(self.admitted.values(), default=None)
+        return {
+            "state": "paused" if is_paused else self.state,
+            "reason": reason or "; ".join(self.gone.values()) or None,
+            "done": self.done,
+            "failed": self.failed,
+            "duplicates": self.duplicates,
+            "file": None if self.file is None else self.file.shown(now),
+            "model": None if self.model is None else asdict(self.model),
+            "waiting": self.in_inbox + len(self.admitted),
+            "lag_seconds": None if oldest is None else max(0.0, now - oldest),
+        }
