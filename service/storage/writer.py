@@ -331,8 +331,10 @@ class Writer:
             ):
                 item.future.set_exception(error)
         if not isinstance(error, Scarcity):
-            self._journal.abandon()
-            self._on_fatal(error)
+            try:
+                self._journal.abandon()
+            finally:
+                self._on_fatal(error)
 
 
 def _fail(item: _Waiting | _Function, error: Exception) -> None:

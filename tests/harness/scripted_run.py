@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -40,7 +40,7 @@ from service.storage.units import Progress, Whole, perform
 from service.storage.writer import Unit, Writer
 
 Does = Callable[[Unit[Any, Any, Any]], Any]
-Hands = Callable[[Journal], AbstractContextManager[Does]]
+Hands = Callable[[Journal], AbstractContextManager[tuple[Journal, Does]]]
 
 AFTER: dict[str, After] = {"archived": "archive", "bundled": "archive", "deleted": "delete"}
 LOGS = ("metrics.jsonl", "samples.jsonl")
@@ -69,19 +69,33 @@ def prepare(root: Path) -> None:
 
 
 @contextmanager
-def by_hand(journal: Journal) -> Iterator[Does]:
+def by_hand(journal: Journal) -> Iterator[tuple[Journal, Does]]:
     """Every unit at once, in this thread: the same calls in the same order each time."""
-    yield lambda unit: perform(journal, unit)
+    yield journal, lambda unit: perform(journal, unit)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The journal as others than its thread may ask it."""
+
+    journal: Journal
+    thread: Writer
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        question = getattr(self.journal, name)
+        return lambda *args, **named: self.thread.run(lambda: question(*args, **named)).result()
 
 
 @contextmanager
-def by_writer(journal: Journal) -> Iterator[Does]:
-    """Every unit in the daemon's thread; one that the full disk rolled back is handed in again, as the stages do."""
+def by_writer(journal: Journal) -> Iterator[tuple[Journal, Does]]:
+    """Every unit in the daemon's thread, and every question; a unit that the full disk rolled back is handed in again, as
+    the stages do."""
     writer.RETRY_SECONDS = FULL_SECONDS
     fatal: list[BaseException] = []
     thread = Writer(journal, on_fatal=fatal.append)
     try:
-        yield lambda unit: _patiently(lambda: thread.submit(unit).result())
+        asked = cast(Journal, _Asked(journal, thread))
+        yield asked, lambda unit: _patiently(lambda: thread.submit(unit).result())
     finally:
         thread.close()
     for error in fatal:  # the daemon's status is 1 then, also where nothing was left to be done
@@ -105,9 +119,9 @@ def run(
         journal = Journal(layout.journal)
         recover(layout, journal, AFTER, keep=KEEP)
         ready()
-        with hands(journal) as does:
+        with hands(journal) as (asked, does):
             for job in AFTER:
-                _Job(layout, journal, job, does, said).finish()
+                _Job(layout, asked, job, does, said).finish()
         closing()
         journal.close()
 

@@ -151,6 +151,16 @@ def test_a_flush_that_fails_stops_everything(life: Life) -> None:
     assert [str(error) for error in life.fatal] == ["flush"]
 
 
+def test_a_journal_that_cant_be_left_is_no_reason_to_keep_an_error(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(life.journal, "abandon", failing(RuntimeError("busy")))
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+    life.writer.submit(unit("a", finish=failing(StorageError("broken")))).exception(SECONDS)
+    life.writer.close()
+    assert [str(error) for error in life.fatal] == ["broken"]
+
+
 def test_marks_go_with_the_transaction_that_comes_next(life: Life) -> None:
     marks: list[str] = []
     first = life.writer.submit(unit("a", mark=lambda journal, value, result: marks.append(result)))
