@@ -58,7 +58,7 @@ def labels(source: Source, chunk: Chunk, fields: Fields) -> tuple[Label, ...]:
         return ()
     label = str(fields.label)
     want = Wanted((), (label,), frozenset((label,)))
-    found = distinct(FORMATS[source.format].table(source, chunk, want).frame[label])
+    found = distinct(FORMATS[source.format].table(source, chunk, want).frame[label], fields.gaps)
     if len(found) > MOST_CLASSES:
         raise FileRefused(
             f"a column of classes holds at most {MOST_CLASSES} of them",

@@ -43,16 +43,15 @@ def _filled(
     frame, x = table.frame, table.x
     if not features:  # polars has no rows without columns
         return np.empty((len(table.row), 0)), {}
-    missing_numbers = _as_numbers(gaps)
     if x is None and all(_is_plain(frame[name]) for name in features):
         x = frame.select(named(features)).to_numpy(order="c", writable=True)
-    if x is not None and not missing_numbers.size and np.isfinite(x).all():
+    if x is not None and not _as_numbers(gaps).size and np.isfinite(x).all():
         return x, {}
     if x is not None:
         frame = pl.DataFrame(x, schema=list(features))
     x, missing = np.empty((frame.height, len(features))), {}
     for place, name in enumerate(features):
-        values, gap = _column(frame[name], gaps, missing_numbers, faults)
+        values, gap = _column(frame[name], gaps, faults)
         if gap.any():
             values[gap] = np.nan if gaps.fill == "mean" else 0.0
             missing[name] = gap
@@ -60,19 +59,9 @@ def _filled(
     return x, missing
 
 
-def _column(
-    column: pl.Series, gaps: Gaps, missing_numbers: Floats, faults: Faults
-) -> tuple[Floats, Mask]:
+def _column(column: pl.Series, gaps: Gaps, faults: Faults) -> tuple[Floats, Mask]:
     """A feature's values (n,), and where they are missing."""
-    values, gap, no_number = numbers(column)
-    if no_number.any():  # few cells: only they can be words
-        places = np.flatnonzero(no_number)
-        texts = nameless(column).gather(places).str.strip_chars(BLANK).str.to_lowercase()
-        named = places[texts.is_in(list(_as_words(gaps))).to_numpy()]
-        gap[named], no_number[named] = True, False
-    gap = gap | (np.isnan(values) & ~no_number)
-    if missing_numbers.size:
-        gap |= np.isin(values, missing_numbers)
+    values, gap, no_number = numbers_or_gaps(column, gaps)
     if gaps.fill == "none":
         faults.mark(gap, column, "a feature has a value in every row", FILL_GAPS)
     faults.mark(no_number, column, "a feature is a number", SPELLING)
@@ -80,13 +69,24 @@ def _column(
     return values, gap
 
 
+def numbers_or_gaps(column: pl.Series, gaps: Gaps) -> tuple[Floats, Mask, Mask]:
+    """A column's values (n,), where they are missing, and where something else stands that is no number."""
+    values, gap, no_number = numbers(column)
+    if no_number.any():  # few cells: only they can be words
+        places = np.flatnonzero(no_number)
+        texts = nameless(column).gather(places).str.strip_chars(BLANK).str.to_lowercase()
+        named = places[texts.is_in(list(_as_words(gaps))).to_numpy()]
+        gap[named], no_number[named] = True, False
+    gap = gap | (np.isnan(values) & ~no_number)
+    if (missing := _as_numbers(gaps)).size:
+        gap |= np.isin(values, missing)
+    return values, gap, no_number
+
+
 def holds_words(column: pl.Series, gaps: Gaps) -> bool:
     """Whether a column of text has a cell that is no number, and isn't missing."""
-    _, _, no_number = numbers(column)
-    if not no_number.any():
-        return False
-    texts = nameless(column).filter(no_number).str.strip_chars(BLANK).str.to_lowercase()
-    return not texts.is_in(list(_as_words(gaps))).all()
+    _, _, no_number = numbers_or_gaps(column, gaps)
+    return bool(no_number.any())
 
 
 def _as_words(gaps: Gaps) -> pl.Series:
