@@ -83,10 +83,10 @@ def numbers_or_gaps(column: pl.Series, gaps: Gaps) -> tuple[Floats, Mask, Mask]:
     return values, gap, no_number
 
 
-def holds_words(column: pl.Series, gaps: Gaps) -> bool:
-    """Whether a column of text has a cell that is no number, and isn't missing."""
-    _, _, no_number = numbers_or_gaps(column, gaps)
-    return bool(no_number.any())
+def words(column: pl.Series, gaps: Gaps) -> tuple[int, pl.Series]:
+    """How many cells of a column have a value, and those of them that are no numbers."""
+    _, gap, no_number = numbers_or_gaps(column, gaps)
+    return int((~gap).sum()), nameless(column).filter(no_number).cast(pl.String)
 
 
 def _as_words(gaps: Gaps) -> pl.Series:

@@ -189,6 +189,7 @@ class _File:
         names = tuple(map(str, fields.hashed.categorical))
         if job.hashing.categorical == "auto":
             names = await self.run(formats.names, source, fields)
+            self.line.note("columns of names", file=self.sample.shown, categorical=list(names))
             fields = replace(fields, hashed=replace(fields.hashed, categorical=names))
         features = formats.features_of(source, fields)
         if fields.labels != "class" or fields.classes is not None:
