@@ -197,7 +197,7 @@ class Source:
     format: Literal["csv", "jsonl", "parquet", "npy", "svmlight", "vw"]
     columns: tuple[str, ...]
     """All columns in the file's order. JSON lines: those of the first row and those that the
-    fields name."""
+    fields name; of the first rows, where these name no features."""
     size: int
     """Bytes of the file at `path`."""
     data_start: int = 0
