@@ -19,6 +19,7 @@ Classes = tuple[str | float, ...]
 
 _SHOWN = 5  # labels in a note
 _NAME_CLASSES = "set model.classes to the list of all classes"
+_NAME_MANY = f"{_NAME_CLASSES}, or model.classes_max to how many later files may bring"
 _NAME_POSITIVE = "set model.positive to the class that is learnt as 1"
 
 
@@ -59,10 +60,10 @@ def grown(job: Job, classes: Classes, found: Iterable[str | float]) -> Classes:
 
 
 def _many(job: Job, found: Collection[str | float]) -> Classes:
-    if len(found) < 2:
-        raise _refusal(job, found, "the first file must hold at least 2 classes", _NAME_CLASSES)
     if job.model.classes_max is not None:
         return tuple(found)[: job.model.classes_max]
+    if len(found) < 2:
+        raise _refusal(job, found, "the first file must hold at least 2 classes", _NAME_MANY)
     return tuple(sorted(found))
 
 

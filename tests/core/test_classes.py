@@ -99,6 +99,7 @@ def test_later_files_bring_classes_as_they_appear_while_there_is_room(
 
 def test_with_room_for_more_the_first_file_gives_the_order() -> None:
     assert learnt(job("softmax", "classes_max = 2"), ["b", "c", "a"]) == ("b", "c")
+    assert learnt(job("softmax", "classes_max = 2"), ["b"]) == ("b",)
 
 
 def test_a_note_names_a_few_of_many_labels() -> None:
