@@ -57,14 +57,14 @@ def decode(source: Source, chunk: Chunk, fields: Fields, rows: RowRules | None =
     return replace(decoded, first_bad=with_lines(source, chunk, decoded.first_bad))
 
 
-def labels(source: Source, chunk: Chunk, fields: Fields) -> tuple[Label, ...]:
+def labels(source: Source, chunk: Chunk, fields: Fields) -> dict[Label, int]:
     """The distinct labels of a chunk in the order of their appearance: numbers where the text is a
-    number, otherwise text. Reads only the label's column.
+    number, otherwise text; and how many rows have each. Reads only the label's column.
 
     Raises FileRefused when there are more than 1,000 of them.
     """
     if fields.label is None:
-        return ()
+        return {}
     label = str(fields.label)
     want = Wanted((), (label,), frozenset((label,)))
     found = distinct(FORMATS[source.format].table(source, chunk, want).frame[label], fields.gaps)

@@ -82,10 +82,15 @@ def block(table: Table, fields: Fields, features: Sequence[str], rules: RowRules
     )
 
 
-def distinct(column: pl.Series, gaps: Gaps) -> tuple[Label, ...]:
-    """The labels of a column of text in the order of their appearance, absent ones left out."""
-    texts = nameless(column).drop_nulls().unique(maintain_order=True)
-    return tuple(dict.fromkeys(label_keys(texts.filter(~_is_gap(texts, gaps)))))
+def distinct(column: pl.Series, gaps: Gaps) -> dict[Label, int]:
+    """The labels of a column of text in the order of their appearance, absent ones left out, and how many rows have each."""
+    cells = nameless(column).drop_nulls()
+    texts, rows = cells.unique(maintain_order=True), cells.unique_counts()
+    there = ~_is_gap(texts, gaps)
+    found: dict[Label, int] = {}
+    for label, count in zip(label_keys(texts.filter(there)), rows.filter(there), strict=True):
+        found[label] = found.get(label, 0) + count
+    return found
 
 
 def _label(frame: pl.DataFrame, fields: Fields, faults: Faults) -> tuple[Floats, Mask]:

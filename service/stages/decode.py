@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any, TypeVar, cast
@@ -202,15 +202,16 @@ class _File:
             place = f"{source.name}: {why.place}"
             raise FileRefused(why.rule, place=place, value=why.value, remedy=why.remedy) from None
 
-    async def _labels(self, source: Source, fields: Fields) -> Collection[Label]:
-        """The file's distinct labels in the order of their appearance."""
-        job, found = self.sample.terms.job, dict[Label, None]()
+    async def _labels(self, source: Source, fields: Fields) -> Mapping[Label, int]:
+        """The file's distinct labels in the order of their appearance, and how many rows have each."""
+        job, found = self.sample.terms.job, Counter[Label]()
         with closing(formats.Survey(source, self.line.conduct.chunk_bytes)) as survey:
             while (chunk := await self._next(survey)) is not None:
-                found |= dict.fromkeys(await self.run(formats.labels, source, chunk, fields))
-                if len(found) > 1 and job.model.problem == "binary" and self.bad_rows_refuse:
+                found.update(await self.run(formats.labels, source, chunk, fields))
+                is_pair = job.model.problem == "binary" and len(classes.of_one_kind(found)) > 1
+                if is_pair and self.bad_rows_refuse:
                     break  # a third label refuses the file, now or when its row comes
-        return found.keys()
+        return found
 
     # --- blocks ------------------------------------------------------------------------------------
 

@@ -89,7 +89,7 @@ def test_no_class_is_learnt_of_missing_values(tmp_path):
     fields = Fields("y", gaps=ZERO.gaps, labels="class")
     source = prepare(path, "t.csv", tmp_path / "scratch", fields)
     (chunk,) = Survey(source, 1 << 20)
-    assert labels(source, chunk, fields) == ("q", "p")
+    assert tuple(labels(source, chunk, fields)) == ("q", "p")
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 40, 4 << 20])
