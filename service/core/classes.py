@@ -88,13 +88,25 @@ def _pair(job: Job, found: Collection[str | float]) -> Classes:
     pair = set(found) if positive is None else {*found, positive}
     if pair <= {0, 1}:
         return (0, 1)  # so usual that it needs no naming, even if the first file holds one of them
-    if len(pair) != 2:
+    if len(found) > 2:
+        raise _refusal(job, found, "the first file must hold 2 classes", _many_instead(job))
+    if len(pair) > 2:
+        rule = f"positive, {shown(positive)}, must be one of the labels"
+        raise _refusal(job, found, rule, "set model.positive to one of these")
+    if len(pair) < 2:
         raise _refusal(job, found, "the first file must hold 2 classes", _NAME_CLASSES)
     if positive is None and any(isinstance(label, str) for label in pair):
         raise _refusal(
             job, found, "of two names, the settings must say which is positive", _NAME_POSITIVE
         )
     return tuple(sorted(pair, key=_by_size))
+
+
+def _many_instead(job: Job) -> str:
+    """What learns more classes than two in place of the job's kernel."""
+    without = "" if job.model.positive is None else ", without model.positive"
+    instead = 'model.loss = "softmax"' if job.model.kernel == "mlp" else 'model.kernel = "softmax"'
+    return f"correct the labels; for more than two classes set {instead}{without}"
 
 
 def _in_order(model: Model, classes: Classes) -> Classes:

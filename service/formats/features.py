@@ -16,12 +16,12 @@ from functools import lru_cache
 
 import numpy as np
 
+from service.formats import mending
 from service.formats.contract import Floats, Gaps, Mask, Table
 from service.formats.frames import named, nameless, pl
 from service.formats.values import BLANK, FILL_IN, Faults, numbers
 
 FILL_GAPS = f'{FILL_IN}, or set missing.fill = "mean" (or "zero"); missing.values says what counts as missing'
-SPELLING = "write it as 1234.5 (1234,5 needs csv.decimal), add it to missing.values, or leave the column out of `features`"
 
 
 def matrix(
@@ -64,7 +64,7 @@ def _column(column: pl.Series, gaps: Gaps, faults: Faults) -> tuple[Floats, Mask
     values, gap, no_number = numbers_or_gaps(column, gaps)
     if gaps.fill == "none":
         faults.mark(gap, column, "a feature has a value in every row", FILL_GAPS)
-    faults.mark(no_number, column, "a feature is a number", SPELLING)
+    faults.mark(no_number, column, "a feature is a number", mending.remedy)
     faults.mark(np.isinf(values) & ~gap, column, "a feature is a finite number", FILL_IN)
     return values, gap
 

@@ -60,10 +60,10 @@ class Pairs(list[tuple[str, Any]]):
 
 
 class BadLine(Exception):
-    """Why a line is no row."""
+    """Why a line is no row, and what to do."""
 
-    def __init__(self, column: str, rule: str, value: str) -> None:
-        self.column, self.rule, self.value = column, rule, value
+    def __init__(self, column: str, rule: str, value: str, remedy: str = CORRECT) -> None:
+        self.column, self.rule, self.value, self.remedy = column, rule, value, remedy
         super().__init__(rule)
 
 
@@ -81,7 +81,9 @@ def inspect(source: Source, fields: Fields) -> Source:
         first = dict(_pairs(lines[0]))
     except BadLine as fault:
         where = f"{source.name}: first row"
-        raise FileRefused(fault.rule, place=where, value=fault.value, remedy=CORRECT) from fault
+        raise FileRefused(
+            fault.rule, place=where, value=fault.value, remedy=fault.remedy
+        ) from fault
     if fields.features is None:
         columns = dict.fromkeys((*first, *_keys(lines[1:])))
     else:
@@ -206,7 +208,7 @@ def _exact(data: bytes, line_breaks: int, wanted: Wanted) -> Table:
             values = _cells(line, wanted)
         except BadLine as fault:
             if len(bad) < MOST_NOTES:
-                bad.append(BadRow(row, fault.column, fault.rule, fault.value, CORRECT))
+                bad.append(BadRow(row, fault.column, fault.rule, fault.value, fault.remedy))
             continue
         rows.append(row)
         for column, value in zip(wanted.columns, values, strict=True):
@@ -257,14 +259,38 @@ def _pairs(line: bytes) -> Pairs:
     except UnicodeDecodeError as fault:
         raise BadLine("", "text is valid UTF-8", shown(line)) from fault
     except ValueError as fault:
-        raise BadLine("", f"a row is one JSON object: {shown(fault)}", shown(line)) from fault
+        rule = f"a row is one JSON object: {_why(fault)}"
+        raise BadLine("", rule, shown(line), _mend(line)) from fault
     if not isinstance(found, Pairs):
-        raise BadLine("", "a row is one JSON object", shown(line))
+        raise BadLine("", "a row is one JSON object", shown(line), _mend(line))
     keys = [key for key, _ in found]
     if len(set(keys)) < len(keys):
         twice = sorted({key for key in keys if keys.count(key) > 1})
         raise BadLine("", "a row has each key once", listed(twice))
     return found
+
+
+def _why(fault: ValueError) -> str:
+    """What the parser says; its place counts in the row, whose line the parser doesn't know."""
+    if isinstance(fault, json.JSONDecodeError):
+        return f"{fault.msg[:1].lower()}{fault.msg[1:]}, at its character {fault.pos + 1}"
+    return shown(fault)
+
+
+def _mend(line: bytes) -> str:
+    """What to do about a line that is no object, by what it looks like."""
+    text = line.strip(BLANK)
+    if b"\r" in text:
+        return "end each row with a line feed: a CR stands within this line"
+    if text.startswith((b"[", b"]")):
+        return "write each object on a line of its own, without the list around them (jq -c '.[]')"
+    if text.startswith(b"{") and text.endswith(b"},"):
+        return "leave out the comma between objects, and the list around them (jq -c '.[]')"
+    if text in (b"{", b"}"):
+        return "write each object on one line (jq -c .)"
+    if not text.startswith((b"{", b'"')) and b"," in text:
+        return "call a file of CSV .csv; else write the row as one JSON object"
+    return CORRECT
 
 
 def _depth(line: bytes) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -153,10 +154,21 @@ def _classes(column: pl.Series, fields: Fields, faults: Faults) -> tuple[Floats,
     if fields.unlabelled == "keep":
         missing = y < 0
     rule = f"a label is one of the classes {listed(map(spelt, classes))}"
-    remedy = "correct the label, give all `classes`, or raise model.classes_max"
-    faults.mark((y < 0) & ~missing, column, rule, remedy)
+    faults.mark((y < 0) & ~missing, column, rule, partial(_class_remedy, classes))
     y[missing] = np.nan
     return y, missing
+
+
+def _class_remedy(classes: Sequence[Label], label: Label) -> str:
+    is_named = isinstance(label_key(classes[0]), str)
+    if isinstance(label_key(label), str) is not is_named:
+        return f"correct the label: the classes are {'names' if is_named else 'numbers'}"
+    if len(classes) > 2:
+        return f"correct the label, or set model.classes_max to more than {len(classes)}"
+    return (
+        'correct the label; a third class needs a kernel of many classes, as "softmax" is, and there'
+        " model.classes_max, where later files bring it"
+    )
 
 
 def _weight(column: pl.Series, faults: Faults) -> Floats:

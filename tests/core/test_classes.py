@@ -61,9 +61,11 @@ def test_the_first_file_says_what_the_settings_leave_open(
     [
         ("logistic", "", {"UP", "DOWN"}, "model.positive"),
         ("logistic", "", {-1.0}, "model.classes"),
-        ("logistic", "", {0.0, 1.0, 2.0}, "model.classes"),
+        ("logistic", "", {0.0, 1.0, 2.0}, 'model.kernel = "softmax"'),
+        ("logistic", 'positive = "a"', {"a", "b", "c"}, 'model.kernel = "softmax", without'),
+        ("mlp", 'loss = "logistic"', {0.0, 1.0, 2.0}, 'model.loss = "softmax"'),
         ("logistic", 'positive = "UP"', {"UP"}, "model.classes"),
-        ("logistic", 'positive = "UP"', {"A", "B"}, "model.classes"),
+        ("logistic", 'positive = "UP"', {"A", "B"}, "model.positive"),
         ("softmax", "", {3.0}, "model.classes"),
         ("softmax", "", {3.0, "a"}, "labels"),
         ("logistic", "", set(), "labelled"),
@@ -127,3 +129,20 @@ def test_labels_of_the_kind_that_most_rows_have_are_the_classes(
     found: dict[str | float, int], expected: object
 ) -> None:
     assert learnt(job("softmax"), found) == expected
+
+
+def test_a_positive_class_that_is_not_among_the_labels_is_told() -> None:
+    with pytest.raises(FileRefused, match='positive, "p", must be one of the labels') as caught:
+        learnt(job("logistic", 'positive = "p"'), {"x": 1, "z": 1})
+    assert caught.value.refusal.value == '"x", "z"'
+
+
+@pytest.mark.parametrize("kernel", ["logistic", "mlp"])
+def test_the_remedy_for_a_third_class_is_one_that_the_settings_take(kernel: str) -> None:
+    model = 'positive = "a"' + ('\nloss = "logistic"' if kernel == "mlp" else "")
+    found = {"a": 1, "b": 1, "c": 1}
+    with pytest.raises(FileRefused) as caught:
+        learnt(job(kernel, model), found)
+    key, value = caught.value.refusal.remedy.split(" set model.")[1].split(",")[0].split(" = ")
+    followed = job("mlp", f"{key} = {value}") if key == "loss" else job(value.strip('"'))
+    assert learnt(followed, found) == ("a", "b", "c")

@@ -219,3 +219,26 @@ def test_good_and_bad_lines_come_out_the_same_for_every_chunk_size(read, seed):
         assert part.bad == whole.bad
     assert whole.rejected
     assert len(whole.y)
+
+
+@pytest.mark.parametrize(
+    ("data", "remedy"),
+    [
+        (b'[{"a": 1, "y": 2}, {"a": 3, "y": 4}]\n', "jq -c '.[]'"),
+        (b'[\n{"a": 1, "y": 2},\n{"a": 3, "y": 4}\n]\n', "jq -c '.[]'"),
+        (b'{"a": 1, "y": 2},\n{"a": 3, "y": 4}\n', "comma between objects"),
+        (b'{\n  "a": 1,\n  "y": 2\n}\n', "jq -c ."),
+        (b"a,y\n1,2\n", "call a file of CSV .csv"),
+        (b'{"a": 1, "y": 2}\r{"a": 3, "y": 4}\r', "end each row with a line feed"),
+        (b'{"a": 1, "y": 2\n', "correct the line"),
+    ],
+)
+def test_a_file_that_is_no_json_lines_has_the_remedy_of_what_it_is(refused, data, remedy):
+    assert remedy in refused(data, "t.jsonl", Y).refusal.remedy
+
+
+def test_a_rule_counts_in_the_row_and_not_in_lines_that_the_parser_saw(read):
+    got = read(GOOD * 9 + b'{"a": 1, "y" 2}\n', "t.jsonl", Y)
+    ((row, _, rule, _),) = got.bad
+    assert row == 9
+    assert rule == "a row is one JSON object: expecting ':' delimiter, at its character 14"
