@@ -90,7 +90,7 @@ def _pair(job: Job, found: Collection[str | float]) -> Classes:
         return (0, 1)  # so usual that it needs no naming, even if the first file holds one of them
     if len(found) > 2:
         raise _refusal(job, found, "the first file must hold 2 classes", _many_instead(job))
-    if len(pair) > 2:
+    if len(pair) > 2 or len({isinstance(label, str) for label in pair}) > 1:
         rule = f"positive, {shown(positive)}, must be one of the labels"
         raise _refusal(job, found, rule, "set model.positive to one of these")
     if len(pair) < 2:

@@ -66,6 +66,7 @@ def test_the_first_file_says_what_the_settings_leave_open(
         ("mlp", 'loss = "logistic"', {0.0, 1.0, 2.0}, 'model.loss = "softmax"'),
         ("logistic", 'positive = "UP"', {"UP"}, "model.classes"),
         ("logistic", 'positive = "UP"', {"A", "B"}, "model.positive"),
+        ("logistic", 'positive = "p"', {1.0}, "model.positive"),
         ("softmax", "", {3.0}, "model.classes"),
         ("softmax", "", {3.0, "a"}, "labels"),
         ("logistic", "", set(), "labelled"),
