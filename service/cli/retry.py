@@ -20,7 +20,7 @@ from service.storage.units import perform
 @job_option
 @files_argument
 def command(root: Path, job: str, files: tuple[Path, ...]) -> int:
-    """Put FILES, as they are called in failed/, back into the inbox under the names that they came with."""
+    """Put FILES, as they are called in failed/, back into the inbox under the names that they came with, or into predict/."""
     layout, asked = Layout(root.absolute()), named(files)
 
     def alone(journal: Journal) -> dict[str, Any]:
@@ -30,4 +30,6 @@ def command(root: Path, job: str, files: tuple[Path, ...]) -> int:
     answer, _ = order(layout, request, alone)
     for name in answer["files"]:
         click.echo(f"{job}: {name} is in the inbox again")
+    for name in answer["predict"]:
+        click.echo(f"{job}: {name} is in predict/ again")
     return 0

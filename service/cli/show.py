@@ -62,7 +62,7 @@ def show(model: Model, console: Console) -> None:
 
 def _facts(model: Model) -> list[tuple[str, Any]]:
     header = model.header
-    classes = header["classes"]
+    classes, names = header["classes"], header.get("categorical")
     return [
         ("job", header["job"]),
         ("kernel", header["spec"]["kernel"]),
@@ -71,6 +71,7 @@ def _facts(model: Model) -> list[tuple[str, Any]]:
         ("last file", header["last_file"]),
         ("sha256", model.sha256),
         *([("classes", ", ".join(str(spelt(c)) for c in classes))] if classes else []),
+        *([("names", ", ".join(map(shown, names)))] if names else []),
     ]
 
 

@@ -2,23 +2,25 @@
 
 Rules: of two, the second is the one that is learnt as 1: `positive`, or the larger number, or the last of `classes`. Of many, the
 order is that of `classes`, or else numbers by size and names by code point. What the settings leave open, the labels of the
-job's first file decide, once; where they can't, the file is refused with the key that can. With `classes_max` each file may bring new
+job's first file decide, once, names or numbers, as most of its rows have it; where they can't, the file is refused with the key that can. With `classes_max` each file may bring new
 classes, in the order of their appearance, until there are so many: names to names, numbers to numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from service.core.complaints import shown
 from service.core.errors import FileRefused
 from service.core.job_settings import Job, Model
 from service.core.spelling import spelt
 
-Classes = tuple[str | float, ...]
+Label = str | float
+Classes = tuple[Label, ...]
 
 _SHOWN = 5  # labels in a note
 _NAME_CLASSES = "set model.classes to the list of all classes"
+_NAME_MANY = f"{_NAME_CLASSES}, or model.classes_max to how many later files may bring"
 _NAME_POSITIVE = "set model.positive to the class that is learnt as 1"
 
 
@@ -33,19 +35,34 @@ def known(job: Job) -> Classes | None:
     return _in_order(model, tuple(named))
 
 
-def learnt(job: Job, found: Collection[str | float]) -> Classes:
-    """The classes by index, from the distinct labels of the job's first file as they are found, where `known` is None.
+def of_one_kind(found: Mapping[Label, int]) -> tuple[Label, ...]:
+    """The names among a file's labels, or the numbers: whichever more rows have, `found` says how many; of as many, those of
+    the kind of the first. The others are slips of the pen."""
+    rows = {True: 0, False: 0}
+    for label, count in found.items():
+        rows[isinstance(label, str)] += count
+    first = isinstance(next(iter(found), ""), str)
+    kind = first if rows[first] >= rows[not first] else not first
+    return tuple(label for label in found if isinstance(label, str) is kind)
 
-    Raises FileRefused where they are not enough, too many, or of both kinds, or where nothing says which of two names is positive.
+
+def learnt(job: Job, found: Mapping[Label, int]) -> Classes:
+    """The classes by index, from the labels of the job's first file as they are found, where `known` is None; labels of the rarer
+    kind are none of them.
+
+    Raises FileRefused where they are not enough, or too many, or where nothing says which of two names is positive.
     """
-    model = job.model
     if not found:
         raise _refusal(job, found, "the first file must hold labels", "drop a labelled file first")
-    if len({isinstance(label, str) for label in found}) > 1:
-        raise _refusal(job, found, "labels must be all names or all numbers", "mend the labels")
-    if model.problem == "multiclass":
-        return _many(job, found)
-    return _in_order(model, _pair(job, found))
+    usual = of_one_kind(found)
+    try:
+        if job.model.problem == "multiclass":
+            return _many(job, usual)
+        return _in_order(job.model, _pair(job, usual))
+    except FileRefused:
+        if len(usual) == len(found):
+            raise
+    raise _refusal(job, found, "labels must be all names or all numbers", "mend the labels")
 
 
 def grown(job: Job, classes: Classes, found: Iterable[str | float]) -> Classes:
@@ -59,10 +76,10 @@ def grown(job: Job, classes: Classes, found: Iterable[str | float]) -> Classes:
 
 
 def _many(job: Job, found: Collection[str | float]) -> Classes:
-    if len(found) < 2:
-        raise _refusal(job, found, "the first file must hold at least 2 classes", _NAME_CLASSES)
     if job.model.classes_max is not None:
         return tuple(found)[: job.model.classes_max]
+    if len(found) < 2:
+        raise _refusal(job, found, "the first file must hold at least 2 classes", _NAME_MANY)
     return tuple(sorted(found))
 
 
@@ -71,13 +88,25 @@ def _pair(job: Job, found: Collection[str | float]) -> Classes:
     pair = set(found) if positive is None else {*found, positive}
     if pair <= {0, 1}:
         return (0, 1)  # so usual that it needs no naming, even if the first file holds one of them
-    if len(pair) != 2:
+    if len(found) > 2:
+        raise _refusal(job, found, "the first file must hold 2 classes", _many_instead(job))
+    if len(pair) > 2 or len({isinstance(label, str) for label in pair}) > 1:
+        rule = f"positive, {shown(positive)}, must be one of the labels"
+        raise _refusal(job, found, rule, "set model.positive to one of these")
+    if len(pair) < 2:
         raise _refusal(job, found, "the first file must hold 2 classes", _NAME_CLASSES)
     if positive is None and any(isinstance(label, str) for label in pair):
         raise _refusal(
             job, found, "of two names, the settings must say which is positive", _NAME_POSITIVE
         )
     return tuple(sorted(pair, key=_by_size))
+
+
+def _many_instead(job: Job) -> str:
+    """What learns more classes than two in place of the job's kernel."""
+    without = "" if job.model.positive is None else ", without model.positive"
+    instead = 'model.loss = "softmax"' if job.model.kernel == "mlp" else 'model.kernel = "softmax"'
+    return f"correct the labels; for more than two classes set {instead}{without}"
 
 
 def _in_order(model: Model, classes: Classes) -> Classes:

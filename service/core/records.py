@@ -67,8 +67,11 @@ class RejectedRow:
     remedy: str
 
 
-def rejected_rows(file: str, admission: int, rows: Sequence[RejectedRow], rejected: int) -> bytes:
-    """The list of a file's bad rows, a record each; a last one says how many of the `rejected` more there are."""
+def rejected_rows(
+    file: str, admission: int | None, rows: Sequence[RejectedRow], rejected: int
+) -> bytes:
+    """The list of a file's bad rows, a record each; a last one says how many of the `rejected` more there are. A file to
+    predict has no `admission`."""
     head: Record = {"file": file, "admission": admission}
     lines = [json_line(head | asdict(row)) for row in rows]
     if rejected > len(rows):

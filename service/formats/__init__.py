@@ -4,7 +4,7 @@ module a format.
 prepare(path, name, scratch, fields, limits) -> Source          in a worker
 Survey(source, chunk_bytes): iterate -> Chunk; then .sha256      in a thread, piece by piece
 decode(source, chunk, fields, rows) -> Block                     in a worker, pure
-labels(source, chunk, fields) -> distinct labels, as they appear in a worker, where classes are
+labels(source, chunk, fields) -> distinct labels, as they appear, and their rows in a worker, where classes are
 to be learnt
 read_alike(paths, names, ...) -> Block, digest      in a worker, for small CSV files that begin alike
 features_of(source, fields) -> names of the feature columns

@@ -32,6 +32,10 @@ SPARSE_TEXTS = ("svmlight", "vw")
 MOST_NOTES = 1000
 """However many bad rows a chunk has, no more than these are described."""
 
+HEAD_ROWS = 1000
+HEAD_BYTES = 1 << 20
+"""What a file teaches before it is learnt, its first rows do: no more than these, in text those in about so many bytes."""
+
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -193,7 +197,7 @@ class Source:
     format: Literal["csv", "jsonl", "parquet", "npy", "svmlight", "vw"]
     columns: tuple[str, ...]
     """All columns in the file's order. JSON lines: those of the first row and those that the
-    fields name."""
+    fields name; of the first rows, where these name no features."""
     size: int
     """Bytes of the file at `path`."""
     data_start: int = 0

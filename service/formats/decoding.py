@@ -7,12 +7,17 @@ Which columns a file has is checked once, by `prepare`.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 
 from service.core.errors import FileRefused
 from service.core.spelling import spelt
 from service.formats.columns import derived_from, features_of, wanted
 from service.formats.contract import (
+    HEAD_BYTES,
+    HEAD_ROWS,
     SPARSE_TEXTS,
     Block,
     Chunk,
@@ -22,16 +27,20 @@ from service.formats.contract import (
     Source,
     Wanted,
 )
-from service.formats.features import holds_words
+from service.formats.features import words
+from service.formats.frames import pl
 from service.formats.refusing import with_lines
 from service.formats.registry import FORMATS
 from service.formats.survey import Survey
 from service.formats.table import block, distinct
-from service.formats.wording import listed
+from service.formats.wording import listed, shown
 
 MOST_CLASSES = 1000
-HEAD_BYTES = 1 << 18
-HEAD_ROWS = 1000
+HEAD_CHUNKS = 4
+"""Of `HEAD_BYTES` at most; those of text grow, and hold about as many bytes together."""
+MOST_ODD = 0.1
+"""The share of a column's values that may be no numbers where it is a column of numbers."""
+COMMAED = r"^[ \t]*[+-]?\d*,\d+(?:[eE][+-]?\d+)?[ \t]*$"
 
 
 def decode(source: Source, chunk: Chunk, fields: Fields, rows: RowRules | None = None) -> Block:
@@ -48,17 +57,17 @@ def decode(source: Source, chunk: Chunk, fields: Fields, rows: RowRules | None =
     return replace(decoded, first_bad=with_lines(source, chunk, decoded.first_bad))
 
 
-def labels(source: Source, chunk: Chunk, fields: Fields) -> tuple[Label, ...]:
+def labels(source: Source, chunk: Chunk, fields: Fields) -> dict[Label, int]:
     """The distinct labels of a chunk in the order of their appearance: numbers where the text is a
-    number, otherwise text. Reads only the label's column.
+    number, otherwise text; and how many rows have each. Reads only the label's column.
 
     Raises FileRefused when there are more than 1,000 of them.
     """
     if fields.label is None:
-        return ()
+        return {}
     label = str(fields.label)
     want = Wanted((), (label,), frozenset((label,)))
-    found = distinct(FORMATS[source.format].table(source, chunk, want).frame[label])
+    found = distinct(FORMATS[source.format].table(source, chunk, want).frame[label], fields.gaps)
     if len(found) > MOST_CLASSES:
         raise FileRefused(
             f"a column of classes holds at most {MOST_CLASSES} of them",
@@ -77,17 +86,45 @@ def sparse_bytes(source: Source, text_bytes: int) -> int:
 
 
 def names(source: Source, fields: Fields) -> tuple[str, ...]:
-    """The features that are columns of names, judged by the file's first thousand rows: those in which something stands
-    that is no number, and isn't missing. Raises FileRefused for faults of structure."""
-    chunk = next(Survey(source, HEAD_BYTES), None)
-    if chunk is None:
-        return ()
+    """The features that are columns of names, judged by the file's first rows: those of whose values more than one in ten are
+    no numbers. What is odd in the others makes bad rows, as ever.
+
+    Raises FileRefused for faults of structure, and where all that is odd in a column are numbers with a decimal comma.
+    """
     features = wanted(source, fields).features
-    table = FORMATS[source.format].table(source, chunk, Wanted(features, (), frozenset()))
-    if table.x is not None:
-        return ()  # an array of numbers
-    frame = table.frame.head(HEAD_ROWS)
-    return tuple(name for name in features if holds_words(frame[name], fields.gaps))
+    values, odd = Counter[str](), {name: pl.Series(dtype=pl.String) for name in features}
+    for frame in _head(source, features):
+        for name in features:
+            count, found = words(frame[name], fields.gaps)
+            values[name] += count
+            odd[name] = odd[name].append(found)
+    chosen = tuple(name for name in features if odd[name].len() > MOST_ODD * values[name])
+    for name in chosen:
+        if odd[name].str.contains(COMMAED).all():
+            raise _commaed(source, name, odd[name][0])
+    return chosen
+
+
+def _head(source: Source, features: tuple[str, ...]) -> Iterator[pl.DataFrame]:
+    """These columns of the file's first rows."""
+    left = HEAD_ROWS
+    for chunk in islice(Survey(source, HEAD_BYTES), HEAD_CHUNKS):
+        table = FORMATS[source.format].table(source, chunk, Wanted(features, (), frozenset()))
+        frame = table.frame if table.x is None else pl.DataFrame(table.x, schema=list(features))
+        yield frame.head(left)
+        left -= table.rows_seen
+        if left <= 0:
+            break
+
+
+def _commaed(source: Source, name: str, value: str) -> FileRefused:
+    said = 'set csv.decimal = ","' if source.format == "csv" else "write it as 1234.5"
+    return FileRefused(
+        "a column of names holds more than numbers with a decimal comma",
+        place=f"{source.name}: column {shown(name)}",
+        value=shown(value),
+        remedy=f"{said}; where these are names, list the columns of names in hashing.categorical",
+    )
 
 
 def block_bytes(source: Source, chunk: Chunk, fields: Fields) -> int:

@@ -16,12 +16,12 @@ from functools import lru_cache
 
 import numpy as np
 
+from service.formats import mending
 from service.formats.contract import Floats, Gaps, Mask, Table
 from service.formats.frames import named, nameless, pl
 from service.formats.values import BLANK, FILL_IN, Faults, numbers
 
 FILL_GAPS = f'{FILL_IN}, or set missing.fill = "mean" (or "zero"); missing.values says what counts as missing'
-SPELLING = "write it as 1234.5 (1234,5 needs csv.decimal), add it to missing.values, or leave the column out of `features`"
 
 
 def matrix(
@@ -43,16 +43,15 @@ def _filled(
     frame, x = table.frame, table.x
     if not features:  # polars has no rows without columns
         return np.empty((len(table.row), 0)), {}
-    missing_numbers = _as_numbers(gaps)
     if x is None and all(_is_plain(frame[name]) for name in features):
         x = frame.select(named(features)).to_numpy(order="c", writable=True)
-    if x is not None and not missing_numbers.size and np.isfinite(x).all():
+    if x is not None and not _as_numbers(gaps).size and np.isfinite(x).all():
         return x, {}
     if x is not None:
         frame = pl.DataFrame(x, schema=list(features))
     x, missing = np.empty((frame.height, len(features))), {}
     for place, name in enumerate(features):
-        values, gap = _column(frame[name], gaps, missing_numbers, faults)
+        values, gap = _column(frame[name], gaps, faults)
         if gap.any():
             values[gap] = np.nan if gaps.fill == "mean" else 0.0
             missing[name] = gap
@@ -60,10 +59,18 @@ def _filled(
     return x, missing
 
 
-def _column(
-    column: pl.Series, gaps: Gaps, missing_numbers: Floats, faults: Faults
-) -> tuple[Floats, Mask]:
+def _column(column: pl.Series, gaps: Gaps, faults: Faults) -> tuple[Floats, Mask]:
     """A feature's values (n,), and where they are missing."""
+    values, gap, no_number = numbers_or_gaps(column, gaps)
+    if gaps.fill == "none":
+        faults.mark(gap, column, "a feature has a value in every row", FILL_GAPS)
+    faults.mark(no_number, column, "a feature is a number", mending.remedy)
+    faults.mark(np.isinf(values) & ~gap, column, "a feature is a finite number", FILL_IN)
+    return values, gap
+
+
+def numbers_or_gaps(column: pl.Series, gaps: Gaps) -> tuple[Floats, Mask, Mask]:
+    """A column's values (n,), where they are missing, and where something else stands that is no number."""
     values, gap, no_number = numbers(column)
     if no_number.any():  # few cells: only they can be words
         places = np.flatnonzero(no_number)
@@ -71,22 +78,15 @@ def _column(
         named = places[texts.is_in(list(_as_words(gaps))).to_numpy()]
         gap[named], no_number[named] = True, False
     gap = gap | (np.isnan(values) & ~no_number)
-    if missing_numbers.size:
-        gap |= np.isin(values, missing_numbers)
-    if gaps.fill == "none":
-        faults.mark(gap, column, "a feature has a value in every row", FILL_GAPS)
-    faults.mark(no_number, column, "a feature is a number", SPELLING)
-    faults.mark(np.isinf(values) & ~gap, column, "a feature is a finite number", FILL_IN)
-    return values, gap
+    if (missing := _as_numbers(gaps)).size:
+        gap |= np.isin(values, missing)
+    return values, gap, no_number
 
 
-def holds_words(column: pl.Series, gaps: Gaps) -> bool:
-    """Whether a column of text has a cell that is no number, and isn't missing."""
-    _, _, no_number = numbers(column)
-    if not no_number.any():
-        return False
-    texts = nameless(column).filter(no_number).str.strip_chars(BLANK).str.to_lowercase()
-    return not texts.is_in(list(_as_words(gaps))).all()
+def words(column: pl.Series, gaps: Gaps) -> tuple[int, pl.Series]:
+    """How many cells of a column have a value, and those of them that are no numbers."""
+    _, gap, no_number = numbers_or_gaps(column, gaps)
+    return int((~gap).sum()), nameless(column).filter(no_number).cast(pl.String)
 
 
 def _as_words(gaps: Gaps) -> pl.Series:

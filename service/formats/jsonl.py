@@ -2,7 +2,8 @@
 
 Rules
 - The columns are the keys of the first row, and those that the fields name, if one of the first
-  rows has them. Other keys are not looked at; an absent key is the same as null.
+  rows has them; where the fields name no features, all keys of the first rows, as they appear. Other
+  keys are not looked at; an absent key is the same as null.
 - A line that is no object, repeats a key, nests deeper than 64, or holds a list where a value is
   wanted, is a bad row.
 - The fast way reads all lines with polars, which takes the first of repeated keys; so the
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -21,14 +24,22 @@ import numpy as np
 import numpy.typing as npt
 
 from service.core.errors import FileRefused
-from service.formats.contract import MOST_NOTES, BadRow, Chunk, Fields, Source, Table, Wanted
+from service.formats.contract import (
+    HEAD_BYTES,
+    HEAD_ROWS,
+    MOST_NOTES,
+    BadRow,
+    Chunk,
+    Fields,
+    Source,
+    Table,
+    Wanted,
+)
 from service.formats.frames import named, nameless, pl
 from service.formats.quoting import count_lines
 from service.formats.text import BLANK, check_bytes, lines_before, read_range, skip_blank
 from service.formats.wording import listed, shown
 
-HEAD_BYTES = 1 << 20
-HEAD_ROWS = 1000
 DEEPEST = 64
 QUOTE, COLON, BRACE, BRACKET = b'":{['
 ESCAPE = re.compile(rb"\\.", re.DOTALL)
@@ -49,10 +60,10 @@ class Pairs(list[tuple[str, Any]]):
 
 
 class BadLine(Exception):
-    """Why a line is no row."""
+    """Why a line is no row, and what to do."""
 
-    def __init__(self, column: str, rule: str, value: str) -> None:
-        self.column, self.rule, self.value = column, rule, value
+    def __init__(self, column: str, rule: str, value: str, remedy: str = CORRECT) -> None:
+        self.column, self.rule, self.value, self.remedy = column, rule, value, remedy
         super().__init__(rule)
 
 
@@ -64,19 +75,24 @@ def inspect(source: Source, fields: Fields) -> Source:
         head = file.read(HEAD_BYTES)
         if b"\n" not in head.lstrip(BLANK):
             head += file.readline(source.limits.max_row_bytes)
-    lines = [line for line in head.split(b"\n")[:HEAD_ROWS] if line.strip(BLANK)]
+    lines = [line for line in head.split(b"\n") if line.strip(BLANK)][:HEAD_ROWS]
     check_bytes(source, lines[0], start)
     try:
         first = dict(_pairs(lines[0]))
     except BadLine as fault:
         where = f"{source.name}: first row"
-        raise FileRefused(fault.rule, place=where, value=fault.value, remedy=CORRECT) from fault
-    odd = [name for name in first if not _is_unicode(name)]
+        raise FileRefused(
+            fault.rule, place=where, value=fault.value, remedy=fault.remedy
+        ) from fault
+    if fields.features is None:
+        columns = dict.fromkeys((*first, *_keys(lines[1:])))
+    else:
+        columns = dict.fromkeys((*first, *_later(lines[1:], _named(fields) - set(first))))
+    odd = [name for name in columns if not _is_unicode(name)]
     if odd:
-        where = f"{source.name}: first row"
+        where = f"{source.name}: first rows"
         rule, remedy = "a key is valid Unicode", "rename the key in every line"
         raise FileRefused(rule, place=where, value=listed(odd), remedy=remedy)
-    columns = dict.fromkeys((*first, *_later(lines[1:], _named(fields) - set(first))))
     if len(columns) > source.limits.max_columns:
         rule = f"a file has at most {source.limits.max_columns} columns"
         raise FileRefused(rule, place=source.name, value=str(len(columns)), remedy="split the file")
@@ -90,16 +106,20 @@ def _named(fields: Fields) -> set[str]:
     return {column for column in named if isinstance(column, str)}
 
 
+def _keys(lines: list[bytes]) -> Iterator[str]:
+    """The keys of all lines that are rows: not of bad ones, nor of the last one, torn by the end of the head."""
+    for line in lines:
+        with suppress(BadLine):
+            yield from (key for key, _ in _pairs(line))
+
+
 def _later(lines: list[bytes], names: set[str]) -> list[str]:
     """Those of `names` that are keys of one of the lines."""
     found: set[str] = set()
     for line in lines:
         if found == names:
             break
-        try:
-            found |= names & {key for key, _ in _pairs(line)}
-        except BadLine:  # a bad row; or the last one, torn by the end of the head
-            continue
+        found |= names & set(_keys([line]))
     return sorted(found)
 
 
@@ -188,7 +208,7 @@ def _exact(data: bytes, line_breaks: int, wanted: Wanted) -> Table:
             values = _cells(line, wanted)
         except BadLine as fault:
             if len(bad) < MOST_NOTES:
-                bad.append(BadRow(row, fault.column, fault.rule, fault.value, CORRECT))
+                bad.append(BadRow(row, fault.column, fault.rule, fault.value, fault.remedy))
             continue
         rows.append(row)
         for column, value in zip(wanted.columns, values, strict=True):
@@ -239,14 +259,38 @@ def _pairs(line: bytes) -> Pairs:
     except UnicodeDecodeError as fault:
         raise BadLine("", "text is valid UTF-8", shown(line)) from fault
     except ValueError as fault:
-        raise BadLine("", f"a row is one JSON object: {shown(fault)}", shown(line)) from fault
+        rule = f"a row is one JSON object: {_why(fault)}"
+        raise BadLine("", rule, shown(line), _mend(line)) from fault
     if not isinstance(found, Pairs):
-        raise BadLine("", "a row is one JSON object", shown(line))
+        raise BadLine("", "a row is one JSON object", shown(line), _mend(line))
     keys = [key for key, _ in found]
     if len(set(keys)) < len(keys):
         twice = sorted({key for key in keys if keys.count(key) > 1})
         raise BadLine("", "a row has each key once", listed(twice))
     return found
+
+
+def _why(fault: ValueError) -> str:
+    """What the parser says; its place counts in the row, whose line the parser doesn't know."""
+    if isinstance(fault, json.JSONDecodeError):
+        return f"{fault.msg[:1].lower()}{fault.msg[1:]}, at its character {fault.pos + 1}"
+    return shown(fault)
+
+
+def _mend(line: bytes) -> str:
+    """What to do about a line that is no object, by what it looks like."""
+    text = line.strip(BLANK)
+    if b"\r" in text:
+        return "end each row with a line feed: a CR stands within this line"
+    if text.startswith((b"[", b"]")):
+        return "write each object on a line of its own, without the list around them (jq -c '.[]')"
+    if text.startswith(b"{") and text.endswith(b"},"):
+        return "leave out the comma between objects, and the list around them (jq -c '.[]')"
+    if text in (b"{", b"}"):
+        return "write each object on one line (jq -c .)"
+    if not text.startswith((b"{", b'"')) and b"," in text:
+        return "call a file of CSV .csv; else write the row as one JSON object"
+    return CORRECT
 
 
 def _depth(line: bytes) -> int:

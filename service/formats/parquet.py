@@ -16,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from service.core.errors import FileRefused
+from service.formats import mending
 from service.formats.contract import Chunk, Fields, Source, Table, Wanted
 from service.formats.footer import MAGIC, group_rows
 from service.formats.frames import named, pl
@@ -86,9 +87,9 @@ def _plain(source: Source, name: str, dtype: pl.DataType, *, text: bool, feature
         return column.dt.to_string("iso:strict")
     rule = "a used column holds numbers or text"
     where = f"{source.name}: column {shown(name)}"
-    raise FileRefused(
-        rule, place=where, value=shown(dtype), remedy="leave it out of `features`, or convert it"
-    )
+    is_time = isinstance(dtype, (pl.Date, pl.Datetime))
+    remedy = mending.remedy("2024-05-01") if is_time else f"{mending.LEAVE}, or convert it"
+    raise FileRefused(rule, place=where, value=shown(dtype), remedy=remedy)
 
 
 def _reading(source: Source, read: Callable[[], Value]) -> Value:

@@ -97,7 +97,11 @@ def _note(source: Source, data: bytes, row: int, reason: int, begin: int, end: i
 
     mend = "correct it, or delete the row"
     column, rule, remedy = {
-        scan.NO_LABEL: ("label", "a row begins with its label", "write the label first"),
+        scan.NO_LABEL: (
+            "label",
+            "a row begins with its label",
+            "write the label first; in a file to predict any number, or ?, will do",
+        ),
         scan.NO_PAIR: ("", "a feature is an index and a value, 3:1.5", mend),
         scan.NO_INDEX: ("", "a feature's index is a whole number from 0", mend),
         scan.BEYOND: (

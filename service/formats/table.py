@@ -4,13 +4,15 @@ Rules
 - Features are finite numbers, or missing, see `features`. Weights are finite and not negative. A row that breaks a rule is
   counted and left out; of several reasons the first column's counts, features first, then label,
   then weight, then offset or exposure.
-- A label that is empty, null or NaN is none; for predictions, any that breaks a rule. Booleans are 1 and 0 where a format has them.
+- A label that is empty, null or NaN is none, and so is one of the job's `missing.values`, unless it is one of the classes; for
+  predictions, any that breaks a rule. Booleans are 1 and 0 where a format has them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -20,12 +22,13 @@ from service.formats.contract import (
     Block,
     Fields,
     Floats,
+    Gaps,
     Label,
     Mask,
     RowRules,
     Table,
 )
-from service.formats.features import matrix
+from service.formats.features import matrix, numbers_or_gaps
 from service.formats.frames import nameless, pl
 from service.formats.hashed import entries
 from service.formats.times import with_parts
@@ -80,10 +83,15 @@ def block(table: Table, fields: Fields, features: Sequence[str], rules: RowRules
     )
 
 
-def distinct(column: pl.Series) -> tuple[Label, ...]:
-    """The labels of a column of text in the order of their appearance, absent ones left out."""
-    found = dict.fromkeys(label_keys(nameless(column).drop_nulls().unique(maintain_order=True)))
-    return tuple(label for label in found if label != "")
+def distinct(column: pl.Series, gaps: Gaps) -> dict[Label, int]:
+    """The labels of a column of text in the order of their appearance, absent ones left out, and how many rows have each."""
+    cells = nameless(column).drop_nulls()
+    texts, rows = cells.unique(maintain_order=True), cells.unique_counts()
+    there = ~_is_gap(texts, gaps)
+    found: dict[Label, int] = {}
+    for label, count in zip(label_keys(texts.filter(there)), rows.filter(there), strict=True):
+        found[label] = found.get(label, 0) + count
+    return found
 
 
 def _label(frame: pl.DataFrame, fields: Fields, faults: Faults) -> tuple[Floats, Mask]:
@@ -95,14 +103,20 @@ def _label(frame: pl.DataFrame, fields: Fields, faults: Faults) -> tuple[Floats,
     column = frame[str(fields.label)]
     if fields.labels == "class":
         return _classes(column, fields, faults)
-    values, missing, no_number = numbers(column)
+    values, missing, no_number = numbers_or_gaps(column, fields.gaps)
+    values[missing] = np.nan
     if fields.unlabelled == "keep":
         values[np.isinf(values) | _outside(values, fields)] = np.nan
         return values, np.isnan(values)
     faults.mark(no_number, column, "a label is a number", "correct it, or leave the cell empty")
     faults.mark(np.isinf(values), column, "a label is a finite number", FILL_IN)
     faults.mark(_outside(values, fields), column, *_domain(fields))
-    return values, missing | np.isnan(values)
+    return values, missing
+
+
+def _is_gap(labels: pl.Series, gaps: Gaps) -> Mask:
+    _, gap, _ = numbers_or_gaps(labels, gaps)
+    return gap
 
 
 def _outside(labels: Floats, fields: Fields) -> Mask:
@@ -123,7 +137,7 @@ def _classes(column: pl.Series, fields: Fields, faults: Faults) -> tuple[Floats,
     places = {label_key(name): place for place, name in enumerate(classes)}
     if column.dtype == pl.Float64:
         cells = column.to_numpy()
-        missing = np.isnan(cells)
+        missing = _is_gap(column, fields.gaps)
         keys = np.array([*sorted(k for k in places if isinstance(k, float)), np.nan])
         which = np.searchsorted(keys[:-1], cells)  # the classes are few, and np.unique would sort
         which[keys[which] != cells] = len(keys) - 1
@@ -134,15 +148,27 @@ def _classes(column: pl.Series, fields: Fields, faults: Faults) -> tuple[Floats,
         which = texts.cast(pl.Enum(names)).to_physical().to_numpy()
         labels = label_keys(names)
         found = [places.get(label, -1) for label in labels]
-        missing = np.array([label == "" for label in labels], np.bool_)[which]
+        missing = _is_gap(names, fields.gaps)[which]
     y = np.array(found, np.float64)[which]
+    missing &= y < 0  # what is one of the classes is called so
     if fields.unlabelled == "keep":
         missing = y < 0
     rule = f"a label is one of the classes {listed(map(spelt, classes))}"
-    remedy = "correct the label, give all `classes`, or raise model.classes_max"
-    faults.mark((y < 0) & ~missing, column, rule, remedy)
+    faults.mark((y < 0) & ~missing, column, rule, partial(_class_remedy, classes))
     y[missing] = np.nan
     return y, missing
+
+
+def _class_remedy(classes: Sequence[Label], label: Label) -> str:
+    is_named = isinstance(label_key(classes[0]), str)
+    if isinstance(label_key(label), str) is not is_named:
+        return f"correct the label: the classes are {'names' if is_named else 'numbers'}"
+    if len(classes) > 2:
+        return f"correct the label, or set model.classes_max to more than {len(classes)}"
+    return (
+        'correct the label; a third class needs a kernel of many classes, as "softmax" is, and there'
+        " model.classes_max, where later files bring it"
+    )
 
 
 def _weight(column: pl.Series, faults: Faults) -> Floats:

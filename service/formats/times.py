@@ -36,12 +36,18 @@ def with_parts(frame: pl.DataFrame, fields: Fields, faults: Faults) -> pl.DataFr
         texts = nameless(cells).cast(pl.String).str.strip_chars(BLANK).fill_null("")
         wrong = (times.is_null() & (texts != "")).to_numpy()
         rule = "a time is written as 2024-05-01, or 2024-05-01 13:30:00"
-        faults.mark(wrong, cells, rule, "correct it, or leave the cell empty")
+        faults.mark(wrong, cells, rule, _remedy(fields))
         frame = frame.with_columns(
             _part(times, part, as_name=called(column, part) in names).alias(called(column, part))
             for part in parts
         )
     return frame
+
+
+def _remedy(fields: Fields) -> str:
+    if fields.gaps.fill != "none":
+        return "correct it, or leave the cell empty"
+    return 'correct it; an empty cell will do where missing.fill is "mean" (or "zero")'
 
 
 def called(column: str | int, part: str) -> str:

@@ -10,7 +10,9 @@ Rules
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +23,7 @@ from service.formats.wording import shown
 
 BLANK = " \t"
 FILL_IN = "fill in or delete the row"
+Remedy = str | Callable[[Any], str]
 
 
 @dataclass(slots=True)
@@ -28,12 +31,12 @@ class Faults:
     """What is wrong with which of n rows; each row keeps its first fault."""
 
     bad: Mask
-    found: list[tuple[Mask, pl.Series, str, str, bool]] = field(default_factory=list)
+    found: list[tuple[Mask, pl.Series, str, Remedy, bool]] = field(default_factory=list)
 
     def mark(
-        self, wrong: Mask, column: pl.Series, rule: str, remedy: str, *, as_spelt: bool = False
+        self, wrong: Mask, column: pl.Series, rule: str, remedy: Remedy, *, as_spelt: bool = False
     ) -> None:
-        """Marks rows (n,) as wrong; `as_spelt` where the rule is about how a number is written."""
+        """Marks rows (n,) as wrong, each with the remedy or what that makes of its cell; `as_spelt` where the rule is about how a number is written."""
         new = wrong & ~self.bad
         if new.any():
             self.bad |= new
@@ -44,8 +47,10 @@ class Faults:
         described = []
         for place in np.flatnonzero(self.bad)[:most].tolist():
             column, rule, remedy, as_spelt = next(f[1:] for f in self.found if f[0][place])
-            value = shown(column[place]) if as_spelt else value_shown(column[place])
-            described.append(BadRow(int(row[place]), shown(column.name), rule, value, remedy))
+            cell = column[place]
+            value = shown(cell) if as_spelt else value_shown(cell)
+            said = remedy if isinstance(remedy, str) else remedy(cell)
+            described.append(BadRow(int(row[place]), shown(column.name), rule, value, said))
         return described
 
 

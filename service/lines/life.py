@@ -224,7 +224,8 @@ class Life:
             await line.drained.wait()
         folder = self.machinery.layout.predict(self.job.name)
         async with self._watched(line, folder) as watched:
-            await predict.predict(line, watched, delete=self.settings.intake.after == "delete")
+            rows, delete = self.settings.rows, self.settings.intake.after == "delete"
+            await predict.predict(line, watched, rows, delete=delete)
 
     def _watched(self, line: Line, folder: Path) -> Watched:
         settings = self.settings.intake

@@ -2,7 +2,7 @@
 
     {"command": "reset"}                             the job's model is forgotten
     {"command": "retract", "files": [[typed, absolute path], ...]}   files are taken back out of it
-    {"command": "retry",   "files": [...]}           files go back from failed/ to the inbox
+    {"command": "retry",   "files": [...]}           files go back from failed/ to the inbox, or to predict/
 
 Rules: an answer is JSON, for the command to print. What is wrong with the request is a ConfigurationError. An order that
 is cancelled, since whoever gave it has gone, is not begun any more; one that has begun is carried out to its end.
@@ -45,9 +45,9 @@ async def _retry(life: Life, request: Answer) -> Answer:
     layout, job = life.machinery.layout, life.job.name
     async with life.opening:
         asked = life.machinery.writer.submit(retrial(layout, job, _named(request)))
-        rows = await _to_its_end(asked)
-        life.status.failed -= sum(row.refusal != asdict(TAKEN_BACK) for row in rows)
-    answer = told(rows)
+        retried = await _to_its_end(asked)
+        life.status.failed -= sum(row.refusal != asdict(TAKEN_BACK) for row in retried.rows)
+    answer = told(retried)
     life.machinery.log.write("tried again", job=job, **answer)
     return answer
 

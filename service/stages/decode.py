@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any, TypeVar, cast
@@ -22,16 +22,7 @@ from typing import Any, TypeVar, cast
 from service import formats
 from service.core import classes
 from service.core.errors import FileRefused, Stopped, WorkerError, poisoned
-from service.core.records import RejectedRow
-from service.formats.contract import (
-    MOST_NOTES,
-    BadRow,
-    Chunk,
-    Fields,
-    Label,
-    RowRules,
-    Source,
-)
+from service.formats.contract import Chunk, Fields, Label, Source
 from service.runtime.channel import (
     BrokenChannel,
     EndOfChannel,
@@ -43,6 +34,7 @@ from service.runtime.channel import (
 from service.runtime.dispatch import Urgency
 from service.runtime.held import Held
 from service.stages import gate
+from service.stages.bad_rows import BadRows, row_rules
 from service.stages.bundling import Bundling, Groups, may_be_bundled
 from service.stages.fields import fields_of
 from service.stages.identity import same_as
@@ -64,9 +56,6 @@ from service.subtasks import blocks
 from service.subtasks.blocks import StoredBlock
 
 R = TypeVar("R")
-
-MOST_LISTED = MOST_NOTES
-"""However many bad rows a file has, no more than these are listed."""
 
 AHEAD = 8
 """Chunks of one file that may be under way at a time; the slots bound them all."""
@@ -189,6 +178,7 @@ class _File:
         names = tuple(map(str, fields.hashed.categorical))
         if job.hashing.categorical == "auto":
             names = await self.run(formats.names, source, fields)
+            self.line.note("columns of names", file=self.sample.shown, categorical=list(names))
             fields = replace(fields, hashed=replace(fields.hashed, categorical=names))
         features = formats.features_of(source, fields)
         if fields.labels != "class" or fields.classes is not None:
@@ -201,15 +191,16 @@ class _File:
             place = f"{source.name}: {why.place}"
             raise FileRefused(why.rule, place=place, value=why.value, remedy=why.remedy) from None
 
-    async def _labels(self, source: Source, fields: Fields) -> Collection[Label]:
-        """The file's distinct labels in the order of their appearance."""
-        job, found = self.sample.terms.job, dict[Label, None]()
+    async def _labels(self, source: Source, fields: Fields) -> Mapping[Label, int]:
+        """The file's distinct labels in the order of their appearance, and how many rows have each."""
+        job, found = self.sample.terms.job, Counter[Label]()
         with closing(formats.Survey(source, self.line.conduct.chunk_bytes)) as survey:
             while (chunk := await self._next(survey)) is not None:
-                found |= dict.fromkeys(await self.run(formats.labels, source, chunk, fields))
-                if len(found) > 1 and job.model.problem == "binary" and self.bad_rows_refuse:
+                found.update(await self.run(formats.labels, source, chunk, fields))
+                is_pair = job.model.problem == "binary" and len(classes.of_one_kind(found)) > 1
+                if is_pair and self.bad_rows_refuse:
                     break  # a third label refuses the file, now or when its row comes
-        return found.keys()
+        return found
 
     # --- blocks ------------------------------------------------------------------------------------
 
@@ -227,18 +218,22 @@ class _File:
         """Sends the file's blocks in order, several being decoded at a time."""
         survey = formats.Survey(source, self.line.conduct.chunk_bytes)
         unsent: set[Held] = set()
-        tally = _Tally(self, source)
+        rows, unlabelled, missing = BadRows(source, self.sample.terms.rows), 0, Counter[str]()
         try:
             async with asyncio.TaskGroup() as group:
                 ends: Ends[asyncio.Task[_Outcome]] = channel(AHEAD)
                 ordered, tasks = ends
                 group.create_task(self._cut(survey, source, fields, ordered, group, unsent))
                 async for task in tasks:
-                    tally.check(outcome := await task)
-                    stored, held, chunk = cast("_Decoded", outcome)
+                    if isinstance(outcome := await task, FileRefused | WorkerError):
+                        raise outcome
+                    stored, held, chunk = outcome
+                    rows.check(stored)
                     share = chunk.stop / (source.rows if source.rows is not None else source.size)
-                    await self.outbox.send(Block(stored, held, tally.rows_seen, share))
-                    tally.add(stored)
+                    await self.outbox.send(Block(stored, held, rows.rows_seen, share))
+                    rows.add(stored)
+                    unlabelled += stored.unlabelled
+                    missing.update(stored.missing)
                     unsent.discard(held)
                     self.line.machinery.slots.decoded(self.line.job)
         except* (FileRefused, WorkerError, Stopped, BrokenChannel, OSError) as errors:
@@ -248,12 +243,13 @@ class _File:
             for held in unsent:
                 held.drop()
                 self.line.machinery.slots.decoded(self.line.job)
-        tally.finish()
+        self.rejected = rows.found
+        rows.finish()
         assert survey.sha256 is not None  # known once the survey has come to its end
-        missing = {c: n for c in map(str, fields.features or ()) if (n := tally.missing[c])}
+        gaps = {c: n for c in map(str, fields.features or ()) if (n := missing[c])}
         is_learnt = self.sample.terms.job.features is None
         extra = formats.unused_of(source, fields) if is_learnt else 0
-        return Complete(survey.sha256, tally.unlabelled, missing, self.rejected, extra)
+        return Complete(survey.sha256, unlabelled, gaps, self.rejected, extra)
 
     async def _cut(
         self,
@@ -278,9 +274,7 @@ class _File:
     async def _chunk(
         self, source: Source, chunk: Chunk, fields: Fields, held: Held, urgency: Urgency
     ) -> _Outcome:
-        rows = self.sample.terms.rows
-        notes = 1 if self.bad_rows_refuse else MOST_LISTED
-        rules = RowRules(rows.on_bad_row, rows.max_bad_rows, notes)
+        rules = row_rules(self.sample.terms.rows)
         try:
             stored = await self.run(
                 blocks.decode, source, chunk, fields, rules, held.region, urgency=urgency
@@ -292,56 +286,6 @@ class _File:
 
 _Decoded = tuple[StoredBlock, Held, Chunk]
 _Outcome = _Decoded | FileRefused | WorkerError
-
-
-class _Tally:
-    """Counts a file's rows and holds its bad ones against the rules."""
-
-    def __init__(self, file: _File, source: Source) -> None:
-        self.file = file
-        self.source = source
-        self.rows_seen = 0
-        self.lines = 0
-        self.rejected = 0
-        self.listed: list[RejectedRow] = []
-        self.unlabelled = 0
-        self.missing = Counter[str]()
-
-    def check(self, outcome: _Outcome) -> None:
-        """Raises what is wrong with the next block, in the order of the file's rows."""
-        if isinstance(outcome, FileRefused | WorkerError):
-            raise outcome
-        stored, *_ = outcome
-        if stored.rejected and self.file.bad_rows_refuse:
-            raise formats.refusal(self.source, self._placed(stored.first_bad[0]))
-
-    def _placed(self, bad: BadRow) -> BadRow:
-        return formats.placed(self.source, bad, self.rows_seen, self.lines)
-
-    def add(self, stored: StoredBlock) -> None:
-        for bad in stored.first_bad[: MOST_LISTED - len(self.listed)]:
-            self.listed.append(_listed(self._placed(bad)))
-        self.rows_seen += stored.rows_seen
-        self.lines += stored.lines
-        self.rejected += stored.rejected
-        self.unlabelled += stored.unlabelled
-        self.missing.update(stored.missing)
-
-    def finish(self) -> None:
-        """Tells the file its bad rows; raises FileRefused when too large a share of the rows was bad."""
-        self.file.rejected = Rejected(self.rejected, tuple(self.listed))
-        most = self.file.sample.terms.rows.max_bad_rows
-        if self.rejected > most * self.rows_seen:
-            raise FileRefused(
-                f"at most a share of {most:g} of the rows may be bad (rows.max_bad_rows)",
-                place=self.source.name,
-                value=f"{self.rejected} bad rows of {self.rows_seen}",
-                remedy="mend the rows that the list beside it (.rows.jsonl) names, or raise rows.max_bad_rows",
-            )
-
-
-def _listed(bad: BadRow) -> RejectedRow:
-    return RejectedRow(bad.row, bad.line, bad.column or None, bad.rule, bad.value, bad.remedy)
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

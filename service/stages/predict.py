@@ -26,11 +26,15 @@ from service.core.errors import (
     poisoned,
 )
 from service.core.layout import shown
-from service.formats.contract import RowRules, Source
+from service.core.records import rejected_rows
+from service.core.settings import Rows
+from service.formats.contract import Source
 from service.runtime.arena import view
 from service.runtime.dispatch import Urgency
 from service.runtime.inbox import Found
+from service.stages.bad_rows import BadRows, row_rules
 from service.stages.line import Line
+from service.stages.messages import Rejected
 from service.stages.watched import Watched
 from service.storage import completion, disk, moves
 from service.storage.moves import Was
@@ -39,7 +43,7 @@ from service.subtasks import predict as predicting
 TRY_AGAIN_SECONDS = 1.0
 
 
-async def predict(line: Line, watched: Watched, *, delete: bool) -> None:
+async def predict(line: Line, watched: Watched, rows: Rows, *, delete: bool) -> None:
     """Predicts files until the line stops, or there is nothing left to wait for."""
     current = line.machinery.layout.current(line.job)
     while not line.stopping.is_set():
@@ -55,7 +59,7 @@ async def predict(line: Line, watched: Watched, *, delete: bool) -> None:
         for found in look.ready:
             if not line.stopping.is_set():
                 with suppress(Stopped):
-                    await line.patiently(_File(line, found, delete).predict)
+                    await line.patiently(_File(line, found, rows, delete).predict)
         if watched.is_done(look):
             return
         if not look.ready:
@@ -65,11 +69,13 @@ async def predict(line: Line, watched: Watched, *, delete: bool) -> None:
 class _File:
     """One file to predict."""
 
-    def __init__(self, line: Line, found: Found, delete: bool) -> None:
+    def __init__(self, line: Line, found: Found, rows: Rows, delete: bool) -> None:
         layout, job = line.machinery.layout, line.job
         self.line = line
         self.found = found
+        self.rows = rows
         self.delete = delete
+        self.rejected = Rejected()  # known when its rows are predicted
         self.path = layout.predict(job) / os.fsdecode(found.name)
         self.scratch = layout.work(job) / f"predict-{found.inode}.unpacked"
         self.result = disk.temporary(layout.predictions(job))
@@ -99,6 +105,7 @@ class _File:
 
     async def _predict(self) -> None:
         line, run = self.line, self.line.machinery.dispatcher.run
+        self.rejected = Rejected()
         opened = await asyncio.to_thread(self._open)
         try:
             model = await asyncio.to_thread(line.machinery.layout.current(line.job).resolve)
@@ -118,8 +125,15 @@ class _File:
         # Each step alone, so that what is scarce in the second does not repeat the first.
         inode = await line.patiently(lambda: asyncio.to_thread(self._flush))
         await line.patiently(lambda: asyncio.to_thread(self._publish, inode))
+        await line.patiently(lambda: asyncio.to_thread(self._list))
         await line.patiently(lambda: asyncio.to_thread(self._put_away))
-        line.note("predicted", file=shown(self.found.name), rows=rows, model_sha256=need.sha256)
+        line.note(
+            "predicted",
+            file=shown(self.found.name),
+            rows=rows,
+            rejected=self.rejected.count,
+            model_sha256=need.sha256,
+        )
 
     def _open(self) -> int:
         """The file itself, not what its name may stand for a moment later."""
@@ -149,7 +163,7 @@ class _File:
     async def _write(self, model: str, need: predicting.Needs, source: Source) -> int:
         """Writes all predictions to the hidden result; returns the rows."""
         survey = formats.Survey(source, self.line.conduct.chunk_bytes)
-        rows = lines = 0
+        rows = BadRows(source, self.rows)
         async with aiofiles.open(self.result, "wb") as out:
             with closing(survey), disk.storage_border("write", self.result):
                 await out.write(need.header)
@@ -164,21 +178,20 @@ class _File:
                             need.sha256,
                             source,
                             chunk,
-                            RowRules(),
-                            rows,
+                            row_rules(self.rows),
+                            rows.rows_seen,
                             text.region,
                             job=self.line.job,
                             urgency=Urgency.NOW,
                         )
-                        if done.first_bad:
-                            bad = formats.placed(source, done.first_bad[0], rows, lines)
-                            raise formats.refusal(source, bad)
+                        rows.check(done)
                         await out.write(view(text.region)[: done.bytes].data)
                     finally:
                         text.drop()
-                    rows += done.rows_seen
-                    lines += done.lines
-        return rows
+                    rows.add(done)
+        self.rejected = rows.found
+        rows.finish()
+        return rows.rows_seen
 
     def _flush(self) -> int:
         with disk.storage_border("open", self.result):
@@ -205,4 +218,12 @@ class _File:
 
     def _refuse(self, refusal: Refusal) -> None:
         layout, name = self.line.machinery.layout, self.found.name
-        completion.reject(layout, self.line.job, self.path, name, asdict(refusal))
+        job, path = self.line.job, self.path
+        self._list(completion.reject(layout, job, path, name, asdict(refusal)))
+
+    def _list(self, beside: bytes | None = None) -> None:
+        """Lists the bad rows in failed/, beside the file where it lies there."""
+        layout, job, name = self.line.machinery.layout, self.line.job, self.found.name
+        if found := self.rejected.count:
+            text = rejected_rows(shown(name), None, self.rejected.listed, found)
+            completion.list_predicted(layout, job, beside or name, text, is_beside=bool(beside))

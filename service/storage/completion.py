@@ -17,11 +17,20 @@ from typing import Any
 
 from service.core.layout import Layout, shown
 from service.storage import checkpoints, logs, moves
-from service.storage.disk import fsync_directory, names, opened_folder, replace_file, storage_border
+from service.storage.disk import (
+    fsync_directory,
+    names,
+    opened_folder,
+    replace_file,
+    storage_border,
+    temporary,
+)
 from service.storage.moves import NOTHING, Was
 from service.storage.tables import FileRow, FileState, Publication
 
 NOTE_SUFFIX = ".error.json"
+PREDICT = "predict"
+"""What the note of a refused file from there has as its `folder`."""
 LONGEST_RECORD = 1 << 16
 """Bytes of a list's record at most: its texts are bounded."""
 ROWS_SUFFIX = ".rows.jsonl"  # as long as the note's: what leaves room for one leaves it for both
@@ -130,8 +139,9 @@ UNKNOWN = {
 def reject(
     layout: Layout, job: str, path: Path, name: bytes, refusal: Mapping[str, Any]
 ) -> bytes | None:
-    """Moves a file that the journal does not know to failed/, with its note, under `name` if that is free."""
-    text = _note(name, job, refusal)
+    """Moves a file that the journal does not know to failed/, with its note, under `name` if that is free. The note of one
+    from predict/ says so."""
+    text = _note(name, job, refusal, was_to_predict=path.parent == layout.predict(job))
     return _to_failed(layout.failed(job), path, name, text)
 
 
@@ -146,10 +156,14 @@ def _note(
     refusal: Mapping[str, Any],
     admission: int | None = None,
     sha256: str | None = None,
+    *,
+    was_to_predict: bool = False,
 ) -> bytes:
     content: dict[str, Any] = {"file": shown(name), "job": job}
     content |= {key: refusal.get(key, "") for key in ("rule", "place", "value", "remedy")}
     content |= {"admission": admission, "sha256": sha256}
+    if was_to_predict:
+        content["folder"] = PREDICT
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
@@ -222,19 +236,26 @@ def _remove(directory: Path, prefixes: tuple[str, ...]) -> None:
 def _list_rejected(layout: Layout, file: FileRow, beside: bytes | None) -> None:
     """Moves the list of bad rows to failed/, told apart from others': under the name of the refused file that lies
     `beside`, or else one that no refused file has. Where that has happened there is nothing to move any more."""
-    rejected, failed = layout.rejected(file.job, file.admission), layout.failed(file.job)
-    if not os.path.lexists(rejected):
-        return
+    rejected = layout.rejected(file.job, file.admission)
+    if os.path.lexists(rejected):
+        name = file.name if beside is None else beside
+        _settle_list(rejected, layout.failed(file.job), name, is_beside=beside is not None)
 
+
+def list_predicted(layout: Layout, job: str, name: bytes, text: bytes, *, is_beside: bool) -> None:
+    """Lists the bad rows of a file to predict in failed/, as those of a sample file are."""
+    rejected = temporary(layout.predictions(job))
+    replace_file(rejected, text)
+    _settle_list(rejected, layout.failed(job), name, is_beside=is_beside)
+
+
+def _settle_list(rejected: Path, failed: Path, name: bytes, *, is_beside: bool) -> None:
     def is_free(candidate: bytes) -> bool:
         other = candidate.removesuffix(ROWS_SUFFIX.encode())
         taken = (other, other + NOTE_SUFFIX.encode())
-        return beside is not None or not any(
-            os.path.lexists(failed / os.fsdecode(name)) for name in taken
-        )
+        return is_beside or not any(os.path.lexists(failed / os.fsdecode(name)) for name in taken)
 
-    name = (file.name if beside is None else beside) + ROWS_SUFFIX.encode()
-    moves.settle(rejected, failed, name, announce=is_free)
+    moves.settle(rejected, failed, name + ROWS_SUFFIX.encode(), announce=is_free)
 
 
 def _refuse(layout: Layout, file: FileRow, source: Path) -> bytes | None:
@@ -289,20 +310,50 @@ def _try_again(layout: Layout, file: FileRow, name: bytes) -> bytes | None:
             remark.unlink()
     listed = failed / os.fsdecode(name + ROWS_SUFFIX.encode())
     with storage_border("delete", listed):
-        if listed.is_file() and _is_list_of(listed, file):
+        if listed.is_file() and _is_list_of(listed, file.admission):
             listed.unlink()
     fsync_directory(failed)  # else a power cut could bring the note back, beside no file
     return settled_as
 
 
-def _is_list_of(path: Path, file: FileRow) -> bool:
+def _is_list_of(path: Path, admission: int | None) -> bool:
     """Whether a list of bad rows is this admission's: names alone may be those of others."""
     with path.open("rb") as lines:
         first = lines.readline(LONGEST_RECORD)
     try:
-        return bool(json.loads(first)["admission"] == file.admission)
+        return bool(json.loads(first)["admission"] == admission)
     except (ValueError, KeyError, TypeError, RecursionError):
         return False  # somebody has written there
+
+
+def was_to_predict(layout: Layout, job: str, name: str) -> bool:
+    """Whether a file lies in failed/ that was refused in predict/: its note says so."""
+    path = layout.failed(job) / name
+    remark = path.with_name(name + NOTE_SUFFIX)
+    with storage_border("read", remark):
+        if not (os.path.lexists(path) and remark.is_file()):
+            return False
+        with remark.open("rb") as text:
+            told = text.read(LONGEST_RECORD)
+    try:
+        return bool(json.loads(told)["folder"] == PREDICT)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False  # another's note
+
+
+def predict_again(layout: Layout, job: str, name: str) -> bytes | None:
+    """Brings a file that `was_to_predict` from failed/ back to predict/; its note and its list go last. Its name there."""
+    failed, predict = layout.failed(job), layout.predict(job)
+    with storage_border("make the folder", predict):
+        predict.mkdir(exist_ok=True)
+    settled_as = moves.settle(failed / name, predict, os.fsencode(name))
+    listed = failed / (name + ROWS_SUFFIX)
+    with storage_border("delete", listed):
+        (failed / (name + NOTE_SUFFIX)).unlink(missing_ok=True)
+        if listed.is_file() and _is_list_of(listed, None):
+            listed.unlink()
+    fsync_directory(failed)
+    return settled_as
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,11 +128,12 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """What became of a chunk: the length of its text, the rows and line breaks it has, and its bad rows."""
+    """What became of a chunk: the length of its text, the rows and line breaks it has, and its bad rows, which have no prediction."""
 
     bytes: int
     rows_seen: int
     lines: int
+    rejected: int
     first_bad: tuple[BadRow, ...]
 
 
@@ -162,7 +163,7 @@ def predict(
     lines, block = csv_lines(load(path, sha256), source, chunk, rules, first_row)
     back(text, len(lines))
     view(text)[: len(lines)] = np.frombuffer(lines, np.uint8)
-    return Predicted(len(lines), block.rows_seen, block.lines, block.first_bad)
+    return Predicted(len(lines), block.rows_seen, block.lines, block.rejected, block.first_bad)
 
 
 def csv_lines(

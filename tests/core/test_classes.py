@@ -53,7 +53,7 @@ def test_the_settings_order_the_classes(kernel: str, model: str, expected: objec
 def test_the_first_file_says_what_the_settings_leave_open(
     kernel: str, model: str, found: set[str | float], expected: object
 ) -> None:
-    assert learnt(job(kernel, model), found) == expected
+    assert learnt(job(kernel, model), dict.fromkeys(found, 1)) == expected
 
 
 @pytest.mark.parametrize(
@@ -61,9 +61,12 @@ def test_the_first_file_says_what_the_settings_leave_open(
     [
         ("logistic", "", {"UP", "DOWN"}, "model.positive"),
         ("logistic", "", {-1.0}, "model.classes"),
-        ("logistic", "", {0.0, 1.0, 2.0}, "model.classes"),
+        ("logistic", "", {0.0, 1.0, 2.0}, 'model.kernel = "softmax"'),
+        ("logistic", 'positive = "a"', {"a", "b", "c"}, 'model.kernel = "softmax", without'),
+        ("mlp", 'loss = "logistic"', {0.0, 1.0, 2.0}, 'model.loss = "softmax"'),
         ("logistic", 'positive = "UP"', {"UP"}, "model.classes"),
-        ("logistic", 'positive = "UP"', {"A", "B"}, "model.classes"),
+        ("logistic", 'positive = "UP"', {"A", "B"}, "model.positive"),
+        ("logistic", 'positive = "p"', {1.0}, "model.positive"),
         ("softmax", "", {3.0}, "model.classes"),
         ("softmax", "", {3.0, "a"}, "labels"),
         ("logistic", "", set(), "labelled"),
@@ -74,7 +77,7 @@ def test_a_first_file_that_leaves_it_open_is_refused_with_the_remedy(
     kernel: str, model: str, found: set[str | float], key: str
 ) -> None:
     with pytest.raises(FileRefused) as caught:
-        learnt(job(kernel, model), found)
+        learnt(job(kernel, model), dict.fromkeys(found, 1))
     refusal = caught.value.refusal
     assert refusal.place == 'column "y"'
     assert key in refusal.remedy
@@ -98,16 +101,49 @@ def test_later_files_bring_classes_as_they_appear_while_there_is_room(
 
 
 def test_with_room_for_more_the_first_file_gives_the_order() -> None:
-    assert learnt(job("softmax", "classes_max = 2"), ["b", "c", "a"]) == ("b", "c")
+    assert learnt(job("softmax", "classes_max = 2"), dict.fromkeys("bca", 1)) == ("b", "c")
+    assert learnt(job("softmax", "classes_max = 2"), {"b": 1}) == ("b",)
 
 
 def test_a_note_names_a_few_of_many_labels() -> None:
     with pytest.raises(FileRefused) as caught:
-        learnt(job(), {float(i) for i in range(100)})
+        learnt(job(), {float(i): 1 for i in range(100)})
     assert caught.value.refusal.value == "0, 1, 2, 3, 4 and 95 more"
 
 
 def test_a_note_spells_labels_as_files_and_settings_do() -> None:
     with pytest.raises(FileRefused) as caught:
-        learnt(job("softmax"), {7.0, "no", 0.5})
-    assert caught.value.refusal.value == '0.5, 7, "no"'
+        learnt(job(), dict.fromkeys([7.0, "no", 0.5, 3.0], 1))
+    assert caught.value.refusal.value == '0.5, 3, 7, "no"'
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ({1.0: 2, "x": 1, 2.0: 2}, (1.0, 2.0)),
+        ({1.0: 2, "x": 3, 2.0: 2, "y": 2}, ("x", "y")),
+        ({"x": 1, 1.0: 2, 2.0: 1, "y": 2}, ("x", "y")),
+        ({1.0: 1, "x": 2, "y": 2, 2.0: 3}, (1.0, 2.0)),
+    ],
+)
+def test_labels_of_the_kind_that_most_rows_have_are_the_classes(
+    found: dict[str | float, int], expected: object
+) -> None:
+    assert learnt(job("softmax"), found) == expected
+
+
+def test_a_positive_class_that_is_not_among_the_labels_is_told() -> None:
+    with pytest.raises(FileRefused, match='positive, "p", must be one of the labels') as caught:
+        learnt(job("logistic", 'positive = "p"'), {"x": 1, "z": 1})
+    assert caught.value.refusal.value == '"x", "z"'
+
+
+@pytest.mark.parametrize("kernel", ["logistic", "mlp"])
+def test_the_remedy_for_a_third_class_is_one_that_the_settings_take(kernel: str) -> None:
+    model = 'positive = "a"' + ('\nloss = "logistic"' if kernel == "mlp" else "")
+    found = {"a": 1, "b": 1, "c": 1}
+    with pytest.raises(FileRefused) as caught:
+        learnt(job(kernel, model), found)
+    key, value = caught.value.refusal.remedy.split(" set model.")[1].split(",")[0].split(" = ")
+    followed = job("mlp", f"{key} = {value}") if key == "loss" else job(value.strip('"'))
+    assert learnt(followed, found) == ("a", "b", "c")

@@ -98,3 +98,27 @@ def test_a_daemon_killed_in_a_file_with_new_classes_and_bad_rows_goes_on_to_the_
     assert outcomes[0] == outcomes[1]
     assert lists[0] == lists[1]
     assert lists[0].count(b"\n") == 100
+
+
+def test_a_first_file_of_one_class_is_learnt_where_later_ones_may_bring_more(root: Root) -> None:
+    models = {
+        "softmax": {"kernel": "softmax", "classes_max": 3},
+        "mlp": {"kernel": "mlp", "hidden": [4], "classes_max": 3},
+    }
+    hashing = {"bits": 8, "categorical": ["b"]}
+    root.configure(
+        *(job(name, model=model) for name, model in models.items()),
+        job("slots", model=models["softmax"], hashing=hashing),
+    )
+    names = (*models, "slots")
+    for name in names:
+        root.drop("1.csv", b"a,b,y\n1,2,p\n2,3,p\n", name)
+        root.drop("2.csv", b"a,b,y\n" + b"1,2,p\n9,1,q\n" * 30, name)
+    root.once()
+    for name in names:
+        one, both = root.accepted(name)
+        assert one["loss"] == 0.0
+        assert both["metrics"]["accuracy"] > 0.6  # who guesses is right in 0.5
+        assert root.header(name)["classes"] == ["p", "q"]
+        assert root.samples(name)[0]["prediction"] == "p"
+    assert "same: 2 files" in root.ask("verify", "--root", str(root.path)).stdout

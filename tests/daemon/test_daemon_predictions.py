@@ -168,3 +168,48 @@ def test_a_class_is_spelt_alike_beside_one_that_is_no_whole_number(root: Root) -
     found = _predictions(root, "few.csv")
     assert [line["label"] for line in found] == ["0", "2.5"]
     assert "probability_0" in found[0]
+
+
+def test_bad_rows_that_are_skipped_have_no_prediction_and_are_listed(root: Root) -> None:
+    root.configure(rows={"on_bad_row": "skip", "max_bad_rows": 0.5}, service={"chunk_bytes": 256})
+    root.drop("train.csv", sample_tables.csv(TABLE))
+    root.drop(
+        "some.csv", b"a,b,c\n" + b"1,2,3\n" * 60 + b"1,x,3\n4,5,6\n\n1,2\n7,8,9\n", into="predict"
+    )
+    root.drop("most.csv", b"a,b,c\n1,x,3\n1,2,3\n1,x,3\n", into="predict")
+    root.once()
+    found = [int(line["row"]) for line in _predictions(root, "some.csv")]
+    assert found == [*range(60), 61, 63]
+    listed = root.listed("some.csv")
+    assert [(one["row"], one["line"], one["value"]) for one in listed] == [
+        (60, 62, "x"), (62, 65, "2 fields"),
+    ]  # fmt: skip
+    assert listed[0]["admission"] is None
+    assert "max_bad_rows" in root.note("most.csv")["rule"]
+    assert [one["line"] for one in root.listed("most.csv")] == [2, 4]
+    assert root.events("predicted")[0]["rejected"] == 2
+    assert root.leftovers() == []
+
+
+def test_a_refused_file_is_predicted_when_it_is_mended_and_tried_again(root: Root) -> None:
+    root.configure(rows={"on_bad_row": "skip"})
+    root.drop("train.csv", sample_tables.csv(TABLE))
+    root.drop("same.csv", b"a,b,c,y\n1,x,3,1\n")
+    for name in ("same.csv", "alone.csv"):
+        root.drop(name, b"a,b,c\n1,x,3\n", into="predict")
+    root.once()
+    ask = ("retry", "--root", str(root.path), "--job", "j")
+    (root.folder("failed") / "alone.csv").write_bytes(b"a,b,c\n1,2,3\n")
+    found = root.ask(*ask, str(root.folder("failed") / "alone.csv"), "same~2.csv")
+    assert found.returncode == 0, found.stderr
+    assert found.stdout == "j: alone.csv is in predict/ again\nj: same~2.csv is in predict/ again\n"
+    assert root.names("predict") == ["alone.csv", "same~2.csv"]
+    assert root.names("failed") == ["same.csv", "same.csv.error.json", "same.csv.rows.jsonl"]
+    assert root.names("inbox") == []
+    life = root.start()
+    eventually(lambda: "alone.csv.csv" in root.names("predictions"), "predictions", life)
+    eventually(lambda: "same~2.csv" in root.names("failed"), "the refusal", life)
+    assert root.ask(*ask, "same.csv", "same~2.csv").returncode == 0
+    life.see("tried again", files=["same.csv"], predict=["same~2.csv"])
+    assert root.ask(*ask, "none.csv").returncode == 2
+    life.stop()

@@ -251,3 +251,22 @@ def test_labels_that_teach_no_classes_are_refused_by_the_files_name(root: Root) 
     note = root.note("names.csv")
     assert note["place"] == 'names.csv: column "y"'
     assert note["value"] == '7, "no"'
+
+
+def test_a_label_of_another_kind_than_most_is_a_bad_row_with_its_line(root: Root) -> None:
+    labels = [1, 2, "x", *[1, 2] * 20]
+    data = HEADER + b"".join(b"%d,2,3,%s\n" % (i, str(y).encode()) for i, y in enumerate(labels))
+    jobs = [job(model={"kernel": "softmax"}), job("two")]
+    for rows in ({}, {"on_bad_row": "skip", "max_bad_rows": 0.1}):
+        root.configure(*jobs, rows=rows)
+        for one in jobs:
+            root.drop("skip.csv" if rows else "t.csv", data, one["name"])
+        root.once()
+        for name in ("j", "two"):
+            if rows:
+                (bad,) = root.listed("skip.csv", name)
+                assert (bad["line"], bad["column"], bad["value"]) == (4, "y", "x")
+                assert root.header(name)["classes"] == [1, 2]
+            else:
+                assert root.note("t.csv", name)["place"] == "t.csv:4: row 2, column y"
+                assert root.note("t.csv", name)["value"] == "x"

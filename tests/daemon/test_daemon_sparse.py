@@ -184,6 +184,10 @@ def test_a_table_s_names_are_learnt_as_its_first_file_has_them(root: Root) -> No
     root.once()
     assert root.header()["features"] == ["x"]
     assert root.header()["categorical"] == ["town", "note"]
+    (said,) = root.events("columns of names")
+    assert (said["file"], said["categorical"]) == ("0.csv", ["town", "note"])
+    shown = root.ask("show", "--root", str(root.path), "--job", "j").stdout
+    assert "names        town, note\n" in shown
     assert root.accepted()[1]["metrics"]["accuracy"] > 0.99
     asked = root.home / "ask.csv"
     asked.write_bytes(b"x,town,note\n0,Ulm,so so\n0,K\xc3\xb6ln,\n0,Rom,so so\n")

@@ -127,3 +127,20 @@ def test_the_example_of_a_note_is_what_the_daemon_writes(tmp_path: Path) -> None
     assert run.returncode == 0, run.stderr
     note = tmp_path / "root" / "failed" / "plane" / "plane-2.csv.error.json"
     assert note.read_text() == of("operations.md", "json")["note"]
+
+
+BIKES = (
+    "instant,dteday,season,yr,mnth,hr,holiday,weekday,workingday,weathersit,temp,atemp,hum,windspeed,"
+    "casual,registered,cnt"
+)
+
+
+def test_the_bike_sharing_job_learns_from_the_table_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(of("learning.md", "file")["bike.toml"])
+    rows = [
+        f"{i},2011-01-01,1,0,1,{i % 24},0,6,0,1,0.2{i},0.3,0.8,0,3,{i},{i + 3}" for i in range(48)
+    ]
+    (tmp_path / "hour.csv").write_text("\n".join((BIKES, *rows, "")))
+    root = tmp_path / "root"
+    run = headrace("train", "-c", tmp_path / "c.toml", "--root", root, tmp_path / "hour.csv")
+    assert run.returncode == 0, run.stderr

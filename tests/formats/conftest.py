@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from service.core.errors import FileRefused
 from service.formats import Fields, Limits, RowRules, Source, Survey, decode, placed, prepare
+from service.formats.contract import BadRow
 from tests.formats.whole import Whole, whole
 
 
@@ -75,3 +77,17 @@ def refused(read: Read) -> Refused:
         return caught.value
 
     return refuses
+
+
+@pytest.fixture
+def refused_at_first(tmp_path: Path) -> Callable[[bytes, str, Fields], BadRow]:
+    """refused_at_first(content, name, fields) -> the first bad row of a file's first chunk."""
+
+    def first(content: bytes, name: str, fields: Fields) -> BadRow:
+        path = tmp_path / "0000000002"
+        path.write_bytes(content)
+        source = prepare(path, name, tmp_path / "scratch", fields)
+        with closing(Survey(source, 4 << 20)) as survey:
+            return decode(source, next(survey), fields).first_bad[0]
+
+    return first

@@ -153,6 +153,48 @@ def test_the_features_that_hold_names_are_found_in_the_first_file(tmp_path: Path
     assert names(source, Fields(label="y", features=("a", "d"))) == ("a", "d")
 
 
+@pytest.mark.parametrize(("odd", "found"), [(1, ()), (2, ("c",))])
+def test_a_column_is_names_where_more_than_one_in_ten_values_are_no_numbers(
+    tmp_path: Path, odd: int, found: tuple[str, ...]
+) -> None:
+    path = tmp_path / "file"
+    cells = ["12.l"] * odd + ["1.5"] * (10 - odd) + [""] * 90
+    path.write_text("y,c\n" + "".join(f"1,{cell}\n" for cell in cells))
+    source = prepare(path, "t.csv", tmp_path / "scratch", Fields("y"))
+    assert names(source, Fields("y")) == found
+
+
+@pytest.mark.parametrize(("row", "found"), [(999, ("c",)), (1000, ())])
+def test_the_first_thousand_rows_are_looked_at_however_long_they_are(
+    tmp_path: Path, row: int, found: tuple[str, ...]
+) -> None:
+    path = tmp_path / "file"
+    cells = ["1.5" if i == row else "" for i in range(1200)]
+    path.write_text("y,c,note\n" + "".join(f"1,{c and 'x'},{'n' * 500}\n" for c in cells))
+    source = prepare(path, "t.csv", tmp_path / "scratch", Fields("y"))
+    assert names(source, Fields("y", features=("c",))) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "remedy"),
+    [
+        ("t.csv", "a;c;y\n0,5;n1;1\n1;n2;2\n1,5;n1;3\n", 'set csv.decimal = ","'),
+        ("t.jsonl", '{"a":"0,5","c":"n","y":1}\n{"a":"1,5","c":"n","y":2}\n', "write it as 1234.5"),
+    ],
+)
+def test_numbers_with_another_decimal_sign_are_no_names(
+    tmp_path: Path, name: str, content: str, remedy: str
+) -> None:
+    path = tmp_path / "file"
+    path.write_text(content)
+    source = prepare(path, name, tmp_path / "scratch", Fields("y"))
+    with pytest.raises(FileRefused, match="decimal comma") as caught:
+        names(source, Fields("y"))
+    assert caught.value.refusal.place == f"{name}: column a"
+    assert caught.value.refusal.value == "0,5"
+    assert caught.value.refusal.remedy.startswith(remedy)
+
+
 def test_a_file_without_a_hashed_column_is_refused(read: Read) -> None:
     table = {name: cells for name, cells in TABLE.items() if name != "note"}
     with pytest.raises(FileRefused, match="hashed column note"):

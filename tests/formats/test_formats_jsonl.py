@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from service.formats import Fields, Limits
+from service.formats import Fields, Gaps, Limits, features_of
 
 Y = Fields("y")
 CHUNKS = (1, 40, 4 << 20)
@@ -43,6 +43,25 @@ def test_a_boolean_is_not_the_text_of_its_name(read, chunk_bytes):
     data = b'{"a": 1, "y": true}\n{"a": 2, "y": "true"}\n'
     got = read(data, "t.jsonl", Fields("y", labels="class", classes=("true", 1)), chunk_bytes)
     assert got.y.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+def test_features_are_the_keys_of_the_first_thousand_rows_as_they_appear(read, chunk_bytes):
+    rows = [{"y": 1, "a": 1}, {"b": 5, "a": 3, "y": 2}] + [{"y": 1}] * 997
+    rows += [{"y": 1, "late": 7}, {"y": 1, "never": 8}]
+    data = "\n\n".join(map(json.dumps, rows)).encode()
+    got = read(data, "t.jsonl", Fields("y", gaps=Gaps("zero")), chunk_bytes)
+    assert features_of(got.source, Fields("y")) == ("a", "b", "late")
+    assert got.x[:2].tolist() == [[1, 0, 0], [3, 5, 0]]
+    assert got.missing == {"a": 999, "b": 1000, "late": 1000}
+    got = read(data, "t.jsonl", Fields("y"), chunk_bytes)
+    assert (got.rejected, got.rows_seen) == (1001, 1001)
+
+
+def test_a_key_that_later_rows_alone_have_may_be_the_label_and_their_faults_are_their_own(read):
+    got = read(b'{"a": 1}\n{"b": 2, 7}\n{"a": 2, "y": 3}\n', "t.jsonl", Y)
+    assert features_of(got.source, Y) == ("a",)
+    assert (got.x.tolist(), got.y.tolist(), got.unlabelled, got.rejected) == ([[2]], [3], 1, 1)
 
 
 BAD_ROWS = [
@@ -134,8 +153,9 @@ def test_a_named_column_may_first_appear_in_a_later_row(read):
     assert (got.x.tolist(), got.unlabelled) == ([[2]], 1)
 
 
-def test_keys_that_nobody_named_may_come_and_go(read):
-    got = read(GOOD + b'{"z": {"q": [1]}, "a": 1, "y": 2}\n' + GOOD, "t.jsonl", Y)
+def test_keys_that_nobody_named_may_come_and_go_where_features_are_named(read):
+    fields = Fields("y", features=("a",))
+    got = read(GOOD + b'{"z": {"q": [1]}, "a": 1, "y": 2}\n' + GOOD, "t.jsonl", fields)
     assert got.x.tolist() == [[5], [1], [5]]
 
 
@@ -199,3 +219,26 @@ def test_good_and_bad_lines_come_out_the_same_for_every_chunk_size(read, seed):
         assert part.bad == whole.bad
     assert whole.rejected
     assert len(whole.y)
+
+
+@pytest.mark.parametrize(
+    ("data", "remedy"),
+    [
+        (b'[{"a": 1, "y": 2}, {"a": 3, "y": 4}]\n', "jq -c '.[]'"),
+        (b'[\n{"a": 1, "y": 2},\n{"a": 3, "y": 4}\n]\n', "jq -c '.[]'"),
+        (b'{"a": 1, "y": 2},\n{"a": 3, "y": 4}\n', "comma between objects"),
+        (b'{\n  "a": 1,\n  "y": 2\n}\n', "jq -c ."),
+        (b"a,y\n1,2\n", "call a file of CSV .csv"),
+        (b'{"a": 1, "y": 2}\r{"a": 3, "y": 4}\r', "end each row with a line feed"),
+        (b'{"a": 1, "y": 2\n', "correct the line"),
+    ],
+)
+def test_a_file_that_is_no_json_lines_has_the_remedy_of_what_it_is(refused, data, remedy):
+    assert remedy in refused(data, "t.jsonl", Y).refusal.remedy
+
+
+def test_a_rule_counts_in_the_row_and_not_in_lines_that_the_parser_saw(read):
+    got = read(GOOD * 9 + b'{"a": 1, "y" 2}\n', "t.jsonl", Y)
+    ((row, _, rule, _),) = got.bad
+    assert row == 9
+    assert rule == "a row is one JSON object: expecting ':' delimiter, at its character 14"

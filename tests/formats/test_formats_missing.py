@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from service.formats import Fields, Gaps
+from service.formats import Fields, Gaps, Survey, labels, prepare
 
 NAMES = ("NA", "?", "-200")
 ZERO = Fields("y", gaps=Gaps("zero", NAMES))
@@ -55,11 +55,41 @@ def test_rows_that_are_left_out_are_not_among_the_missing(read):
     assert (got.rejected, got.unlabelled, got.missing) == (1, 1, {"a": 1})
 
 
-def test_values_are_no_more_than_text_to_labels_and_ids(read):
+@pytest.mark.parametrize("cell", ["NA", " na ", "?", "-200", "-2e2"])
+def test_a_label_that_is_a_missing_value_is_none(read, cell):
+    got = read(csv("1,2,0", f"3,4,{cell}"), "t.csv", ZERO)
+    assert (got.y.tolist(), got.unlabelled, got.rejected) == ([0], 1, 0)
+    fields = Fields("y", gaps=ZERO.gaps, labels="class", classes=("p", "q"))
+    got = read(csv("1,2,q", f"3,4,{cell}"), "t.csv", fields)
+    assert (got.y.tolist(), got.unlabelled, got.rejected) == ([1], 1, 0)
+    fields = Fields("y", gaps=ZERO.gaps, labels="class", classes=(0, 1))
+    got = read(csv("1,2,1", f"3,4,{cell}"), "t.csv", fields)
+    assert (got.y.tolist(), got.unlabelled, got.rejected) == ([1], 1, 0)
+
+
+def test_a_label_that_is_a_missing_value_is_none_to_predictions(read):
+    fields = Fields("y", gaps=ZERO.gaps, unlabelled="keep")
+    got = read(csv("1,2,0", "3,4,-200", "5,6,NA"), "t.csv", fields)
+    np.testing.assert_array_equal(got.y, [0, np.nan, np.nan])
+
+
+def test_a_class_may_be_called_like_a_missing_value_and_ids_are_no_more_than_text(read):
     fields = Fields("y", id="a", gaps=Gaps("zero", NAMES), labels="class", classes=("NA", "x"))
-    got = read(csv("?,1,NA", "NA,2,x"), "t.csv", fields)
-    assert got.y.tolist() == [0, 1]
+    got = read(csv("?,1,NA", "NA,2,x", "3,3,na"), "t.csv", fields)
+    assert (got.y.tolist(), got.unlabelled) == ([0, 1], 1)
     assert got.carried["id"] == ["?", "NA"]
+    fields = Fields("y", gaps=Gaps("zero", NAMES), labels="class", classes=(1, -200))
+    got = read(csv("1,1,-200.0", "2,2,1", "3,3,NA"), "t.csv", fields)
+    assert (got.y.tolist(), got.unlabelled) == ([1, 0], 1)
+
+
+def test_no_class_is_learnt_of_missing_values(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes(csv("1,1,q", "1,1,NA", "1,1,?", "1,1,p", "1,1,-200", "1,1,", ""))
+    fields = Fields("y", gaps=ZERO.gaps, labels="class")
+    source = prepare(path, "t.csv", tmp_path / "scratch", fields)
+    (chunk,) = Survey(source, 1 << 20)
+    assert tuple(labels(source, chunk, fields)) == ("q", "p")
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 40, 4 << 20])

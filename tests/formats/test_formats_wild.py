@@ -217,5 +217,5 @@ def test_a_column_may_be_called_by_what_polars_takes_for_a_pattern(tmp_path: Pat
         bad = [(one.row, names[one.column], one.rule, one.value) for one in block.first_bad]
         missing = {names[name]: count for name, count in block.missing.items()}
         found.append((block.x.tobytes(), block.y.tolist(), bad, missing))
-        assert labels(source, chunk, fields) == (1.0, 0.0, "zz")
+        assert tuple(labels(source, chunk, fields)) == (1.0, 0.0, "zz")
     assert found[0] == found[1]

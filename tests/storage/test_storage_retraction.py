@@ -306,7 +306,7 @@ def test_a_refused_file_is_in_the_inbox_again_under_its_own_name(hand: Any) -> N
     refuse(hand, "a")
     refuse(hand, "a")
     hand.drop("a", "newer")
-    (row,) = perform(hand.journal, trying_again(hand, "a~2"))
+    (row,) = perform(hand.journal, trying_again(hand, "a~2")).rows
     assert (row.admission, row.settled_as) == (2, b"a~2")
     assert hand.names("inbox") == ["a", "a~2"]
     assert hand.names("failed") == ["a", "a.error.json"]
