@@ -110,6 +110,36 @@ def test_what_is_not_plain_is_left(data: bytes, rows: int) -> None:
     assert numbers(data, rows, COMMAS, ["a", "b"], ["a", "b"], []) is None
 
 
+@pytest.mark.parametrize(
+    ("data", "rows", "dialect"),
+    [
+        (b"1,39,2\n", 1, Dialect(delimiter=",", decimal=",")),
+        (b"1,5,2,5\n", 1, Dialect(delimiter=",", decimal=",")),
+        (b"1  2\n", 1, Dialect(delimiter=" ")),
+        (b"1 2 \t3\n", 1, Dialect(delimiter=" ")),
+    ],
+)
+def test_a_delimiter_is_neither_part_of_a_number_nor_blank(
+    data: bytes, rows: int, dialect: Dialect
+) -> None:
+    assert numbers(data, rows, dialect, ["a", "b"], ["a", "b"], []) is None
+
+
+def test_where_a_comma_delimits_a_number_with_a_decimal_comma_is_quoted(
+    tmp_path: Path,
+) -> None:
+    fields = Fields("y", dialect=Dialect(delimiter=",", decimal=","))
+    found = {}
+    for name, text in (("ragged", "1,139,3,5,278\n"), ("quoted", '1,"139,3","5,278"\n')):
+        (tmp_path / name).write_text("a,b,y\n" + text * 2)
+        found[name] = [*_blocks(tmp_path / name, fields)]
+    ragged, quoted = found["ragged"][0], found["quoted"][0]
+    assert isinstance(ragged, Block)
+    assert (ragged.rejected, ragged.first_bad[0].value) == (2, "5 fields")
+    assert isinstance(quoted, Block)
+    assert (quoted.x.tolist(), quoted.y.tolist()) == ([[1, 139.3]] * 2, [5.278] * 2)
+
+
 def test_columns_go_where_they_are_wanted_and_the_others_may_hold_anything() -> None:
     data = b"1,\xe9 x,3, 4\r\n5,,7,8\r\n,y,,\n9,z,10,11"
     assert numbers(data, 4, COMMAS, ["a", "b", "c", "d"], ["d", "a"], ["c"]) is not None
@@ -147,6 +177,7 @@ MEANT = [
     Fields(None, labels="none"),
     Fields("y", labels="class", classes=(0.0, 1.0, 3.0)),
     Fields("y", ("b",), exposure="a"),
+    Fields("y", dialect=Dialect(delimiter=",", decimal=",")),
 ]
 
 
