@@ -9,6 +9,7 @@ Rules
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from dataclasses import replace
 from typing import BinaryIO
 
@@ -135,11 +136,7 @@ def _check_columns(source: Source, names: list[str], fields: Fields) -> None:
     most = source.limits.max_columns
     if len(names) > most:
         raise refused(source, f"a file has at most {most} columns", str(len(names)), "split it")
-    twice = (
-        sorted({name for name in names if names.count(name) > 1})
-        if len(set(names)) < len(names)
-        else []
-    )
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice and not fields.numbered:
         rule = "a header names each column once"
         raise refused(source, rule, listed(twice), "rename the columns that share a name")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -244,7 +245,7 @@ def _pairs(line: bytes) -> Pairs:
         raise BadLine("", "a row is one JSON object", shown(line))
     keys = [key for key, _ in found]
     if len(set(keys)) < len(keys):
-        twice = sorted({key for key in keys if keys.count(key) > 1})
+        twice = sorted(key for key, count in Counter(keys).items() if count > 1)
         raise BadLine("", "a row has each key once", listed(twice))
     return found
 

@@ -5,12 +5,26 @@ from __future__ import annotations
 import csv
 import io
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from service.core.errors import FileRefused
-from service.formats import Chunk, Fields, Limits, features_of, labels, prepare
+from service.formats import (
+    Chunk,
+    Fields,
+    Gaps,
+    Limits,
+    Survey,
+    block_bytes,
+    decode,
+    features_of,
+    labels,
+    prepare,
+    unused_of,
+)
+from service.formats.contract import Hashed
 
 Y = Fields("y")
 CHUNKS = (1, 7, 64, 4 << 20)
@@ -279,6 +293,28 @@ def test_too_many_columns_are_refused(refused):
     data = b",".join(b"c%d" % i for i in range(20)) + b"\n" + b"1," * 19 + b"1\n"
     refusal = refused(data, "t.csv", Fields("c0"), limits=Limits(max_columns=10)).refusal
     assert "at most 10 columns" in refusal.rule
+
+
+class Looked(tuple[str, ...]):
+    """Columns among which nobody searches for a name: each search is as long as there are columns."""
+
+    __slots__ = ()
+
+    def __contains__(self, name: object) -> bool:
+        raise AssertionError(name)
+
+
+def test_no_column_is_searched_for_among_all_columns(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"a,b,c,d,y\n1,2,3,4,5\n")
+    hashed = Hashed(8, ("c",), (), 1, (("a", "b"),))
+    fields = Fields("y", Looked(("a", "b", "c")), hashed=hashed, gaps=Gaps("mean", (), ("a",)))
+    source = prepare(path, "t.csv", tmp_path / "s", fields)
+    source = replace(source, columns=Looked(source.columns))
+    (chunk,) = Survey(source, 1 << 20)
+    assert decode(source, chunk, fields).y.tolist() == [5]
+    assert unused_of(source, fields) == 1
+    assert block_bytes(source, chunk, fields) > 0
 
 
 def test_names_in_messages_are_escaped(refused):
