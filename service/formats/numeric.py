@@ -2,7 +2,8 @@
 
 Rules
 - A cell that is wanted is a number in digits, with blanks around it or not, or nothing; one that isn't wanted is anything without
-  quotes. Where the delimiter is the decimal comma, no number without quotes has a fraction; where it is a blank, none is around a cell. Every row has all its cells, ended by LF or CRLF, and not all of them are empty; blank lines are no rows.
+  quotes. Where the delimiter is the decimal comma, no number without quotes has a fraction; where it is a blank, none is around a cell.
+- Every row has all its cells, delimiters behind them or not, ended by LF or CRLF, and not all of them are empty; blank lines are no rows.
 - A text ends with a line break, so that nobody need ask at each byte whether it has ended.
 - Where anything else stands, nothing is said about the chunk: another reader looks at it from its beginning. What is read here
   is what that one would have read, to the bit.
@@ -170,6 +171,8 @@ def _scan(data, delimiter, point, quote, places, x, others):
                 if data[i] != delimiter:
                     return -1
                 i += 1
+        while data[i] == delimiter:
+            i += 1
         if is_empty:
             return -1
         i += data[i] == RETURN

@@ -151,6 +151,13 @@ def test_columns_go_where_they_are_wanted_and_the_others_may_hold_anything() -> 
     assert numbers(data.replace(b"x", b'"'), 4, COMMAS, ["a", "b", "c", "d"], ["a"], ["c"]) is None
 
 
+def test_delimiters_behind_the_last_cell_are_nothing() -> None:
+    found = numbers(b"1,2,\n3,4,,,\r\n5,6\n", 3, COMMAS, ["a", "b"], ["a", "b"], [])
+    assert found is not None
+    assert found[0].tolist() == [[1, 2], [3, 4], [5, 6]]
+    assert numbers(b"1,2, \n", 1, COMMAS, ["a", "b"], ["a", "b"], []) is None
+
+
 def test_blank_lines_are_no_rows() -> None:
     data = b"\n\r\n1,2\n\n\r\n3,4\r\n\n"
     x, _ = numbers(data, data.count(b"\n"), COMMAS, ["a", "b"], ["a", "b"], []) or (None, None)
@@ -165,7 +172,7 @@ CELLS = st.sampled_from(
 RARE = st.sampled_from(["x", '"4"', "1,5", "inf", "nan", "?", "1e999", "-", "\xe9", "\t2"])
 LINES = st.lists(
     st.lists(st.one_of(CELLS, CELLS, CELLS, CELLS, CELLS, CELLS, CELLS, RARE), min_size=3, max_size=3).map(",".join)
-    | st.sampled_from(["", ",,", "1,2", "1,2,3,4"]),
+    | st.sampled_from(["", ",,", "1,2", "1,2,3,4", "1,2,3,", "4,5,6,,", '7,8,9,""', ",,,,", "1,2,3, "]),
     min_size=1,
     max_size=12,
 )  # fmt: skip

@@ -54,6 +54,12 @@ WILD = {
     "a mark before a comment": ("t.csv", ("\ufeff# x\n" + PLAIN).encode(), {"comment": "#"}),
     "single quotes": ("t.csv", PLAIN.replace("z", "'z'").encode(), {"quote": "'"}),
     "trailing commas": ("t.csv", PLAIN.replace("\n", ",,\n").encode(), {}),
+    "trailing commas in the rows": ("t.csv", PLAIN.replace("2,é", "2,é,").replace("4,z", "4,z,").encode(), {}),
+    "trailing commas in one row": ("t.csv", PLAIN.replace("2,é", "2,é,,,").encode(), {}),
+    "trailing commas in the header": ("t.csv", PLAIN.replace("k", "k,,").encode(), {}),
+    "trailing commas without a line break": ("t.csv", PLAIN.replace("4,z\n", "4,z,,").encode(), {}),
+    "trailing commas and CRLF": ("t.csv", PLAIN.replace("z\n", "z,\n").replace("\n", "\r\n").encode(), {}),
+    "trailing quotes of nothing": ("t.csv", PLAIN.replace("2,é", '2,é,"",""').encode(), {}),
     "lines of commas": ("t.csv", PLAIN.replace("\n", "\n,,\n,,\n").encode(), {}),
 }  # fmt: skip
 
@@ -106,11 +112,22 @@ def test_with_a_decimal_comma_a_number_with_a_point_makes_a_bad_row(read, chunk_
 
 @pytest.mark.parametrize("chunk_bytes", CHUNKS)
 def test_what_stands_below_no_name_makes_a_bad_row(read, chunk_bytes):
-    got = read(b"a,y,,\n1,2,,\n3,4,,x\n5,6,,\n7,8\n", "t.csv", Y, chunk_bytes)
+    got = read(b"a,y,,\n1,2,,\n3,4,,x\n5,6,,\n7,8\n9\n1,2,,,3\n", "t.csv", Y, chunk_bytes)
     assert got.source.columns == ("a", "y")
-    assert got.x.tolist() == [[1], [5]]
-    assert [b[:2] for b in got.bad] == [(1, "number 3"), (3, "")]
+    assert got.x.tolist() == [[1], [5], [7]]
+    assert [b[:2] for b in got.bad] == [(1, "number 3"), (4, ""), (5, "")]
     assert "a column without a name is empty" in got.bad[0][2]
+
+
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+def test_a_delimiter_trails_only_where_nothing_stands_behind_it(read, chunk_bytes):
+    data = b'a,y\n1,2,\n3,4, \n5,6,,7\n,8,\n9,,\n1,2,""\n3,4,""""\n5,6,,\n7\n'
+    got = read(data, "t.csv", Fields("y", gaps=Gaps("zero")), chunk_bytes)
+    assert (got.x[:, 0].tolist(), got.y.tolist()) == ([1, 0, 1, 5], [2, 8, 2, 6])
+    assert got.row.tolist() == [0, 3, 5, 7]
+    assert got.unlabelled == 1
+    found = [(row, value) for row, _, _, value in got.bad]
+    assert found == [(1, "3 fields"), (2, "4 fields"), (6, "3 fields"), (8, "1 fields")]
 
 
 @pytest.mark.parametrize("chunk_bytes", CHUNKS)
