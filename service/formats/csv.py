@@ -204,7 +204,8 @@ def _kept(data: bytes, lines: quoting.Lines, good: Mask, ends: quoting.Places) -
     breaks = lines.stops[trails] - 1
     turns[ends[trails]] = 1
     turns[breaks + (bytes_[breaks] != quoting.NEWLINE)] = -1  # the last line may have none
-    return bytes_[keep & (np.cumsum(turns[:-1], dtype=np.int8) == 0)].tobytes()
+    kept: bytes = bytes_[keep & (np.cumsum(turns[:-1], dtype=np.int8) == 0)].tobytes()
+    return kept
 
 
 def _misfit(
