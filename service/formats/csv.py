@@ -29,7 +29,7 @@ from service.formats.contract import MOST_NOTES, BadRow, Chunk, Mask, Source, Ta
 from service.formats.frames import named, nameless, pl
 from service.formats.header import inspect, marks_of, refused
 from service.formats.text import check_bytes, read_range
-from service.formats.values import Faults
+from service.formats.values import COMMAED, Faults
 from service.formats.wording import shown
 
 __all__ = [
@@ -41,7 +41,6 @@ __all__ = [
     "trailing_of",
 ]
 
-COMMAED = r"^([ \t]*[+-]?\d*),(\d*(?:[eE][+-]?\d+)?[ \t]*)$"
 POINTED = r"^[ \t]*[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?[ \t]*$"
 
 

@@ -2,7 +2,7 @@
 
 Rules
 - A feature is missing where nothing stands (an empty cell, null, NaN) and where one of the job's
-  `missing.values` does: a text without regard to case, or a number however it is spelled.
+  `missing.values` does: a text without regard to case, or a number however it is spelled, with the job's decimal comma, too.
 - A missing feature becomes what `missing.fill` says: 0, or NaN for the mean that the model knows;
   with "none" its row is a bad one.
 - The fast way looks at all numbers at once; only a column in which something is amiss is looked at
@@ -16,20 +16,21 @@ from functools import lru_cache
 
 import numpy as np
 
-from service.formats.contract import Floats, Gaps, Mask, Table
+from service.formats.contract import Fields, Floats, Gaps, Mask, Table
 from service.formats.frames import named, nameless, pl
-from service.formats.values import BLANK, FILL_IN, Faults, numbers
+from service.formats.values import BLANK, COMMAED, FILL_IN, Faults, numbers
 
 FILL_GAPS = f'{FILL_IN}, or set missing.fill = "mean" (or "zero"); missing.values says what counts as missing'
 SPELLING = "write it as 1234.5 (1234,5 needs csv.decimal), add it to missing.values, or leave the column out of `features`"
 
 
 def matrix(
-    table: Table, features: Sequence[str], gaps: Gaps, faults: Faults
+    table: Table, features: Sequence[str], fields: Fields, faults: Faults
 ) -> tuple[Floats, dict[str, Mask]]:
     """(n, features + indicators), C-order, the rows that are marked bad holding anything; and by feature
     in which rows (n,) it was missing, where there are such."""
-    x, missing = _filled(table, features, gaps, faults)
+    gaps = fields.gaps
+    x, missing = _filled(table, features, fields, faults)
     if not gaps.indicators:
         return x, missing
     nowhere = np.zeros(len(x), np.bool_)
@@ -38,12 +39,12 @@ def matrix(
 
 
 def _filled(
-    table: Table, features: Sequence[str], gaps: Gaps, faults: Faults
+    table: Table, features: Sequence[str], fields: Fields, faults: Faults
 ) -> tuple[Floats, dict[str, Mask]]:
-    frame, x = table.frame, table.x
+    frame, x, gaps = table.frame, table.x, fields.gaps
     if not features:  # polars has no rows without columns
         return np.empty((len(table.row), 0)), {}
-    missing_numbers = _as_numbers(gaps)
+    missing_numbers = _as_numbers(gaps, fields.dialect.decimal)
     if x is None and all(_is_plain(frame[name]) for name in features):
         x = frame.select(named(features)).to_numpy(order="c", writable=True)
     if x is not None and not missing_numbers.size and np.isfinite(x).all():
@@ -94,10 +95,13 @@ def _as_words(gaps: Gaps) -> pl.Series:
 
 
 @lru_cache(maxsize=64)  # asked for with each chunk, where it cost some percent of decoding
-def _as_numbers(gaps: Gaps) -> Floats:
-    """Those of the values that are numbers: cells are compared with them as numbers, too, since a
-    reader may have parsed them."""
-    return _as_words(gaps).cast(pl.Float64, strict=False).drop_nulls().drop_nans().to_numpy()
+def _as_numbers(gaps: Gaps, decimal: str) -> Floats:
+    """Those of the values that are numbers, with a point or as the job's files spell them: cells are compared with them as
+    numbers, too, since a reader may have parsed them."""
+    words = _as_words(gaps)
+    if decimal == ",":
+        words = words.str.replace(COMMAED, "${1}.${2}")
+    return words.cast(pl.Float64, strict=False).drop_nulls().drop_nans().to_numpy()
 
 
 def _is_plain(column: pl.Series) -> bool:

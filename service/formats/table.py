@@ -39,7 +39,7 @@ def block(table: Table, fields: Fields, features: Sequence[str], rules: RowRules
     if fields.times:
         table = replace(table, frame=with_parts(table.frame, fields, faults))
     frame = table.frame
-    x, missing = matrix(table, features, fields.gaps, faults)
+    x, missing = matrix(table, features, fields, faults)
     y, without = _label(frame, fields, faults)
     w = None if fields.weight is None else _weight(frame[str(fields.weight)], faults)
     offset = _offset(frame, fields, faults)

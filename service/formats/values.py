@@ -20,6 +20,8 @@ from service.formats.frames import nameless, pl
 from service.formats.wording import shown
 
 BLANK = " \t"
+COMMAED = r"^([ \t]*[+-]?\d*),(\d*(?:[eE][+-]?\d+)?[ \t]*)$"
+"""A number with a decimal comma, as what stands before it and behind it."""
 FILL_IN = "fill in or delete the row"
 
 
