@@ -18,6 +18,8 @@ from service.core.spelling import spelt
 Classes = tuple[str | float, ...]
 
 _SHOWN = 5  # labels in a note
+_USUAL: tuple[Classes, ...] = ((0, 1), ("false", "true"))
+"""So usual, the latter as booleans, that they need no naming, even if the first file holds one of them."""
 _NAME_CLASSES = "set model.classes to the list of all classes"
 _NAME_POSITIVE = "set model.positive to the class that is learnt as 1"
 
@@ -69,8 +71,9 @@ def _many(job: Job, found: Collection[str | float]) -> Classes:
 def _pair(job: Job, found: Collection[str | float]) -> Classes:
     positive = job.model.positive
     pair = set(found) if positive is None else {*found, positive}
-    if pair <= {0, 1}:
-        return (0, 1)  # so usual that it needs no naming, even if the first file holds one of them
+    for usual in _USUAL:
+        if pair <= set(usual):
+            return usual
     if len(pair) != 2:
         raise _refusal(job, found, "the first file must hold 2 classes", _NAME_CLASSES)
     if positive is None and any(isinstance(label, str) for label in pair):

@@ -18,7 +18,15 @@ import numpy as np
 
 from service.formats.contract import Fields, Floats, Gaps, Mask, Table
 from service.formats.frames import named, nameless, pl
-from service.formats.values import BLANK, COMMAED, FILL_IN, Faults, numbers
+from service.formats.values import (
+    BLANK,
+    COMMAED,
+    FILL_IN,
+    Faults,
+    in_digits,
+    numbers,
+    read_booleans,
+)
 
 FILL_GAPS = f'{FILL_IN}, or set missing.fill = "mean" (or "zero"); missing.values says what counts as missing'
 SPELLING = "write it as 1234.5 (1234,5 needs csv.decimal), add it to missing.values, or leave the column out of `features`"
@@ -65,12 +73,13 @@ def _column(
     column: pl.Series, gaps: Gaps, missing_numbers: Floats, faults: Faults
 ) -> tuple[Floats, Mask]:
     """A feature's values (n,), and where they are missing."""
-    values, gap, no_number = numbers(column)
+    values, gap, no_number = in_digits(column)
     if no_number.any():  # few cells: only they can be words
         places = np.flatnonzero(no_number)
         texts = nameless(column).gather(places).str.strip_chars(BLANK).str.to_lowercase()
         named = places[texts.is_in(list(_as_words(gaps))).to_numpy()]
         gap[named], no_number[named] = True, False
+        read_booleans(column, values, no_number)
     gap = gap | (np.isnan(values) & ~no_number)
     if missing_numbers.size:
         gap |= np.isin(values, missing_numbers)

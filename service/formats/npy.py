@@ -198,7 +198,7 @@ def _series(source: Source, cells: npt.NDArray[np.generic], text: bool) -> pl.Se
     if not text:
         return pl.Series(np.ascontiguousarray(cells, np.float64))
     native = np.ascontiguousarray(cells, cells.dtype.newbyteorder("="))
-    return pl.Series(native.view(np.uint8) if kind == "b" else native).cast(pl.String)
+    return pl.Series(native.view(np.uint8) != 0 if kind == "b" else native).cast(pl.String)
 
 
 def _texts(source: Source, cells: npt.NDArray[np.generic]) -> list[str]:

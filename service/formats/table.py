@@ -4,7 +4,7 @@ Rules
 - Features are finite numbers, or missing, see `features`. Weights are finite and not negative. A row that breaks a rule is
   counted and left out; of several reasons the first column's counts, features first, then label,
   then weight, then offset or exposure.
-- A label that is empty, null or NaN is none; for predictions, any that breaks a rule. Booleans are 1 and 0 where a format has them.
+- A label that is empty, null or NaN is none; for predictions, any that breaks a rule.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from service.formats.features import matrix
 from service.formats.frames import nameless, pl
 from service.formats.hashed import entries
 from service.formats.times import with_parts
-from service.formats.values import FILL_IN, Faults, label_key, label_keys, numbers
+from service.formats.values import BOOLEANS, FILL_IN, Faults, label_key, label_keys, numbers
 from service.formats.wording import listed
 
 
@@ -133,6 +133,8 @@ def _classes(column: pl.Series, fields: Fields, faults: Faults) -> tuple[Floats,
         names = texts.unique()
         which = texts.cast(pl.Enum(names)).to_physical().to_numpy()
         labels = label_keys(names)
+        if all(isinstance(key, float) for key in places):
+            labels = [BOOLEANS.get(str(label).lower(), label) for label in labels]
         found = [places.get(label, -1) for label in labels]
         missing = np.array([label == "" for label in labels], np.bool_)[which]
     y = np.array(found, np.float64)[which]
