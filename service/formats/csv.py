@@ -106,7 +106,7 @@ def numbers_at_once(
         return None
     columns = wanted.columns
     numbers = set(columns) - wanted.texts
-    behind = [f"\0{place}" for place in range(trailing)]  # no header has a NUL
+    behind = [f"\0behind {place}" for place in range(trailing)]
     schema = _schema(source, numbers) | dict.fromkeys(behind, pl.String)
     frame = _read(source, data, schema)
     if frame is None or frame.height != rows:
@@ -128,8 +128,12 @@ def _may_have_blank(frame: pl.DataFrame) -> bool:
 
 
 def _schema(source: Source, numbers: Collection[str] = ()) -> dict[str, type[pl.DataType]]:
-    """All columns of the file in order."""
-    return {c: pl.Float64 if c in numbers else pl.String for c in source.columns}
+    """All columns of the file in order; those whose name another one had before, which have no part, by names of ours."""
+    schema: dict[str, type[pl.DataType]] = {}
+    for place, column in enumerate(source.columns):
+        name = f"\0again {place}" if column in schema else column  # no header has a NUL
+        schema[name] = pl.Float64 if name in numbers else pl.String
+    return schema
 
 
 def _read(

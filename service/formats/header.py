@@ -4,6 +4,8 @@ Rules
 - The delimiter is a function of the first rows' bytes alone: of the marks that split the very first
   row the one that splits most of the others alike.
 - Columns without a name at the end of the header are trailing delimiters: their cells are empty.
+- A name that stands twice refuses the file only where its column has a part: which one would be meant? Where the features are not
+  known yet, all have.
 """
 
 from __future__ import annotations
@@ -136,9 +138,11 @@ def _check_columns(source: Source, names: list[str], fields: Fields) -> None:
     most = source.limits.max_columns
     if len(names) > most:
         raise refused(source, f"a file has at most {most} columns", str(len(names)), "split it")
-    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    counts = Counter(names)
+    used = fields.named if fields.features is not None else counts.keys() - {""}
+    twice = sorted(name for name in used if counts[name] > 1)
     if twice and not fields.numbered:
-        rule = "a header names each column once"
+        rule = "a header names each column once that has a part"
         raise refused(source, rule, listed(twice), "rename the columns that share a name")
 
 

@@ -128,6 +128,30 @@ def test_features_are_by_default_every_column_without_another_role(read):
     assert got.carried == {"id": ["k1"], "time": ["2026-01-01"]}
 
 
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+@pytest.mark.parametrize("row", ["1,x,2,3,u,v,4", "1,5,2,3,6,7,4", '1,"",2,3,"7",,4'])
+def test_columns_without_a_part_may_share_a_name_or_have_none(read, row, chunk_bytes):
+    fields = Fields("y", features=("a", "b"), id="k")
+    data = f"a,z,b,k,z,,y\n{row}\n\n{row}\n".encode()
+    for header, extra in ((data, 3), (data.replace(b",z,,y", b",,,y"), 3)):
+        got = read(header, "t.csv", fields, chunk_bytes)
+        assert (got.x.tolist(), got.y.tolist()) == ([[1, 2]] * 2, [4, 4])
+        assert got.carried == {"id": ["3", "3"]}
+        assert unused_of(got.source, fields) == extra
+        numbers = read(header, "t.csv", Fields("y", ("b",)), chunk_bytes)
+        assert numbers.x.tolist() == [[2]] * 2
+
+
+@pytest.mark.parametrize("twice", ["a", "y", "k"])
+def test_a_column_that_has_a_part_is_named_once(refused, twice):
+    fields = Fields("y", features=("a",), id="k")
+    refusal = refused(f"a,y,k,{twice}\n1,2,3,4\n".encode(), "t.csv", fields).refusal
+    assert (refusal.rule, refusal.value) == (
+        "a header names each column once that has a part",
+        twice,
+    )
+
+
 BAD_ROWS = [
     (b"1\n", "", "fields", "1 fields"),
     (b"1,2,3\n", "", "fields", "3 fields"),
@@ -247,6 +271,7 @@ REFUSALS = [
     (b"a,b\n1,2\n", "label column y", "columns a, b"),
     (b"a,a,y\n1,2,3\n", "each column once", "a"),
     (b"a,,y\n1,2,3\n", "has a name", "column 1 without one"),
+    (b"a,,,y\n1,2,3,4\n", "has a name", "column 1 without one"),
     (b"y\n1\n", "columns besides", "y"),
     (b"a,y\n1,2\n3,\xff\n", "UTF-8", "\\xff"),
     (b"a,y\n1,2\n3,\0\n", "NUL", "3,\\x00"),
