@@ -7,6 +7,7 @@ default every other column, in the file's order.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 from service.core.errors import FileRefused
@@ -16,6 +17,8 @@ from service.formats.times import called, parts_of
 from service.formats.values import label_key
 from service.formats.wording import listed, shown
 
+OTHER_DELIMITERS = ",;\t|: ^~!#&*/"
+"""What is tried where a column isn't found: that it is found by one of these is no accident."""
 ROLES_IN_SETTINGS = {"feature": "features", "hashed": "hashing", "timed": "times"}
 
 
@@ -137,11 +140,13 @@ def _check_present(source: Source, names: Iterable[Column], role: str) -> None:
             source,
             f"a file has the {role} column {listed(missing)}",
             f"columns {listed(source.columns)}",
-            _remedy(source, role),
+            _remedy(source, role, missing[0]),
         )
 
 
-def _remedy(source: Source, role: str) -> str:
+def _remedy(source: Source, role: str, lacking: str) -> str:
+    if source.format == "csv" and (mark := _delimiter_that_gives(source, lacking)):
+        return f"set csv.delimiter = {json.dumps(mark)}, if that is what stands between the fields"
     if source.format == "csv" and all(map(_is_number, source.columns)):
         return "give the file a header, or number the columns in the settings, from 0"
     if role == "feature":
@@ -150,6 +155,13 @@ def _remedy(source: Source, role: str) -> str:
             " taught it, and `headrace reset` forgets that"
         )
     return f"add the column, or correct `{ROLES_IN_SETTINGS.get(role, role)}`"
+
+
+def _delimiter_that_gives(source: Source, name: str) -> str:
+    """Of the marks that may delimit, one by which the header has a column of this name; empty where none does so."""
+    header = source.dialect.delimiter.join(source.columns)
+    cells = ((mark, header.split(mark)) for mark in OTHER_DELIMITERS if mark in header)
+    return next((mark for mark, names in cells if name in map(str.strip, names)), "")
 
 
 def _is_number(name: str) -> bool:

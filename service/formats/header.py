@@ -2,7 +2,7 @@
 
 Rules
 - The delimiter is a function of the first rows' bytes alone: of the marks that split the very first
-  row the one that splits most of the others alike.
+  row the one that splits most of the others alike. A first line sep=; says it, where the settings don't, and is no row.
 - Columns without a name at the end of the header are trailing delimiters: their cells are empty.
 - A name that stands twice refuses the file only where its column has a part: which one would be meant? Where the features are not
   known yet, all have.
@@ -11,6 +11,7 @@ Rules
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from dataclasses import replace
 from typing import BinaryIO
@@ -26,6 +27,7 @@ from service.formats.text import (
     check_text,
     lines_before,
     near,
+    next_line,
     rest_is_blank,
     skip_blank,
 )
@@ -36,6 +38,8 @@ HEADER_STEP_BYTES = 1 << 16
 DELIMITERS = ",;\t|"
 """Those that are looked for; of two that fit alike, the first."""
 DELIMITER_ROWS = 20
+SAYS_DELIMITER = re.compile(rb'"?sep=(?P<delimiter>[\t !#$%&*,/:;<=>?@\\^_`|~])"?\r?\n')
+"""A first line that spreadsheets write, and understand."""
 
 
 def inspect(source: Source, fields: Fields) -> Source:
@@ -43,6 +47,12 @@ def inspect(source: Source, fields: Fields) -> Source:
     with open(source.path, "rb") as file:
         source, start = skip_blank(source, file)
         line = _first_row(source, file, start)
+        if said := SAYS_DELIMITER.fullmatch(line):
+            if fields.dialect.delimiter == "auto":
+                found = said["delimiter"].decode()
+                source = replace(source, dialect=replace(source.dialect, delimiter=found))
+            start = next_line(file, start + len(line))
+            line = _first_row(source, file, start)
         text = check_text(source, line, start).rstrip("\r\n")
         if text.lstrip().startswith("{"):
             raise refused(source, "the content is what the name says, CSV", text, "name it .jsonl")

@@ -128,6 +128,12 @@ def rest_is_blank(file: BinaryIO, start: int) -> bool:
     return _next_printing(file, start) < 0
 
 
+def next_line(file: BinaryIO, start: int) -> int:
+    """Where the first line from `start` on that isn't blank begins; `start` where none follows."""
+    printing = _next_printing(file, start)
+    return start if printing < 0 else max(start, _line_start(file, printing))
+
+
 def _next_printing(file: BinaryIO, start: int) -> int:
     """The first byte from `start` on that is no blank space; -1 at the end."""
     file.seek(start)

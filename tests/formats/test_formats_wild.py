@@ -46,6 +46,10 @@ WILD = {
     "bars": ("t.csv", PLAIN.replace(",", "|").encode(), {}),
     "a delimiter of one's own": ("t.csv", PLAIN.replace(",", "^").encode(), {"delimiter": "^"}),
     "a name that doesn't hold": ("t.tsv", PLAIN.encode(), {"delimiter": ","}),
+    "a first line that says the delimiter": ("t.csv", b"sep=^\n" + PLAIN.replace(",", "^").encode(), {}),
+    "it in quotes, before a blank line": ("t.tsv", b'"sep=;"\r\n\r\n' + PLAIN.replace(",", ";").encode(), {}),
+    "it where the settings say another": ("t.csv", b"sep=;\n" + PLAIN.encode(), {"delimiter": ","}),
+    "it with a mark of byte order": ("t.csv", b"\xef\xbb\xbfsep=,\n" + PLAIN.encode(), {}),
     "decimal commas": ("t.csv", decimal_comma(PLAIN).encode(), {"decimal": ","}),
     "quoted decimal commas": ("t.csv", b'a,y,k\n"1,5",2,\xc3\xa9\n-3,4,z\n', {"decimal": ","}),
     "comments": ("t.csv", ("# it's \"\n" + PLAIN.replace("\n", "\n#,\"\n", 2)).encode(), {"comment": "#"}),
@@ -199,6 +203,35 @@ def test_a_refusal_names_the_setting_that_helps(refused, data, dialect, rule, pl
     assert rule in refusal.rule
     assert refusal.place == place
     assert remedy in refusal.remedy
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "mark"),
+    [
+        (b"a y\n1 2\n", "t.csv", " "),
+        (b"a:y\n1:2\n", "t.csv", ":"),
+        (b"a,y\n1,2\n", "t.tsv", ","),
+        (b"a;y;c,d,e,f,g\n1;2;3,4,5,6,7\n", "t.csv", ";"),
+    ],
+)
+def test_where_another_delimiter_gives_the_column_a_note_says_so_and_it_helps(
+    read, refused, data, name, mark
+):
+    for label, feature in (("y", "a"), ("a", "y")):
+        fields = Fields(label, (feature,))
+        assert f'csv.delimiter = "{mark}"' in refused(data, name, fields).refusal.remedy
+        said = Fields(label, (feature,), dialect=Dialect(delimiter=mark))
+        assert read(data, name, said).rows_seen == 1
+
+
+def test_where_no_delimiter_gives_the_column_a_note_names_none(refused):
+    remedy = refused(b"a b;c,z\n1 2;3,4\n", "t.csv", Y).refusal.remedy
+    assert remedy == "add the column, or correct `label`"
+
+
+def test_a_line_that_says_the_delimiter_is_no_header(refused):
+    refusal = refused(b"sep=;\n", "t.csv", Y).refusal
+    assert (refusal.rule, refusal.value) == ("a file has rows below its header", "a header only")
 
 
 def test_the_export_of_a_sensor_is_read_as_it_is(read):
