@@ -24,6 +24,7 @@ from service.formats.contract import Dialect, Fields, Source
 from service.formats.text import (
     BLANK,
     UNCLOSED,
+    byte_place,
     check_text,
     lines_before,
     near,
@@ -59,7 +60,7 @@ def inspect(source: Source, fields: Fields) -> Source:
         if source.dialect.delimiter == "auto":
             found = _delimiter(_first_rows(source, file, start, line), source.dialect)
             source = replace(source, dialect=replace(source.dialect, delimiter=found))
-        names = _split(source, text)
+        names = _split(source, text, start)
         names, unnamed = (names, 0) if fields.numbered else _named(names)
         _check_columns(source, names, fields)
         if not fields.numbered:
@@ -122,8 +123,9 @@ def _delimiter(rows: list[bytes], dialect: Dialect) -> str:
     return max(found, key=fit, default=",")
 
 
-def _split(source: Source, text: str) -> list[str]:
-    marks_of(source, text.encode(), 0)
+def _split(source: Source, text: str, start: int) -> list[str]:
+    """The cells of the header, which begins at byte `start`."""
+    marks_of(source, text.encode(), start)
     csv.field_size_limit(2 * source.limits.max_row_bytes)
     delimiter, quote = source.dialect.delimiter, source.dialect.quote
     try:
@@ -149,7 +151,7 @@ def _check_columns(source: Source, names: list[str], fields: Fields) -> None:
     if len(names) > most:
         raise refused(source, f"a file has at most {most} columns", str(len(names)), "split it")
     counts = Counter(names)
-    used = fields.named if fields.features is not None else counts.keys() - {""}
+    used = counts.keys() - {""} if fields.features is None else set(map(str, fields.named))
     twice = sorted(name for name in used if counts[name] > 1)
     if twice and not fields.numbered:
         rule = "a header names each column once that has a part"
@@ -165,7 +167,12 @@ def marks_of(source: Source, data: bytes, start: int) -> quoting.Marks:
             "quote the whole field, and write a quote within it twice; where quotes are plain"
             ' characters, set csv.quote = ""'
         )
-        raise refused(source, QUOTES_RULE, near(data, place), remedy, f"byte {start + place}")
+        raise FileRefused(
+            QUOTES_RULE,
+            place=byte_place(source, start + place),
+            value=shown(near(data, place)),
+            remedy=remedy,
+        )
     return marks
 
 

@@ -181,6 +181,19 @@ def test_it_makes_no_difference_where_a_text_is_cut(of):
     assert b"".join(of([bytes([byte]) for byte in TEXT], dialect)) == whole
 
 
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("t.csv", Fields("y", dialect=Dialect(comment="#"))),
+        ("t.svm", Fields("label", format="svmlight", hashed=Hashed(8))),
+    ],
+)
+@pytest.mark.parametrize("data", [b"# only\n", b"\n#\n\n# more", b"#\n" * 3])
+def test_a_file_of_comments_has_no_rows(refused, name, fields, data):
+    refusal = refused(data, name, fields).refusal
+    assert (refusal.rule, refusal.value) == ("a file holds rows", "only blank lines and comments")
+
+
 def test_only_what_lies_outside_of_quotes_is_touched():
     dialect = Dialect(comment="#")
     assert b"".join(passes.with_line_feeds([b'a\r\n"b\r"\rc\r'], dialect)) == b'a\n"b\r"\nc\n'
@@ -188,11 +201,12 @@ def test_only_what_lies_outside_of_quotes_is_touched():
 
 
 REFUSED = [
-    (b"a,y\n1,\xe9\n", {}, "UTF-8", "t.csv: byte 6", "csv.encoding"),
-    (PLAIN.encode("utf-16-le"), {}, "NUL", "t.csv: byte 1", "csv.encoding"),
+    (b"a,y\n1,\xe9\n", {}, "UTF-8", "t.csv:2: byte 6", "csv.encoding"),
+    (PLAIN.encode("utf-16-le"), {}, "NUL", "t.csv:1: byte 1", "csv.encoding"),
     (b"a,y\n1,\x81\n", {"encoding": "windows-1252"}, "windows-1252", "t.csv: byte 6", "UTF-8"),
     (PLAIN.encode("utf-16")[:-1], {}, "utf-16", f"t.csv: byte {2 * len(PLAIN)}", "UTF-8"),
-    (b'a,y\n1,2\n5" x" ,3\n', {}, "enclose whole fields", "t.csv: byte 9", 'csv.quote = ""'),
+    (b'a,y\n1,2\n5" x" ,3\n', {}, "enclose whole fields", "t.csv:3: byte 9", 'csv.quote = ""'),
+    (b'\n\na,y"x"\n1,2\n', {}, "enclose whole fields", "t.csv:3: byte 5", 'csv.quote = ""'),
     (b'a,y\n1,"2\n', {}, "close", "t.csv:2", 'csv.quote = ""'),
 ]
 
