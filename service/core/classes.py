@@ -19,6 +19,8 @@ Label = str | float
 Classes = tuple[Label, ...]
 
 _SHOWN = 5  # labels in a note
+_USUAL: tuple[Classes, ...] = ((0, 1), ("false", "true"))
+"""So usual, the latter as booleans, that they need no naming, even if the first file holds one of them."""
 _NAME_CLASSES = "set model.classes to the list of all classes"
 _NAME_MANY = f"{_NAME_CLASSES}, or model.classes_max to how many later files may bring"
 _NAME_POSITIVE = "set model.positive to the class that is learnt as 1"
@@ -86,8 +88,9 @@ def _many(job: Job, found: Collection[str | float]) -> Classes:
 def _pair(job: Job, found: Collection[str | float]) -> Classes:
     positive = job.model.positive
     pair = set(found) if positive is None else {*found, positive}
-    if pair <= {0, 1}:
-        return (0, 1)  # so usual that it needs no naming, even if the first file holds one of them
+    for usual in _USUAL:
+        if pair <= set(usual):
+            return usual
     if len(found) > 2:
         raise _refusal(job, found, "the first file must hold 2 classes", _many_instead(job))
     if len(pair) > 2 or len({isinstance(label, str) for label in pair}) > 1:

@@ -137,12 +137,12 @@ def _all_numbers(
 
 
 def _even(source: Source, rows: Sequence[_Rows], start: int) -> Iterator[_Rows]:
-    """Those files whose rows are of as many fields as the header has."""
+    """Those files whose rows are of as many fields as the header has, nameless ones included."""
     for one in rows:
         with suppress(FileRefused):
             check_bytes(source, one.data, start)
             marks = header.marks_of(source, one.data, start)
-            if csv.is_even(source, one.data, marks):
+            if csv.trailing_of(source, one.data, marks) == source.unnamed:
                 yield replace(one, marks=marks._replace(lines=one.marks.lines))
 
 
@@ -162,7 +162,7 @@ def _together(source: Source, rows: Sequence[_Rows], fields: Fields) -> Block | 
     """All rows as one block; None unless each is good, or has no label."""
     breaks = sum(one.marks.breaks for one in rows)
     data = b"".join(one.data for one in rows)
-    table = csv.numbers_at_once(source, data, breaks, wanted(source, fields))
+    table = csv.numbers_at_once(source, data, breaks, wanted(source, fields), source.unnamed)
     return None if table is None else _good(source, table, fields)
 
 

@@ -7,6 +7,7 @@ default every other column, in the file's order.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 from service.core.errors import FileRefused
@@ -16,6 +17,8 @@ from service.formats.times import called, parts_of
 from service.formats.values import label_key
 from service.formats.wording import listed, shown
 
+OTHER_DELIMITERS = ",;\t|: ^~!#&*/"
+"""What is tried where a column isn't found: that it is found by one of these is no accident."""
 ROLES_IN_SETTINGS = {"feature": "features", "hashed": "hashing", "timed": "times"}
 
 
@@ -24,38 +27,41 @@ def features_of(source: Source, fields: Fields) -> tuple[str, ...]:
     missing."""
     if source.format in SPARSE_TEXTS:
         return ()
-    hashed = tuple(map(str, fields.hashed.columns))
+    hashed = set(map(str, fields.hashed.columns))
+    times = {str(time) for time, _ in fields.times}
     if fields.features is not None:
         given = [str(column) for column in fields.features]
-        derived = derived_from(fields)
-        _check_present(source, [c for c in given if c not in (*hashed, *derived)], "feature")
+        made = hashed | derived_from(fields).keys()
+        _check_present(source, [c for c in given if c not in made], "feature")
     else:
-        roles = {str(c) for c in fields.roles} - {str(time) for time, _ in fields.times}
+        roles = {str(c) for c in fields.roles} - times
         given = [c for c in source.columns if c not in roles]
-    parts = [part for column in given for part in parts_of(fields, column)]
+    parts = [p for c in given for p in (parts_of(fields, c) if c in times else (c,))]
     names = tuple(name for name in parts if name not in hashed)
+    known = set(names)
     if not names and not hashed:
         rule, value = (
             "a file has columns besides label, id, weight, time, offset and exposure",
             listed(source.columns),
         )
         raise _refused(source, rule, value, "drop files that have features")
-    if "" in names:
+    if "" in known:
         rule, remedy = "every column has a name", "name it in the header, or list the `features`"
         raise _refused(source, rule, f"column {source.columns.index('')} without one", remedy)
-    if len(set(names)) < len(names):
+    if len(known) < len(names):
         raise _refused(source, "a feature is named once", listed(names), "correct `features`")
-    if fields.label is not None and str(fields.label) in names:
+    if fields.label is not None and str(fields.label) in known:
         raise _refused(source, "the label is no feature", str(fields.label), "correct `features`")
-    lost = [c for c in _paired(fields) if c not in names and c not in hashed]
+    pairable = known | hashed
+    lost = [c for c in _paired(fields) if c not in pairable]
     if lost:
         rule, remedy = "a pair is one of features or columns of names", "correct `interactions`"
         raise _refused(source, rule, listed(lost), remedy)
-    strangers = [column for column in map(str, fields.gaps.indicators) if column not in names]
+    strangers = [column for column in map(str, fields.gaps.indicators) if column not in known]
     if strangers:
         rule, remedy = "an indicator is one of a feature", "correct `missing.indicators`"
         raise _refused(source, rule, listed(strangers), remedy)
-    twice = [name for name in map(missing_name, fields.gaps.indicators) if name in names]
+    twice = [name for name in map(missing_name, fields.gaps.indicators) if name in known]
     if twice:
         rule = "no feature has the name that an indicator gets"
         remedy = "rename the column, or leave it, or its indicator in missing.indicators, out"
@@ -115,7 +121,8 @@ def wanted(source: Source, fields: Fields) -> Wanted:
     features = tuple(name for name in features_of(source, fields) if name not in derived)
     hashed = [str(c) for c in fields.hashed.columns if str(c) not in derived]
     own = [*map(str, fields.roles), *hashed, *derived.values()]
-    others = tuple(dict.fromkeys(c for c in own if c in source.columns))
+    present = set(source.columns)
+    others = tuple(dict.fromkeys(c for c in own if c in present))
     carried = [str(c) for c in (fields.id, fields.time) if c is not None]
     texts = {*carried, *hashed, *derived.values()}
     if fields.labels == "class" and any(
@@ -126,17 +133,20 @@ def wanted(source: Source, fields: Fields) -> Wanted:
 
 
 def _check_present(source: Source, names: Iterable[Column], role: str) -> None:
-    missing = [name for name in map(str, names) if name not in source.columns]
+    present = set(source.columns)
+    missing = [name for name in map(str, names) if name not in present]
     if missing:
         raise _refused(
             source,
             f"a file has the {role} column {listed(missing)}",
             f"columns {listed(source.columns)}",
-            _remedy(source, role),
+            _remedy(source, role, missing[0]),
         )
 
 
-def _remedy(source: Source, role: str) -> str:
+def _remedy(source: Source, role: str, lacking: str) -> str:
+    if source.format == "csv" and (mark := _delimiter_that_gives(source, lacking)):
+        return f"set csv.delimiter = {json.dumps(mark)}, if that is what stands between the fields"
     if source.format == "csv" and all(map(_is_number, source.columns)):
         return "give the file a header, or number the columns in the settings, from 0"
     if role == "feature":
@@ -145,6 +155,13 @@ def _remedy(source: Source, role: str) -> str:
             " taught it, and `headrace reset` forgets that"
         )
     return f"add the column, or correct `{ROLES_IN_SETTINGS.get(role, role)}`"
+
+
+def _delimiter_that_gives(source: Source, name: str) -> str:
+    """Of the marks that may delimit, one by which the header has a column of this name; empty where none does so."""
+    header = source.dialect.delimiter.join(source.columns)
+    cells = ((mark, header.split(mark)) for mark in OTHER_DELIMITERS if mark in header)
+    return next((mark for mark, names in cells if name in map(str.strip, names)), "")
 
 
 def _is_number(name: str) -> bool:

@@ -139,11 +139,15 @@ class Fields:
         return tuple(column for column in named if column is not None)
 
     @property
+    def named(self) -> set[Column]:
+        """Every column that has a part, as far as the settings, or the files before, say."""
+        times = (column for column, _ in self.times)
+        return {*self.roles, *(self.features or ()), *self.hashed.columns, *times}
+
+    @property
     def numbered(self) -> bool:
         """Columns are numbers, so the file has no header."""
-        times = (column for column, _ in self.times)
-        named = (*self.roles, *(self.features or ()), *self.hashed.columns, *times)
-        return any(isinstance(column, int) for column in named)
+        return any(isinstance(column, int) for column in self.named)
 
 
 @dataclass(frozen=True, slots=True)

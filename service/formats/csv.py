@@ -4,7 +4,8 @@ fields, as the first lines show or the settings say.
 Rules
 - A quote opens only at a field's start and closes only at its end; anything else is no CSV, and
   the file is refused.
-- Every row's fields are counted: polars fills short rows with nulls without a word.
+- Every row's fields are counted: polars fills short rows with nulls without a word. A row may go on behind the columns with empty
+  fields, however many: delimiters that trail.
 - The shortest way reads what is nothing but numbers, `numeric`; the fast way numbers and text at once, by polars; whenever it
   can't prove that all is well, the exact way reads the same bytes as text and says which row is wrong. All accept the same
   numbers, so it never shows which one was taken.
@@ -24,15 +25,22 @@ import numpy as np
 import numpy.typing as npt
 
 from service.formats import quoting
-from service.formats.contract import MOST_NOTES, BadRow, Chunk, Source, Table, Wanted
+from service.formats.contract import MOST_NOTES, BadRow, Chunk, Mask, Source, Table, Wanted
 from service.formats.frames import named, nameless, pl
 from service.formats.header import inspect, marks_of, refused
 from service.formats.text import check_bytes, read_range
-from service.formats.values import Faults
+from service.formats.values import COMMAED, Faults
+from service.formats.wording import shown
 
-__all__ = ["inspect", "is_even", "nothing_but_numbers", "numbers_at_once", "row_starts", "table"]
+__all__ = [
+    "inspect",
+    "nothing_but_numbers",
+    "numbers_at_once",
+    "row_starts",
+    "table",
+    "trailing_of",
+]
 
-COMMAED = r"^([ \t]*[+-]?\d*),(\d*(?:[eE][+-]?\d+)?[ \t]*)$"
 POINTED = r"^[ \t]*[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?[ \t]*$"
 
 
@@ -47,10 +55,9 @@ def table(source: Source, chunk: Chunk, wanted: Wanted) -> Table:
     found = nothing_but_numbers(source, data, lines + (not data.endswith(b"\n")), wanted)
     if found is None:
         marks = marks_of(source, data, chunk.start)
-        rows = marks.breaks + (not data.endswith(b"\n"))
-        found = (
-            numbers_at_once(source, data, rows, wanted) if is_even(source, data, marks) else None
-        )
+        rows, trailing = marks.breaks + (not data.endswith(b"\n")), trailing_of(source, data, marks)
+        if trailing is not None:
+            found = numbers_at_once(source, data, rows, wanted, trailing)
     return exact() if found is None else replace(found, lines=lines, texts=exact)
 
 
@@ -59,7 +66,7 @@ def nothing_but_numbers(source: Source, data: bytes, lines: int, wanted: Wanted)
     # Here, since it is compiled: the daemon, which reads no table, starts without a compiler.
     from service.formats import numeric
 
-    if source.unnamed or wanted.texts:
+    if wanted.texts:
         return None
     columns, others = source.columns, wanted.others
     found = numeric.numbers(data, lines, source.dialect, columns, wanted.features, others)
@@ -71,21 +78,27 @@ def nothing_but_numbers(source: Source, data: bytes, lines: int, wanted: Wanted)
     return Table(frame, np.arange(len(x), dtype=np.int64), len(x), x=x)
 
 
-def is_even(source: Source, data: bytes, marks: quoting.Marks) -> bool:
-    """Whether there are (columns - 1) delimiters for every row: where no row is long, none is short then.
+def trailing_of(source: Source, data: bytes, marks: quoting.Marks) -> int | None:
+    """How many fields each row has behind the columns, if there are (columns - 1 + so many) delimiters for every row: where no
+    row is longer, none is shorter then. None where the rows are uneven.
 
-    Blank lines make the sum wrong, except in a file of one column: there they are looked for.
+    Blank lines make the sum wrong, except where a row is one field: there they are looked for.
     """
-    width = len(source.columns) + source.unnamed
-    rows = marks.breaks + (not data.endswith(b"\n"))
-    if not data or marks.delimiters != rows * (width - 1):
-        return False
+    rows, columns = marks.breaks + (not data.endswith(b"\n")), len(source.columns)
+    trailing, rest = divmod(marks.delimiters, rows) if data else (0, 1)
+    trailing -= columns - 1
+    if rest or trailing < 0 or columns + trailing > source.limits.max_columns:
+        return None
     starts_blank = data.startswith((b"\n", b"\r\n"))
-    return width > 1 or not (starts_blank or b"\n\n" in data or b"\n\r\n" in data)
+    may_be_blank = starts_blank or b"\n\n" in data or b"\n\r\n" in data
+    return None if columns + trailing == 1 and may_be_blank else trailing
 
 
-def numbers_at_once(source: Source, data: bytes, rows: int, wanted: Wanted) -> Table | None:
-    """All rows of even data, numbers as numbers; None when that can't be proved right.
+def numbers_at_once(
+    source: Source, data: bytes, rows: int, wanted: Wanted, trailing: int
+) -> Table | None:
+    """All rows of even data, `trailing` fields behind the columns of each, numbers as numbers; None when that can't be proved
+    right.
 
     The proof: polars refuses long rows, so an even file has no short one either.
     """
@@ -93,8 +106,12 @@ def numbers_at_once(source: Source, data: bytes, rows: int, wanted: Wanted) -> T
         return None
     columns = wanted.columns
     numbers = set(columns) - wanted.texts
-    frame = _read(source, data, _schema(source, numbers))
-    if frame is None or frame.height != rows or _overfull(frame, source).any():
+    behind = [f"\0behind {place}" for place in range(trailing)]
+    schema = _schema(source, numbers) | dict.fromkeys(behind, pl.String)
+    frame = _read(source, data, schema)
+    if frame is None or frame.height != rows:
+        return None
+    if behind and frame.select(pl.any_horizontal(pl.col(behind) != "")).to_series().any():
         return None
     frame = frame if columns == tuple(frame.columns) else frame.select(named(columns))
     if _may_have_blank(frame):
@@ -110,21 +127,13 @@ def _may_have_blank(frame: pl.DataFrame) -> bool:
     return bool(frame.select(pl.all_horizontal(nothing)).to_series().any())
 
 
-def _overfull(frame: pl.DataFrame, source: Source) -> pl.Series:
-    """Which rows have something below a column without a name."""
-    if not source.unnamed:
-        return pl.Series([False])
-    return frame.select(pl.any_horizontal(pl.col(_extra(source)) != "")).to_series()
-
-
-def _schema(source: Source, numbers: Collection[str] = ()) -> Mapping[str, type[pl.DataType]]:
-    """All columns of the file in order, with names of ours for those that have none."""
-    named = {c: pl.Float64 if c in numbers else pl.String for c in source.columns}
-    return named | dict.fromkeys(_extra(source), pl.String)
-
-
-def _extra(source: Source) -> list[str]:
-    return [f"\0{place}" for place in range(source.unnamed)]  # no header has a NUL
+def _schema(source: Source, numbers: Collection[str] = ()) -> dict[str, type[pl.DataType]]:
+    """All columns of the file in order; those whose name another one had before, which have no part, by names of ours."""
+    schema: dict[str, type[pl.DataType]] = {}
+    for place, column in enumerate(source.columns):
+        name = f"\0again {place}" if column in schema else column  # no header has a NUL
+        schema[name] = pl.Float64 if name in numbers else pl.String
+    return schema
 
 
 def _read(
@@ -148,22 +157,19 @@ def _read(
 
 def _exact(source: Source, data: bytes, line_breaks: int, wanted: Wanted) -> Table:
     """Leaves out the rows that can't be cut into the columns, and reads the others as text."""
-    width = len(source.columns) + source.unnamed
-    bytes_ = np.frombuffer(data, np.uint8)
-    lines = quoting.lines(bytes_, source.dialect)
+    lines = quoting.lines(np.frombuffer(data, np.uint8), source.dialect)
+    ends = _ends(lines, len(source.columns))
     seen = ~lines.blank
-    good = seen & (lines.delimiters == width - 1)
+    good = seen & (lines.delimiters >= len(source.columns) - 1)
+    for i in np.flatnonzero(good & (ends < lines.stops)).tolist():
+        good[i] = not any(_behind(source, data, ends[i], lines.stops[i]))
     row = np.cumsum(seen) - 1
-    whole = good.all()
-    kept = data if whole else bytes_[np.repeat(good, lines.stops - lines.starts)].tobytes()
-    rule = f"a row has {width} fields, as the first line has"
     bad = [
-        BadRow(int(row[i]), "", rule, f"{lines.delimiters[i] + 1} fields", _remedy(data, lines, i))
-        for i in np.flatnonzero(seen & ~good)[:MOST_NOTES]
+        _misfit(source, data, lines, i, ends[i], int(row[i]))
+        for i in np.flatnonzero(seen & ~good)[:MOST_NOTES].tolist()
     ]
-    frame = _texts(source, kept, int(np.count_nonzero(good)))
+    frame = _texts(source, _kept(data, lines, good, ends), int(np.count_nonzero(good)))
     faults = Faults(np.zeros(frame.height, np.bool_))
-    _mark_overfull(source, frame, faults)
     frame = frame.select(named(wanted.columns))
     if source.dialect.decimal == ",":
         frame = _with_points(frame, wanted, faults)
@@ -176,19 +182,52 @@ def _exact(source: Source, data: bytes, line_breaks: int, wanted: Wanted) -> Tab
     return Table(frame, whole_rows, rows_seen, tuple(bad[:MOST_NOTES]), line_breaks)
 
 
-def _remedy(data: bytes, lines: quoting.Lines, line: int) -> str:
-    """What to do about a row that has another number of fields."""
-    if b"\r" in data[lines.starts[line] : lines.stops[line]].rstrip(b"\r\n"):
-        return "end all lines alike: a CR stands within the row, and the first line has none"
-    return "quote fields that hold the delimiter; fill in or delete short rows"
+def _ends(lines: quoting.Lines, columns: int) -> quoting.Places:
+    """Where the columns of each line end: at the delimiter behind the last one, or with the line."""
+    ends, goes_on = lines.stops.copy(), lines.delimiters >= columns
+    ends[goes_on] = lines.places[lines.before[goes_on] + columns - 1]
+    return ends
 
 
-def _mark_overfull(source: Source, frame: pl.DataFrame, faults: Faults) -> None:
-    """Rows that go on behind the last column that has a name."""
-    for place, name in enumerate(_extra(source)):
-        column = frame[name].alias(f"number {len(source.columns) + place}")
-        rule = "a column without a name is empty"
-        faults.mark((column != "").to_numpy(), column, rule, "name it in the header, or empty it")
+def _behind(source: Source, data: bytes, end: int, stop: int) -> list[bytes]:
+    """The fields that a row has behind its columns, from the delimiter at `end` on; empty ones as b"", quoted or not."""
+    twice = 2 * source.dialect.quotes
+    fields = data[end + 1 : stop].rstrip(b"\r\n").split(source.dialect.delimiter.encode())
+    return [b"" if field == twice else field for field in fields]
+
+
+def _kept(data: bytes, lines: quoting.Lines, good: Mask, ends: quoting.Places) -> bytes:
+    """The good lines, without what is behind their columns."""
+    trails = good & (ends < lines.stops)
+    if good.all() and not trails.any():
+        return data
+    bytes_ = np.frombuffer(data, np.uint8)
+    keep = np.repeat(good, lines.stops - lines.starts)
+    turns = np.zeros(bytes_.size + 1, np.int8)
+    breaks = lines.stops[trails] - 1
+    turns[ends[trails]] = 1
+    turns[breaks + (bytes_[breaks] != quoting.NEWLINE)] = -1  # the last line may have none
+    kept: bytes = bytes_[keep & (np.cumsum(turns[:-1], dtype=np.int8) == 0)].tobytes()
+    return kept
+
+
+def _misfit(
+    source: Source, data: bytes, lines: quoting.Lines, line: int, end: int, row: int
+) -> BadRow:
+    """Why a line can't be cut into the columns."""
+    columns, fields = len(source.columns), int(lines.delimiters[line]) + 1
+    width, stop = columns + source.unnamed, int(lines.stops[line])
+    if columns < fields <= width:
+        behind = _behind(source, data, end, stop)
+        place, cell = next((place, cell) for place, cell in enumerate(behind) if cell)
+        rule, remedy = "a column without a name is empty", "name it in the header, or empty it"
+        return BadRow(row, f"number {columns + place}", rule, shown(cell), remedy)
+    rule = f"a row has {width} fields, as the first line has"
+    if b"\r" in data[int(lines.starts[line]) : stop].rstrip(b"\r\n"):
+        remedy = "end all lines alike: a CR stands within the row, and the first line has none"
+    else:
+        remedy = "quote fields that hold the delimiter; fill in or delete short rows"
+    return BadRow(row, "", rule, f"{fields} fields", remedy)
 
 
 def _with_points(frame: pl.DataFrame, wanted: Wanted, faults: Faults) -> pl.DataFrame:

@@ -33,6 +33,7 @@ from service.formats.refusing import with_lines
 from service.formats.registry import FORMATS
 from service.formats.survey import Survey
 from service.formats.table import block, distinct
+from service.formats.values import COMMAED
 from service.formats.wording import listed, shown
 
 MOST_CLASSES = 1000
@@ -40,7 +41,6 @@ HEAD_CHUNKS = 4
 """Of `HEAD_BYTES` at most; those of text grow, and hold about as many bytes together."""
 MOST_ODD = 0.1
 """The share of a column's values that may be no numbers where it is a column of numbers."""
-COMMAED = r"^[ \t]*[+-]?\d*,\d+(?:[eE][+-]?\d+)?[ \t]*$"
 
 
 def decode(source: Source, chunk: Chunk, fields: Fields, rows: RowRules | None = None) -> Block:
@@ -67,7 +67,7 @@ def labels(source: Source, chunk: Chunk, fields: Fields) -> dict[Label, int]:
         return {}
     label = str(fields.label)
     want = Wanted((), (label,), frozenset((label,)))
-    found = distinct(FORMATS[source.format].table(source, chunk, want).frame[label], fields.gaps)
+    found = distinct(FORMATS[source.format].table(source, chunk, want).frame[label], fields)
     if len(found) > MOST_CLASSES:
         raise FileRefused(
             f"a column of classes holds at most {MOST_CLASSES} of them",
@@ -95,7 +95,7 @@ def names(source: Source, fields: Fields) -> tuple[str, ...]:
     values, odd = Counter[str](), {name: pl.Series(dtype=pl.String) for name in features}
     for frame in _head(source, features):
         for name in features:
-            count, found = words(frame[name], fields.gaps)
+            count, found = words(frame[name], fields)
             values[name] += count
             odd[name] = odd[name].append(found)
     chosen = tuple(name for name in features if odd[name].len() > MOST_ODD * values[name])

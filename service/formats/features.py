@@ -2,7 +2,7 @@
 
 Rules
 - A feature is missing where nothing stands (an empty cell, null, NaN) and where one of the job's
-  `missing.values` does: a text without regard to case, or a number however it is spelled.
+  `missing.values` does: a text without regard to case, or a number however it is spelled, with the job's decimal comma, too.
 - A missing feature becomes what `missing.fill` says: 0, or NaN for the mean that the model knows;
   with "none" its row is a bad one.
 - The fast way looks at all numbers at once; only a column in which something is amiss is looked at
@@ -17,19 +17,27 @@ from functools import lru_cache
 import numpy as np
 
 from service.formats import mending
-from service.formats.contract import Floats, Gaps, Mask, Table
+from service.formats.contract import Fields, Floats, Gaps, Mask, Table
 from service.formats.frames import named, nameless, pl
-from service.formats.values import BLANK, FILL_IN, Faults, numbers
+from service.formats.values import (
+    BLANK,
+    COMMAED,
+    FILL_IN,
+    Faults,
+    in_digits,
+    read_booleans,
+)
 
 FILL_GAPS = f'{FILL_IN}, or set missing.fill = "mean" (or "zero"); missing.values says what counts as missing'
 
 
 def matrix(
-    table: Table, features: Sequence[str], gaps: Gaps, faults: Faults
+    table: Table, features: Sequence[str], fields: Fields, faults: Faults
 ) -> tuple[Floats, dict[str, Mask]]:
     """(n, features + indicators), C-order, the rows that are marked bad holding anything; and by feature
     in which rows (n,) it was missing, where there are such."""
-    x, missing = _filled(table, features, gaps, faults)
+    gaps = fields.gaps
+    x, missing = _filled(table, features, fields, faults)
     if not gaps.indicators:
         return x, missing
     nowhere = np.zeros(len(x), np.bool_)
@@ -38,20 +46,24 @@ def matrix(
 
 
 def _filled(
-    table: Table, features: Sequence[str], gaps: Gaps, faults: Faults
+    table: Table, features: Sequence[str], fields: Fields, faults: Faults
 ) -> tuple[Floats, dict[str, Mask]]:
-    frame, x = table.frame, table.x
+    frame, x, gaps = table.frame, table.x, fields.gaps
     if not features:  # polars has no rows without columns
         return np.empty((len(table.row), 0)), {}
     if x is None and all(_is_plain(frame[name]) for name in features):
         x = frame.select(named(features)).to_numpy(order="c", writable=True)
-    if x is not None and not _as_numbers(gaps).size and np.isfinite(x).all():
+    if (
+        x is not None
+        and not _as_numbers(gaps, fields.dialect.decimal).size
+        and np.isfinite(x).all()
+    ):
         return x, {}
     if x is not None:
         frame = pl.DataFrame(x, schema=list(features))
     x, missing = np.empty((frame.height, len(features))), {}
     for place, name in enumerate(features):
-        values, gap = _column(frame[name], gaps, faults)
+        values, gap = _column(frame[name], fields, faults)
         if gap.any():
             values[gap] = np.nan if gaps.fill == "mean" else 0.0
             missing[name] = gap
@@ -59,33 +71,34 @@ def _filled(
     return x, missing
 
 
-def _column(column: pl.Series, gaps: Gaps, faults: Faults) -> tuple[Floats, Mask]:
+def _column(column: pl.Series, fields: Fields, faults: Faults) -> tuple[Floats, Mask]:
     """A feature's values (n,), and where they are missing."""
-    values, gap, no_number = numbers_or_gaps(column, gaps)
-    if gaps.fill == "none":
+    values, gap, no_number = numbers_or_gaps(column, fields)
+    if fields.gaps.fill == "none":
         faults.mark(gap, column, "a feature has a value in every row", FILL_GAPS)
     faults.mark(no_number, column, "a feature is a number", mending.remedy)
     faults.mark(np.isinf(values) & ~gap, column, "a feature is a finite number", FILL_IN)
     return values, gap
 
 
-def numbers_or_gaps(column: pl.Series, gaps: Gaps) -> tuple[Floats, Mask, Mask]:
+def numbers_or_gaps(column: pl.Series, fields: Fields) -> tuple[Floats, Mask, Mask]:
     """A column's values (n,), where they are missing, and where something else stands that is no number."""
-    values, gap, no_number = numbers(column)
+    values, gap, no_number = in_digits(column)
     if no_number.any():  # few cells: only they can be words
         places = np.flatnonzero(no_number)
         texts = nameless(column).gather(places).str.strip_chars(BLANK).str.to_lowercase()
-        named = places[texts.is_in(list(_as_words(gaps))).to_numpy()]
+        named = places[texts.is_in(list(_as_words(fields.gaps))).to_numpy()]
         gap[named], no_number[named] = True, False
+        read_booleans(column, values, no_number)
     gap = gap | (np.isnan(values) & ~no_number)
-    if (missing := _as_numbers(gaps)).size:
+    if (missing := _as_numbers(fields.gaps, fields.dialect.decimal)).size:
         gap |= np.isin(values, missing)
     return values, gap, no_number
 
 
-def words(column: pl.Series, gaps: Gaps) -> tuple[int, pl.Series]:
+def words(column: pl.Series, fields: Fields) -> tuple[int, pl.Series]:
     """How many cells of a column have a value, and those of them that are no numbers."""
-    _, gap, no_number = numbers_or_gaps(column, gaps)
+    _, gap, no_number = numbers_or_gaps(column, fields)
     return int((~gap).sum()), nameless(column).filter(no_number).cast(pl.String)
 
 
@@ -94,10 +107,13 @@ def _as_words(gaps: Gaps) -> pl.Series:
 
 
 @lru_cache(maxsize=64)  # asked for with each chunk, where it cost some percent of decoding
-def _as_numbers(gaps: Gaps) -> Floats:
-    """Those of the values that are numbers: cells are compared with them as numbers, too, since a
-    reader may have parsed them."""
-    return _as_words(gaps).cast(pl.Float64, strict=False).drop_nulls().drop_nans().to_numpy()
+def _as_numbers(gaps: Gaps, decimal: str) -> Floats:
+    """Those of the values that are numbers, with a point or as the job's files spell them: cells are compared with them as
+    numbers, too, since a reader may have parsed them."""
+    words = _as_words(gaps)
+    if decimal == ",":
+        words = words.str.replace(COMMAED, "${1}.${2}")
+    return words.cast(pl.Float64, strict=False).drop_nulls().drop_nans().to_numpy()
 
 
 def _is_plain(column: pl.Series) -> bool:

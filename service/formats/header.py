@@ -2,13 +2,17 @@
 
 Rules
 - The delimiter is a function of the first rows' bytes alone: of the marks that split the very first
-  row the one that splits most of the others alike.
+  row the one that splits most of the others alike. A first line sep=; says it, where the settings don't, and is no row.
 - Columns without a name at the end of the header are trailing delimiters: their cells are empty.
+- A name that stands twice refuses the file only where its column has a part: which one would be meant? Where the features are not
+  known yet, all have.
 """
 
 from __future__ import annotations
 
 import csv
+import re
+from collections import Counter
 from dataclasses import replace
 from typing import BinaryIO
 
@@ -20,9 +24,11 @@ from service.formats.contract import Dialect, Fields, Source
 from service.formats.text import (
     BLANK,
     UNCLOSED,
+    byte_place,
     check_text,
     lines_before,
     near,
+    next_line,
     rest_is_blank,
     skip_blank,
 )
@@ -33,6 +39,8 @@ HEADER_STEP_BYTES = 1 << 16
 DELIMITERS = ",;\t|"
 """Those that are looked for; of two that fit alike, the first."""
 DELIMITER_ROWS = 20
+SAYS_DELIMITER = re.compile(rb'"?sep=(?P<delimiter>[\t !#$%&*,/:;<=>?@\\^_`|~])"?\r?\n')
+"""A first line that spreadsheets write, and understand."""
 
 
 def inspect(source: Source, fields: Fields) -> Source:
@@ -40,13 +48,19 @@ def inspect(source: Source, fields: Fields) -> Source:
     with open(source.path, "rb") as file:
         source, start = skip_blank(source, file)
         line = _first_row(source, file, start)
+        if said := SAYS_DELIMITER.fullmatch(line):
+            if fields.dialect.delimiter == "auto":
+                found = said["delimiter"].decode()
+                source = replace(source, dialect=replace(source.dialect, delimiter=found))
+            start = next_line(file, start + len(line))
+            line = _first_row(source, file, start)
         text = check_text(source, line, start).rstrip("\r\n")
         if text.lstrip().startswith("{"):
             raise refused(source, "the content is what the name says, CSV", text, "name it .jsonl")
         if source.dialect.delimiter == "auto":
             found = _delimiter(_first_rows(source, file, start, line), source.dialect)
             source = replace(source, dialect=replace(source.dialect, delimiter=found))
-        names = _split(source, text)
+        names = _split(source, text, start)
         names, unnamed = (names, 0) if fields.numbered else _named(names)
         _check_columns(source, names, fields)
         if not fields.numbered:
@@ -109,8 +123,9 @@ def _delimiter(rows: list[bytes], dialect: Dialect) -> str:
     return max(found, key=fit, default=",")
 
 
-def _split(source: Source, text: str) -> list[str]:
-    marks_of(source, text.encode(), 0)
+def _split(source: Source, text: str, start: int) -> list[str]:
+    """The cells of the header, which begins at byte `start`."""
+    marks_of(source, text.encode(), start)
     csv.field_size_limit(2 * source.limits.max_row_bytes)
     delimiter, quote = source.dialect.delimiter, source.dialect.quote
     try:
@@ -135,13 +150,11 @@ def _check_columns(source: Source, names: list[str], fields: Fields) -> None:
     most = source.limits.max_columns
     if len(names) > most:
         raise refused(source, f"a file has at most {most} columns", str(len(names)), "split it")
-    twice = (
-        sorted({name for name in names if names.count(name) > 1})
-        if len(set(names)) < len(names)
-        else []
-    )
+    counts = Counter(names)
+    used = counts.keys() - {""} if fields.features is None else set(map(str, fields.named))
+    twice = sorted(name for name in used if counts[name] > 1)
     if twice and not fields.numbered:
-        rule = "a header names each column once"
+        rule = "a header names each column once that has a part"
         raise refused(source, rule, listed(twice), "rename the columns that share a name")
 
 
@@ -154,7 +167,12 @@ def marks_of(source: Source, data: bytes, start: int) -> quoting.Marks:
             "quote the whole field, and write a quote within it twice; where quotes are plain"
             ' characters, set csv.quote = ""'
         )
-        raise refused(source, QUOTES_RULE, near(data, place), remedy, f"byte {start + place}")
+        raise FileRefused(
+            QUOTES_RULE,
+            place=byte_place(source, start + place),
+            value=shown(near(data, place)),
+            remedy=remedy,
+        )
     return marks
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -161,11 +162,10 @@ def _fast(source: Source, data: bytes, wanted: Wanted) -> pl.DataFrame | None:
 
 def _is_doubtful(data: bytes, texts: pl.Series) -> bool:
     """Whether a column of text may hold what polars gives as another text than the other formats
-    have: booleans, fractions (1.0 as "1"), halves of surrogate pairs (as NUL)."""
-    cells = nameless(texts)
-    if cells.is_in(["true", "false"]).any() or (b"\\" in data and SURROGATE.search(data)):
+    have: fractions (1.0 as "1"), halves of surrogate pairs (as NUL)."""
+    if b"\\" in data and SURROGATE.search(data):
         return True
-    if not cells.str.contains(r"^-?\d").any():
+    if not nameless(texts).str.contains(r"^-?\d").any():
         return False
     key = re.escape(json.dumps(texts.name, ensure_ascii=False).encode())
     return b"\\" in data or re.search(key + FRACTION, data) is not None
@@ -223,11 +223,11 @@ def _cells(line: bytes, wanted: Wanted) -> list[Cell]:
 
 
 def _cell(column: str, value: Any, text: bool) -> Cell:
-    """A value as text: a number as in the other formats, a boolean as 1 or 0."""
+    """A value as text: a number as in the other formats, a boolean as true or false."""
     if value is None or isinstance(value, Number):
         return _number_text(value) if text and value is not None else value
     if isinstance(value, bool):
-        return str(int(value))
+        return str(value).lower()
     if isinstance(value, str):
         if not value.isascii() and not _is_unicode(value):
             raise BadLine(shown(column), "text is valid Unicode", shown(value))
@@ -265,7 +265,7 @@ def _pairs(line: bytes) -> Pairs:
         raise BadLine("", "a row is one JSON object", shown(line), _mend(line))
     keys = [key for key, _ in found]
     if len(set(keys)) < len(keys):
-        twice = sorted({key for key in keys if keys.count(key) > 1})
+        twice = sorted(key for key, count in Counter(keys).items() if count > 1)
         raise BadLine("", "a row has each key once", listed(twice))
     return found
 

@@ -16,6 +16,7 @@ import math
 import sys
 import tokenize
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import BinaryIO
@@ -65,7 +66,7 @@ def inspect(source: Source, fields: Fields) -> Source:
         raise refused(source, rule, str(width), "split the file")
     columns = tuple(name for array in arrays for name in _columns(array))
     if len(set(columns)) < width:
-        value = listed(sorted({name for name in columns if columns.count(name) > 1}))
+        value = listed(sorted(name for name, count in Counter(columns).items() if count > 1))
         raise refused(source, "each column has its own name", value, "rename the arrays")
     return replace(source, arrays=arrays, columns=columns, rows=arrays[0].rows)
 
@@ -197,7 +198,7 @@ def _series(source: Source, cells: npt.NDArray[np.generic], text: bool) -> pl.Se
     if not text:
         return pl.Series(np.ascontiguousarray(cells, np.float64))
     native = np.ascontiguousarray(cells, cells.dtype.newbyteorder("="))
-    return pl.Series(native.view(np.uint8) if kind == "b" else native).cast(pl.String)
+    return pl.Series(native.view(np.uint8) != 0 if kind == "b" else native).cast(pl.String)
 
 
 def _texts(source: Source, cells: npt.NDArray[np.generic]) -> list[str]:

@@ -2,7 +2,8 @@
 
 Rules
 - A cell that is wanted is a number in digits, with blanks around it or not, or nothing; one that isn't wanted is anything without
-  quotes. Every row has all its cells, ended by LF or CRLF, and not all of them are empty; blank lines are no rows.
+  quotes. Where the delimiter is the decimal comma, no number without quotes has a fraction; where it is a blank, none is around a cell.
+- Every row has all its cells, delimiters behind them or not, ended by LF or CRLF, and not all of them are empty; blank lines are no rows.
 - A text ends with a line break, so that nobody need ask at each byte whether it has ended.
 - Where anything else stands, nothing is said about the chunk: another reader looks at it from its beginning. What is read here
   is what that one would have read, to the bit.
@@ -23,7 +24,7 @@ from service.formats.contract import Dialect, Floats
 
 NEWLINE, TAB, RETURN, SPACE = b"\n\t\r "
 PLUS, MINUS, ZERO, SMALL_E, LARGE_E = b"+-0eE"
-NO_QUOTE = 0  # no byte of a text
+NO_MARK = 0  # no byte of a text
 
 BEST_DIGITS = nearest.MOST_DIGITS - 1
 """So many are read without looking how large their number grows."""
@@ -144,7 +145,7 @@ def _scan(data, delimiter, point, quote, places, x, others):
         is_empty = True
         for column in range(width):
             place = places[column]
-            if data[i] <= SPACE and delimiter != TAB:
+            if data[i] <= SPACE and delimiter > SPACE:
                 i = _skip_blank(data, i)
             if place >= features:
                 begin = i
@@ -160,7 +161,7 @@ def _scan(data, delimiter, point, quote, places, x, others):
                     if i < 0:
                         return -1
                     is_empty = False
-                    if data[i] != delimiter and delimiter != TAB:
+                    if data[i] != delimiter and delimiter > SPACE:
                         i = _skip_blank(data, i)
                 if place >= 0:
                     x[row, place] = value
@@ -170,6 +171,8 @@ def _scan(data, delimiter, point, quote, places, x, others):
                 if data[i] != delimiter:
                     return -1
                 i += 1
+        while data[i] == delimiter:
+            i += 1
         if is_empty:
             return -1
         i += data[i] == RETURN
@@ -216,8 +219,8 @@ def numbers(
     x, beside = np.empty((lines, len(features))), np.empty((len(others), lines))
     marks = (
         ord(dialect.delimiter),
-        ord(dialect.decimal),
-        ord(dialect.quote) if dialect.quote else NO_QUOTE,
+        ord(dialect.decimal) if dialect.decimal != dialect.delimiter else NO_MARK,
+        ord(dialect.quote) if dialect.quote else NO_MARK,
     )
     rows = _run(np.frombuffer(data, np.uint8), *map(np.uint8, marks), places, x, beside)
     return None if rows < 0 else (x[:rows], beside[:, :rows])

@@ -2,7 +2,8 @@
 what they need.
 
 Rules
-- Numbers (decimals among them) and booleans of every width count as float64, rounded as in CSV.
+- Numbers (decimals among them) and booleans of every width count as float64, rounded as in CSV. Booleans among names, ids and text
+  are "true" and "false".
 - Text and categories are text; dates and times are text in ISO 8601, for `id` and `time` only.
 - Nested and binary columns may be there, but can't be used.
 """
@@ -77,9 +78,7 @@ def _scan(source: Source) -> pl.LazyFrame:
 def _plain(source: Source, name: str, dtype: pl.DataType, *, text: bool, feature: bool) -> pl.Expr:
     """The column as Float64 or String."""
     column: pl.Expr = named(name)
-    if dtype == pl.Boolean:
-        column, dtype = column.cast(pl.UInt8), pl.UInt8()
-    if dtype.is_numeric():
+    if dtype.is_numeric() or dtype == pl.Boolean:
         return column.cast(pl.String if text else pl.Float64)
     if isinstance(dtype, (pl.String, pl.Categorical, pl.Enum, pl.Null)):
         return column.cast(pl.String)

@@ -42,6 +42,10 @@ class Lines(NamedTuple):
     blank: Mask
     delimiters: Places
     """How many of them, outside of quotes."""
+    before: Places
+    """How many stand before the line."""
+    places: Places
+    """One entry a delimiter of the chunk: where it is."""
 
 
 def inside(data: Bytes, dialect: Dialect) -> Mask:
@@ -146,8 +150,9 @@ def lines(data: Bytes, dialect: Dialect) -> Lines:
         stops = np.append(stops, data.size)
     starts = np.concatenate((np.zeros(min(1, stops.size), np.int64), stops[:-1]))
     places = np.flatnonzero((data == delimiter) & outside)
-    delimiters = np.searchsorted(places, stops) - np.searchsorted(places, starts)
+    before = np.searchsorted(places, starts)
+    delimiters = np.searchsorted(places, stops) - before
     ends = (data[stops - 1] == NEWLINE).astype(np.int64)
     ends += (ends == 1) & (stops - starts > 1) & (data[stops - 2] == RETURN)
     blank = stops - starts == delimiters + ends
-    return Lines(starts, stops, blank, delimiters)
+    return Lines(starts, stops, blank, delimiters, before, places)

@@ -17,14 +17,35 @@ from kernels.contract import Sparse
 from service.formats.contract import BadRow, Chunk, Fields, Floats, Integers, Source, Table, Wanted
 from service.formats.frames import pl
 from service.formats.quoting import count_lines
-from service.formats.text import BLANK, check_bytes, lines_before, read_range, skip_blank
+from service.formats.text import (
+    BLANK,
+    check_bytes,
+    lines_before,
+    read_range,
+    skip_blank,
+    without_rows,
+)
 from service.formats.wording import shown
 
 
-def inspect(source: Source, fields: Fields, columns: tuple[str, ...]) -> Source:
+def holds_more(line: bytes) -> bool:
+    """Whether anything but blank space stands in a line."""
+    return bool(line.strip(BLANK))
+
+
+def inspect(
+    source: Source,
+    fields: Fields,
+    columns: tuple[str, ...],
+    is_row: Callable[[bytes], bool] = holds_more,
+) -> Source:
     """Finds where the rows begin. Raises FileRefused for a file that has none."""
     with open(source.path, "rb") as file:
         source, start = skip_blank(source, file)
+        file.seek(start)
+        while not is_row(text := file.readline(source.limits.max_row_bytes)):
+            if not text:
+                raise without_rows(source, has_comments=True)
     line, bits = lines_before(source, start) + 1, fields.hashed.bits
     return replace(source, columns=columns, data_start=start, first_line=line, bits=bits)
 
@@ -58,9 +79,7 @@ def _spelt(read: Table, labels: pl.Series) -> Table:
     return replace(read, frame=read.frame.with_columns(labels.alias("label")), texts=None)
 
 
-def row_starts(
-    data: bytes, is_row: Callable[[bytes], bool] = lambda line: bool(line.strip(BLANK))
-) -> Integers:
+def row_starts(data: bytes, is_row: Callable[[bytes], bool] = holds_more) -> Integers:
     """Where each data row of a chunk's bytes begins; other lines left out."""
     starts, start = [], 0
     for line in data.split(b"\n"):

@@ -22,9 +22,13 @@ table = partial(sparse_text.table, is_vw=False)
 
 def inspect(source: Source, fields: Fields) -> Source:
     """Finds where the rows begin. Raises FileRefused for a file that has none."""
-    return sparse_text.inspect(source, fields, COLUMNS)
+    return sparse_text.inspect(source, fields, COLUMNS, _is_row)
 
 
 def row_starts(source: Source, data: bytes) -> Integers:
     """Where each data row of a chunk's bytes begins; blank lines and comments left out."""
-    return sparse_text.row_starts(data, lambda line: bool(line.split(b"#")[0].strip(BLANK)))
+    return sparse_text.row_starts(data, _is_row)
+
+
+def _is_row(line: bytes) -> bool:
+    return bool(line.split(b"#", 1)[0].strip(BLANK))

@@ -5,7 +5,7 @@ Rules
   counted and left out; of several reasons the first column's counts, features first, then label,
   then weight, then offset or exposure.
 - A label that is empty, null or NaN is none, and so is one of the job's `missing.values`, unless it is one of the classes; for
-  predictions, any that breaks a rule. Booleans are 1 and 0 where a format has them.
+  predictions, any that breaks a rule.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from service.formats.contract import (
     Block,
     Fields,
     Floats,
-    Gaps,
     Label,
     Mask,
     RowRules,
@@ -32,7 +31,7 @@ from service.formats.features import matrix, numbers_or_gaps
 from service.formats.frames import nameless, pl
 from service.formats.hashed import entries
 from service.formats.times import with_parts
-from service.formats.values import FILL_IN, Faults, label_key, label_keys, numbers
+from service.formats.values import BOOLEANS, FILL_IN, Faults, label_key, label_keys, numbers
 from service.formats.wording import listed
 
 
@@ -42,7 +41,7 @@ def block(table: Table, fields: Fields, features: Sequence[str], rules: RowRules
     if fields.times:
         table = replace(table, frame=with_parts(table.frame, fields, faults))
     frame = table.frame
-    x, missing = matrix(table, features, fields.gaps, faults)
+    x, missing = matrix(table, features, fields, faults)
     y, without = _label(frame, fields, faults)
     w = None if fields.weight is None else _weight(frame[str(fields.weight)], faults)
     offset = _offset(frame, fields, faults)
@@ -83,11 +82,11 @@ def block(table: Table, fields: Fields, features: Sequence[str], rules: RowRules
     )
 
 
-def distinct(column: pl.Series, gaps: Gaps) -> dict[Label, int]:
+def distinct(column: pl.Series, fields: Fields) -> dict[Label, int]:
     """The labels of a column of text in the order of their appearance, absent ones left out, and how many rows have each."""
     cells = nameless(column).drop_nulls()
     texts, rows = cells.unique(maintain_order=True), cells.unique_counts()
-    there = ~_is_gap(texts, gaps)
+    there = ~_is_gap(texts, fields)
     found: dict[Label, int] = {}
     for label, count in zip(label_keys(texts.filter(there)), rows.filter(there), strict=True):
         found[label] = found.get(label, 0) + count
@@ -103,7 +102,7 @@ def _label(frame: pl.DataFrame, fields: Fields, faults: Faults) -> tuple[Floats,
     column = frame[str(fields.label)]
     if fields.labels == "class":
         return _classes(column, fields, faults)
-    values, missing, no_number = numbers_or_gaps(column, fields.gaps)
+    values, missing, no_number = numbers_or_gaps(column, fields)
     values[missing] = np.nan
     if fields.unlabelled == "keep":
         values[np.isinf(values) | _outside(values, fields)] = np.nan
@@ -114,8 +113,8 @@ def _label(frame: pl.DataFrame, fields: Fields, faults: Faults) -> tuple[Floats,
     return values, missing
 
 
-def _is_gap(labels: pl.Series, gaps: Gaps) -> Mask:
-    _, gap, _ = numbers_or_gaps(labels, gaps)
+def _is_gap(labels: pl.Series, fields: Fields) -> Mask:
+    _, gap, _ = numbers_or_gaps(labels, fields)
     return gap
 
 
@@ -137,7 +136,7 @@ def _classes(column: pl.Series, fields: Fields, faults: Faults) -> tuple[Floats,
     places = {label_key(name): place for place, name in enumerate(classes)}
     if column.dtype == pl.Float64:
         cells = column.to_numpy()
-        missing = _is_gap(column, fields.gaps)
+        missing = _is_gap(column, fields)
         keys = np.array([*sorted(k for k in places if isinstance(k, float)), np.nan])
         which = np.searchsorted(keys[:-1], cells)  # the classes are few, and np.unique would sort
         which[keys[which] != cells] = len(keys) - 1
@@ -147,8 +146,10 @@ def _classes(column: pl.Series, fields: Fields, faults: Faults) -> tuple[Floats,
         names = texts.unique()
         which = texts.cast(pl.Enum(names)).to_physical().to_numpy()
         labels = label_keys(names)
+        if all(isinstance(key, float) for key in places):
+            labels = [BOOLEANS.get(str(label).lower(), label) for label in labels]
         found = [places.get(label, -1) for label in labels]
-        missing = _is_gap(names, fields.gaps)[which]
+        missing = _is_gap(names, fields)[which]
     y = np.array(found, np.float64)[which]
     missing &= y < 0  # what is one of the classes is called so
     if fields.unlabelled == "keep":

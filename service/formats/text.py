@@ -1,7 +1,7 @@
 """What CSV and JSON lines share: ranges of bytes that are valid UTF-8 text.
 
 Rules
-- Bad UTF-8 and NUL bytes refuse the file; the message says at which byte.
+- Bad UTF-8 and NUL bytes refuse the file; the message says on which line, and at which byte.
 - A mark of byte order at the start is skipped.
 """
 
@@ -69,14 +69,14 @@ def check_bytes(source: Source, data: bytes, start: int) -> None:
     except UnicodeDecodeError as fault:
         raise FileRefused(
             "text is valid UTF-8",
-            place=f"{source.name}: byte {start + fault.start}",
+            place=byte_place(source, start + fault.start),
             value=shown(data[fault.start : fault.end]),
             remedy=_save_as_utf8(source),
         ) from fault
     if nul >= 0:
         raise FileRefused(
             "text holds no NUL bytes",
-            place=f"{source.name}: byte {start + nul}",
+            place=byte_place(source, start + nul),
             value=shown(near(data, nul)),
             remedy=_save_as_utf8(source),
         )
@@ -114,18 +114,30 @@ def skip_blank(source: Source, file: BinaryIO) -> tuple[Source, int]:
         source, start = replace(source, notes=(*source.notes, "utf-8 bom")), 3
     start = _next_printing(file, start)
     if start < 0:
-        raise FileRefused(
-            "a file holds rows",
-            place=source.name,
-            value="an empty file" if source.size == 0 else "only blank lines",
-            remedy="drop files that hold rows",
-        )
+        raise without_rows(source, has_comments="comments" in source.notes)
     return source, _line_start(file, start)
+
+
+def without_rows(source: Source, *, has_comments: bool) -> FileRefused:
+    """The refusal of a file in which no row stands."""
+    value = "only blank lines and comments" if has_comments else "only blank lines"
+    return FileRefused(
+        "a file holds rows",
+        place=source.name,
+        value=value if source.size else "an empty file",
+        remedy="drop files that hold rows",
+    )
 
 
 def rest_is_blank(file: BinaryIO, start: int) -> bool:
     """Nothing but blank space follows."""
     return _next_printing(file, start) < 0
+
+
+def next_line(file: BinaryIO, start: int) -> int:
+    """Where the first line from `start` on that isn't blank begins; `start` where none follows."""
+    printing = _next_printing(file, start)
+    return start if printing < 0 else max(start, _line_start(file, printing))
 
 
 def _next_printing(file: BinaryIO, start: int) -> int:
@@ -147,6 +159,11 @@ def _line_start(file: BinaryIO, position: int) -> int:
             break
         position -= 1
     return position
+
+
+def byte_place(source: Source, position: int) -> str:
+    """A byte of the file as a note says where it is; reads all that is before it."""
+    return f"{source.name}:{lines_before(source, position) + 1}: byte {position}"
 
 
 def lines_before(source: Source, position: int) -> int:

@@ -2,7 +2,8 @@
 
 Rules
 - A number is what polars parses as one (Rust's grammar: no grouping, no decimal comma), spaces and
-  tabs around it aside.
+  tabs around it aside; and the words true and false, in any case, are 1 and 0, as the booleans of other formats are. Where a
+  column is names or text, booleans of all formats are the words.
 - Class labels are the same when their texts are, or when both are numbers and equal.
 - Of several reasons against a row the first that is marked counts.
 """
@@ -22,6 +23,9 @@ from service.formats.frames import nameless, pl
 from service.formats.wording import shown
 
 BLANK = " \t"
+COMMAED = r"^([ \t]*[+-]?\d*),(\d*(?:[eE][+-]?\d+)?[ \t]*)$"
+"""A number with a decimal comma, as what stands before it and behind it."""
+BOOLEANS = {"true": 1.0, "false": 0.0}
 FILL_IN = "fill in or delete the row"
 Remedy = str | Callable[[Any], str]
 
@@ -82,6 +86,13 @@ def label_keys(labels: pl.Series) -> list[Label]:
 def numbers(column: pl.Series) -> tuple[Floats, Mask, Mask]:
     """Values (NaN where there is none), where nothing stands, and where something stands that is
     no number."""
+    values, missing, no_number = in_digits(column)
+    read_booleans(column, values, no_number)
+    return values, missing, no_number
+
+
+def in_digits(column: pl.Series) -> tuple[Floats, Mask, Mask]:
+    """As `numbers`, booleans that are words being none."""
     if column.dtype == pl.Float64:
         nothing = np.zeros(column.len(), np.bool_)
         missing = nameless(column).is_null().to_numpy() if column.null_count() else nothing
@@ -90,3 +101,14 @@ def numbers(column: pl.Series) -> tuple[Floats, Mask, Mask]:
     missing = (texts.is_null() | (texts == "").fill_null(True)).to_numpy()
     numbers = texts.cast(pl.Float64, strict=False)
     return numbers.to_numpy(writable=True), missing, numbers.is_null().to_numpy() & ~missing
+
+
+def read_booleans(column: pl.Series, values: Floats, no_number: Mask) -> None:
+    """Makes numbers of those cells that are no number and the words true or false."""
+    if not no_number.any():
+        return
+    places = np.flatnonzero(no_number)
+    texts = nameless(column).gather(places).str.strip_chars(BLANK).str.to_lowercase()
+    for word, value in BOOLEANS.items():
+        found = places[(texts == word).to_numpy()]
+        values[found], no_number[found] = value, False

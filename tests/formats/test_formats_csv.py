@@ -5,12 +5,26 @@ from __future__ import annotations
 import csv
 import io
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from service.core.errors import FileRefused
-from service.formats import Chunk, Fields, Limits, features_of, labels, prepare
+from service.formats import (
+    Chunk,
+    Fields,
+    Gaps,
+    Limits,
+    Survey,
+    block_bytes,
+    decode,
+    features_of,
+    labels,
+    prepare,
+    unused_of,
+)
+from service.formats.contract import Hashed
 
 Y = Fields("y")
 CHUNKS = (1, 7, 64, 4 << 20)
@@ -114,6 +128,30 @@ def test_features_are_by_default_every_column_without_another_role(read):
     assert got.carried == {"id": ["k1"], "time": ["2026-01-01"]}
 
 
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+@pytest.mark.parametrize("row", ["1,x,2,3,u,v,4", "1,5,2,3,6,7,4", '1,"",2,3,"7",,4'])
+def test_columns_without_a_part_may_share_a_name_or_have_none(read, row, chunk_bytes):
+    fields = Fields("y", features=("a", "b"), id="k")
+    data = f"a,z,b,k,z,,y\n{row}\n\n{row}\n".encode()
+    for header, extra in ((data, 3), (data.replace(b",z,,y", b",,,y"), 3)):
+        got = read(header, "t.csv", fields, chunk_bytes)
+        assert (got.x.tolist(), got.y.tolist()) == ([[1, 2]] * 2, [4, 4])
+        assert got.carried == {"id": ["3", "3"]}
+        assert unused_of(got.source, fields) == extra
+        numbers = read(header, "t.csv", Fields("y", ("b",)), chunk_bytes)
+        assert numbers.x.tolist() == [[2]] * 2
+
+
+@pytest.mark.parametrize("twice", ["a", "y", "k"])
+def test_a_column_that_has_a_part_is_named_once(refused, twice):
+    fields = Fields("y", features=("a",), id="k")
+    refusal = refused(f"a,y,k,{twice}\n1,2,3,4\n".encode(), "t.csv", fields).refusal
+    assert (refusal.rule, refusal.value) == (
+        "a header names each column once that has a part",
+        twice,
+    )
+
+
 BAD_ROWS = [
     (b"1\n", "", "fields", "1 fields"),
     (b"1,2,3\n", "", "fields", "3 fields"),
@@ -123,7 +161,7 @@ BAD_ROWS = [
     (b"x1,2\n", "a", "is a number", "x1"),
     (b'"1,5",2\n', "a", "is a number", "1,5"),
     (b"1_000,2\n", "a", "is a number", "1_000"),
-    (b"true,2\n", "a", "is a number", "true"),
+    (b"truer,2\n", "a", "is a number", "truer"),
     (b"nan,2\n", "a", "in every row", "nan"),
     (b"-inf,2\n", "a", "finite", "-inf"),
     (b"1e400,2\n", "a", "finite", "1e400"),
@@ -233,6 +271,7 @@ REFUSALS = [
     (b"a,b\n1,2\n", "label column y", "columns a, b"),
     (b"a,a,y\n1,2,3\n", "each column once", "a"),
     (b"a,,y\n1,2,3\n", "has a name", "column 1 without one"),
+    (b"a,,,y\n1,2,3,4\n", "has a name", "column 1 without one"),
     (b"y\n1\n", "columns besides", "y"),
     (b"a,y\n1,2\n3,\xff\n", "UTF-8", "\\xff"),
     (b"a,y\n1,2\n3,\0\n", "NUL", "3,\\x00"),
@@ -279,6 +318,28 @@ def test_too_many_columns_are_refused(refused):
     data = b",".join(b"c%d" % i for i in range(20)) + b"\n" + b"1," * 19 + b"1\n"
     refusal = refused(data, "t.csv", Fields("c0"), limits=Limits(max_columns=10)).refusal
     assert "at most 10 columns" in refusal.rule
+
+
+class Looked(tuple[str, ...]):
+    """Columns among which nobody searches for a name: each search is as long as there are columns."""
+
+    __slots__ = ()
+
+    def __contains__(self, name: object) -> bool:
+        raise AssertionError(name)
+
+
+def test_no_column_is_searched_for_among_all_columns(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"a,b,c,d,y\n1,2,3,4,5\n")
+    hashed = Hashed(8, ("c",), (), 1, (("a", "b"),))
+    fields = Fields("y", Looked(("a", "b", "c")), hashed=hashed, gaps=Gaps("mean", (), ("a",)))
+    source = prepare(path, "t.csv", tmp_path / "s", fields)
+    source = replace(source, columns=Looked(source.columns))
+    (chunk,) = Survey(source, 1 << 20)
+    assert decode(source, chunk, fields).y.tolist() == [5]
+    assert unused_of(source, fields) == 1
+    assert block_bytes(source, chunk, fields) > 0
 
 
 def test_names_in_messages_are_escaped(refused):

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.formats import Fields, Limits, prepare
+from service.formats import Fields, Gaps, Limits, Survey, labels, names, prepare
+from service.formats.contract import Hashed
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-9, 9).map(float)
 NAMES = ["UP", "DOWN", 'é, "q"\n', "7", " x:{} "]
@@ -141,3 +142,63 @@ def test_missing_labels_are_the_same_in_every_format(bits, rows, chunk_bytes):
     got = {name: bits(data, name, Fields("y"), chunk_bytes) for name, data in files.items()}
     assert got["a.csv"] == got["b.csv"] == got["d.parquet"] == got["e.npz"]
     assert got["c.jsonl"][:3] == got["a.csv"][:3]
+
+
+FLAGS = {"f": [True, False, True], "y": [False, True, True]}
+BOOLEAN_FILES = {
+    "a.csv": as_csv({name: [str(v).lower() for v in FLAGS[name]] for name in FLAGS}, "\n", 0),
+    "b.jsonl": as_jsonl(FLAGS, True),
+    "c.jsonl": as_jsonl({name: [str(v) for v in FLAGS[name]] for name in FLAGS}, True).lower(),
+    "d.parquet": as_parquet(FLAGS, 2),
+    "e.npz": as_npz(FLAGS, False),
+}
+BOOLEANS = {
+    "numbers": (Fields("y"), [[1], [0], [1]], [0, 1, 1]),
+    "classes that are numbers": (
+        Fields("y", labels="class", classes=(0, 1)), [[1], [0], [1]], [0, 1, 1],
+    ),
+    "classes that are names": (
+        Fields("y", labels="class", classes=("true", "false")), [[1], [0], [1]], [1, 0, 0],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+@pytest.mark.parametrize("name", BOOLEAN_FILES)
+def test_booleans_are_numbers_where_numbers_are_learnt(read, name, chunk_bytes):
+    for fields, x, y in BOOLEANS.values():
+        got = read(BOOLEAN_FILES[name], name, fields, chunk_bytes)
+        assert (got.x.tolist(), got.y.tolist()) == (x, y)
+
+
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+@pytest.mark.parametrize("name", BOOLEAN_FILES)
+def test_booleans_are_their_words_where_they_are_names_ids_or_text(read, name, chunk_bytes):
+    slots = {}
+    for kind, data in (("given", BOOLEAN_FILES[name]), ("words", BOOLEAN_FILES["a.csv"])):
+        called = name if kind == "given" else "a.csv"
+        for columns in (("f",), ()), ((), ("f",)):
+            fields = Fields("y", id="y", hashed=Hashed(20, *columns))
+            got = read(data, called, fields, chunk_bytes)
+            assert got.carried == {"id": ["false", "true", "true"]}
+            slots[kind, columns] = got.sparse.slots.tolist()
+    assert slots["given", (("f",), ())] == slots["words", (("f",), ())]
+    assert slots["given", ((), ("f",))] == slots["words", ((), ("f",))]
+
+
+@pytest.mark.parametrize("name", BOOLEAN_FILES)
+def test_booleans_are_taken_for_numbers_and_for_names_of_classes(tmp_path, name):
+    path = tmp_path / "1"
+    path.write_bytes(BOOLEAN_FILES[name])
+    fields = Fields("y", labels="class", hashed=Hashed(20))
+    source = prepare(path, name, tmp_path / "2", fields)
+    assert names(source, fields) == ()
+    (chunk,) = Survey(source, 4 << 20)
+    assert labels(source, chunk, fields) == {"false": 1, "true": 2}
+
+
+def test_a_word_that_says_that_a_value_is_missing_is_no_boolean(read):
+    data = b"f,y\nfalse,1\nTRUE,2\n False ,3\n"
+    got = read(data, "t.csv", Fields("y", gaps=Gaps("mean", ("False",))))
+    assert got.missing == {"f": 2}
+    assert got.x[1].tolist() == [1]

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from service.formats import Fields, Gaps, Survey, labels, prepare
+from service.formats.contract import Dialect
 
 NAMES = ("NA", "?", "-200")
 ZERO = Fields("y", gaps=Gaps("zero", NAMES))
@@ -48,6 +49,15 @@ def test_without_a_fill_a_missing_feature_makes_its_row_a_bad_one(read, cell):
     assert (row, column, rule) == (1, "b", "a feature has a value in every row")
     assert value == (cell or "nothing")
     assert got.missing == {}
+
+
+@pytest.mark.parametrize("named", ["-999,9", "-9,999e2", "-999.9"])
+@pytest.mark.parametrize("cell", ["-999,9", "-9999e-1", '"-999,90"', "-999,9x"])
+def test_a_value_may_be_named_as_the_files_spell_it(read, named, cell):
+    fields = Fields("y", gaps=Gaps("zero", (named,)), dialect=Dialect(decimal=","))
+    got = read(f"a;b;y\n1,5;2;0\n{cell};4;1\n".encode(), "t.csv", fields)
+    assert got.missing == ({} if cell.endswith("x") else {"a": 1})
+    assert got.rejected == cell.endswith("x")
 
 
 def test_rows_that_are_left_out_are_not_among_the_missing(read):

@@ -110,6 +110,36 @@ def test_what_is_not_plain_is_left(data: bytes, rows: int) -> None:
     assert numbers(data, rows, COMMAS, ["a", "b"], ["a", "b"], []) is None
 
 
+@pytest.mark.parametrize(
+    ("data", "rows", "dialect"),
+    [
+        (b"1,39,2\n", 1, Dialect(delimiter=",", decimal=",")),
+        (b"1,5,2,5\n", 1, Dialect(delimiter=",", decimal=",")),
+        (b"1  2\n", 1, Dialect(delimiter=" ")),
+        (b"1 2 \t3\n", 1, Dialect(delimiter=" ")),
+    ],
+)
+def test_a_delimiter_is_neither_part_of_a_number_nor_blank(
+    data: bytes, rows: int, dialect: Dialect
+) -> None:
+    assert numbers(data, rows, dialect, ["a", "b"], ["a", "b"], []) is None
+
+
+def test_where_a_comma_delimits_a_number_with_a_decimal_comma_is_quoted(
+    tmp_path: Path,
+) -> None:
+    fields = Fields("y", dialect=Dialect(delimiter=",", decimal=","))
+    found = {}
+    for name, text in (("ragged", "1,139,3,5,278\n"), ("quoted", '1,"139,3","5,278"\n')):
+        (tmp_path / name).write_text("a,b,y\n" + text * 2)
+        found[name] = [*_blocks(tmp_path / name, fields)]
+    ragged, quoted = found["ragged"][0], found["quoted"][0]
+    assert isinstance(ragged, Block)
+    assert (ragged.rejected, ragged.first_bad[0].value) == (2, "5 fields")
+    assert isinstance(quoted, Block)
+    assert (quoted.x.tolist(), quoted.y.tolist()) == ([[1, 139.3]] * 2, [5.278] * 2)
+
+
 def test_columns_go_where_they_are_wanted_and_the_others_may_hold_anything() -> None:
     data = b"1,\xe9 x,3, 4\r\n5,,7,8\r\n,y,,\n9,z,10,11"
     assert numbers(data, 4, COMMAS, ["a", "b", "c", "d"], ["d", "a"], ["c"]) is not None
@@ -119,6 +149,13 @@ def test_columns_go_where_they_are_wanted_and_the_others_may_hold_anything() -> 
     np.testing.assert_array_equal(x, [[4, 1], [8, 5], [np.nan, np.nan], [11, 9]])
     np.testing.assert_array_equal(beside, [[3, 7, np.nan, 10]])
     assert numbers(data.replace(b"x", b'"'), 4, COMMAS, ["a", "b", "c", "d"], ["a"], ["c"]) is None
+
+
+def test_delimiters_behind_the_last_cell_are_nothing() -> None:
+    found = numbers(b"1,2,\n3,4,,,\r\n5,6\n", 3, COMMAS, ["a", "b"], ["a", "b"], [])
+    assert found is not None
+    assert found[0].tolist() == [[1, 2], [3, 4], [5, 6]]
+    assert numbers(b"1,2, \n", 1, COMMAS, ["a", "b"], ["a", "b"], []) is None
 
 
 def test_blank_lines_are_no_rows() -> None:
@@ -135,7 +172,7 @@ CELLS = st.sampled_from(
 RARE = st.sampled_from(["x", '"4"', "1,5", "inf", "nan", "?", "1e999", "-", "\xe9", "\t2"])
 LINES = st.lists(
     st.lists(st.one_of(CELLS, CELLS, CELLS, CELLS, CELLS, CELLS, CELLS, RARE), min_size=3, max_size=3).map(",".join)
-    | st.sampled_from(["", ",,", "1,2", "1,2,3,4"]),
+    | st.sampled_from(["", ",,", "1,2", "1,2,3,4", "1,2,3,", "4,5,6,,", '7,8,9,""', ",,,,", "1,2,3, "]),
     min_size=1,
     max_size=12,
 )  # fmt: skip
@@ -147,6 +184,7 @@ MEANT = [
     Fields(None, labels="none"),
     Fields("y", labels="class", classes=(0.0, 1.0, 3.0)),
     Fields("y", ("b",), exposure="a"),
+    Fields("y", dialect=Dialect(delimiter=",", decimal=",")),
 ]
 
 

@@ -46,6 +46,10 @@ WILD = {
     "bars": ("t.csv", PLAIN.replace(",", "|").encode(), {}),
     "a delimiter of one's own": ("t.csv", PLAIN.replace(",", "^").encode(), {"delimiter": "^"}),
     "a name that doesn't hold": ("t.tsv", PLAIN.encode(), {"delimiter": ","}),
+    "a first line that says the delimiter": ("t.csv", b"sep=^\n" + PLAIN.replace(",", "^").encode(), {}),
+    "it in quotes, before a blank line": ("t.tsv", b'"sep=;"\r\n\r\n' + PLAIN.replace(",", ";").encode(), {}),
+    "it where the settings say another": ("t.csv", b"sep=;\n" + PLAIN.encode(), {"delimiter": ","}),
+    "it with a mark of byte order": ("t.csv", b"\xef\xbb\xbfsep=,\n" + PLAIN.encode(), {}),
     "decimal commas": ("t.csv", decimal_comma(PLAIN).encode(), {"decimal": ","}),
     "quoted decimal commas": ("t.csv", b'a,y,k\n"1,5",2,\xc3\xa9\n-3,4,z\n', {"decimal": ","}),
     "comments": ("t.csv", ("# it's \"\n" + PLAIN.replace("\n", "\n#,\"\n", 2)).encode(), {"comment": "#"}),
@@ -54,6 +58,12 @@ WILD = {
     "a mark before a comment": ("t.csv", ("\ufeff# x\n" + PLAIN).encode(), {"comment": "#"}),
     "single quotes": ("t.csv", PLAIN.replace("z", "'z'").encode(), {"quote": "'"}),
     "trailing commas": ("t.csv", PLAIN.replace("\n", ",,\n").encode(), {}),
+    "trailing commas in the rows": ("t.csv", PLAIN.replace("2,é", "2,é,").replace("4,z", "4,z,").encode(), {}),
+    "trailing commas in one row": ("t.csv", PLAIN.replace("2,é", "2,é,,,").encode(), {}),
+    "trailing commas in the header": ("t.csv", PLAIN.replace("k", "k,,").encode(), {}),
+    "trailing commas without a line break": ("t.csv", PLAIN.replace("4,z\n", "4,z,,").encode(), {}),
+    "trailing commas and CRLF": ("t.csv", PLAIN.replace("z\n", "z,\n").replace("\n", "\r\n").encode(), {}),
+    "trailing quotes of nothing": ("t.csv", PLAIN.replace("2,é", '2,é,"",""').encode(), {}),
     "lines of commas": ("t.csv", PLAIN.replace("\n", "\n,,\n,,\n").encode(), {}),
 }  # fmt: skip
 
@@ -106,11 +116,22 @@ def test_with_a_decimal_comma_a_number_with_a_point_makes_a_bad_row(read, chunk_
 
 @pytest.mark.parametrize("chunk_bytes", CHUNKS)
 def test_what_stands_below_no_name_makes_a_bad_row(read, chunk_bytes):
-    got = read(b"a,y,,\n1,2,,\n3,4,,x\n5,6,,\n7,8\n", "t.csv", Y, chunk_bytes)
+    got = read(b"a,y,,\n1,2,,\n3,4,,x\n5,6,,\n7,8\n9\n1,2,,,3\n", "t.csv", Y, chunk_bytes)
     assert got.source.columns == ("a", "y")
-    assert got.x.tolist() == [[1], [5]]
-    assert [b[:2] for b in got.bad] == [(1, "number 3"), (3, "")]
+    assert got.x.tolist() == [[1], [5], [7]]
+    assert [b[:2] for b in got.bad] == [(1, "number 3"), (4, ""), (5, "")]
     assert "a column without a name is empty" in got.bad[0][2]
+
+
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+def test_a_delimiter_trails_only_where_nothing_stands_behind_it(read, chunk_bytes):
+    data = b'a,y\n1,2,\n3,4, \n5,6,,7\n,8,\n9,,\n1,2,""\n3,4,""""\n5,6,,\n7\n'
+    got = read(data, "t.csv", Fields("y", gaps=Gaps("zero")), chunk_bytes)
+    assert (got.x[:, 0].tolist(), got.y.tolist()) == ([1, 0, 1, 5], [2, 8, 2, 6])
+    assert got.row.tolist() == [0, 3, 5, 7]
+    assert got.unlabelled == 1
+    found = [(row, value) for row, _, _, value in got.bad]
+    assert found == [(1, "3 fields"), (2, "4 fields"), (6, "3 fields"), (8, "1 fields")]
 
 
 @pytest.mark.parametrize("chunk_bytes", CHUNKS)
@@ -160,6 +181,19 @@ def test_it_makes_no_difference_where_a_text_is_cut(of):
     assert b"".join(of([bytes([byte]) for byte in TEXT], dialect)) == whole
 
 
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("t.csv", Fields("y", dialect=Dialect(comment="#"))),
+        ("t.svm", Fields("label", format="svmlight", hashed=Hashed(8))),
+    ],
+)
+@pytest.mark.parametrize("data", [b"# only\n", b"\n#\n\n# more", b"#\n" * 3])
+def test_a_file_of_comments_has_no_rows(refused, name, fields, data):
+    refusal = refused(data, name, fields).refusal
+    assert (refusal.rule, refusal.value) == ("a file holds rows", "only blank lines and comments")
+
+
 def test_only_what_lies_outside_of_quotes_is_touched():
     dialect = Dialect(comment="#")
     assert b"".join(passes.with_line_feeds([b'a\r\n"b\r"\rc\r'], dialect)) == b'a\n"b\r"\nc\n'
@@ -167,11 +201,12 @@ def test_only_what_lies_outside_of_quotes_is_touched():
 
 
 REFUSED = [
-    (b"a,y\n1,\xe9\n", {}, "UTF-8", "t.csv: byte 6", "csv.encoding"),
-    (PLAIN.encode("utf-16-le"), {}, "NUL", "t.csv: byte 1", "csv.encoding"),
+    (b"a,y\n1,\xe9\n", {}, "UTF-8", "t.csv:2: byte 6", "csv.encoding"),
+    (PLAIN.encode("utf-16-le"), {}, "NUL", "t.csv:1: byte 1", "csv.encoding"),
     (b"a,y\n1,\x81\n", {"encoding": "windows-1252"}, "windows-1252", "t.csv: byte 6", "UTF-8"),
     (PLAIN.encode("utf-16")[:-1], {}, "utf-16", f"t.csv: byte {2 * len(PLAIN)}", "UTF-8"),
-    (b'a,y\n1,2\n5" x" ,3\n', {}, "enclose whole fields", "t.csv: byte 9", 'csv.quote = ""'),
+    (b'a,y\n1,2\n5" x" ,3\n', {}, "enclose whole fields", "t.csv:3: byte 9", 'csv.quote = ""'),
+    (b'\n\na,y"x"\n1,2\n', {}, "enclose whole fields", "t.csv:3: byte 5", 'csv.quote = ""'),
     (b'a,y\n1,"2\n', {}, "close", "t.csv:2", 'csv.quote = ""'),
 ]
 
@@ -182,6 +217,35 @@ def test_a_refusal_names_the_setting_that_helps(refused, data, dialect, rule, pl
     assert rule in refusal.rule
     assert refusal.place == place
     assert remedy in refusal.remedy
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "mark"),
+    [
+        (b"a y\n1 2\n", "t.csv", " "),
+        (b"a:y\n1:2\n", "t.csv", ":"),
+        (b"a,y\n1,2\n", "t.tsv", ","),
+        (b"a;y;c,d,e,f,g\n1;2;3,4,5,6,7\n", "t.csv", ";"),
+    ],
+)
+def test_where_another_delimiter_gives_the_column_a_note_says_so_and_it_helps(
+    read, refused, data, name, mark
+):
+    for label, feature in (("y", "a"), ("a", "y")):
+        fields = Fields(label, (feature,))
+        assert f'csv.delimiter = "{mark}"' in refused(data, name, fields).refusal.remedy
+        said = Fields(label, (feature,), dialect=Dialect(delimiter=mark))
+        assert read(data, name, said).rows_seen == 1
+
+
+def test_where_no_delimiter_gives_the_column_a_note_names_none(refused):
+    remedy = refused(b"a b;c,z\n1 2;3,4\n", "t.csv", Y).refusal.remedy
+    assert remedy == "add the column, or correct `label`"
+
+
+def test_a_line_that_says_the_delimiter_is_no_header(refused):
+    refusal = refused(b"sep=;\n", "t.csv", Y).refusal
+    assert (refusal.rule, refusal.value) == ("a file has rows below its header", "a header only")
 
 
 def test_the_export_of_a_sensor_is_read_as_it_is(read):

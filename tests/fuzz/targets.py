@@ -134,27 +134,33 @@ def _file(name: str, file: str, fields: Fields, *seeds: bytes) -> Target:
     return Target(name, seeds, check)
 
 
-_NUMBERS = Fields("y", gaps=Gaps("mean", ("?", "7")))
+_NUMBERS = tuple(
+    Fields("y", gaps=Gaps("mean", ("?", "7")), dialect=dialect)
+    for dialect in (Dialect(), Dialect(delimiter=",", decimal=","), Dialect(delimiter=" "))
+)
 _NUMBERS_CSV = (
     b"a,b,y\n1,-2.5,0\n+.5,1e3,1\r\n12345678901234567890123,0.1,7\n",
     b"a;b;y\n ;4.;1 \n9007199254740993;-0;1E-30\n5e-324;00012.50;2",
 )
+_PLAIN = [Dialect(delimiter=mark) for mark in ",;\t "]
+_PLAIN += [Dialect(delimiter=mark, decimal=",") for mark in ",;"]
 
 
 def _numbers(plain: Plain | None, data: bytes, folder: Path) -> None:
     """What the shortest way of CSV reads is what the others read, and what it gives in Python."""
-    shortest = _alike(data, folder, "t.csv", _NUMBERS)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(csv, "nothing_but_numbers", lambda *_: None)
-        other = _alike(data, folder, "t.csv", _NUMBERS)
-    assert shortest == other, f"the shortest way: {shortest}\nthe others: {other}"
+    for fields in _NUMBERS:
+        shortest = _alike(data, folder, "t.csv", fields)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(csv, "nothing_but_numbers", lambda *_: None)
+            other = _alike(data, folder, "t.csv", fields)
+        assert shortest == other, f"the shortest way: {shortest}\nthe others: {other}"
     if plain is None:
         return
-    for delimiter in (",", ";", "\t"):
+    for dialect in _PLAIN:
         asked = (
             data,
             data.count(b"\n") + (not data.endswith(b"\n")),
-            Dialect(delimiter=delimiter),
+            dialect,
             "abc",
             "ca",
             "b",
