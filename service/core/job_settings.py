@@ -312,7 +312,7 @@ class Missing(Section):
     """`[jobs.missing]`: which features count as missing, and what becomes of them."""
 
     fill: Literal["none", "zero", "mean"] = "none"
-    values: Words = ("NA", "N/A", "null", "none", "?")
+    values: Words = ("NA", "N/A", "null", "?")
     indicators: Columns | None = None
 
     @model_validator(mode="after")
