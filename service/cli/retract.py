@@ -52,7 +52,8 @@ def _retract(layout: Layout, journal: Journal, job: str, asked: Sequence[Named])
 def _what_remains(files: int, runs: bool) -> str:
     if not files:
         return "for its sake nothing is to be learnt again"
-    some, are = ("1 file that came", "is") if files == 1 else (f"{files} files that came", "are")
+    some = "1 file is" if files == 1 else f"{files} files are"
+    which = "what was learnt since the newest model that is kept from before it"
     if runs:
-        return f"{some} after it {are} learnt again now; see `headrace status`"
-    return f"{some} after it will be learnt again at the next `headrace run`; the model lacks them until then"
+        return f"{some} learnt again now, {which}; see `headrace status`"
+    return f"{some} learnt again at the next `headrace run`, {which}; the model lacks it until then"
