@@ -36,7 +36,7 @@ from service.stages.bad_rows import BadRows, row_rules
 from service.stages.line import Line
 from service.stages.messages import Rejected
 from service.stages.watched import Watched
-from service.storage import completion, disk, moves
+from service.storage import disk, failed, moves
 from service.storage.moves import Was
 from service.subtasks import predict as predicting
 
@@ -219,11 +219,11 @@ class _File:
     def _refuse(self, refusal: Refusal) -> None:
         layout, name = self.line.machinery.layout, self.found.name
         job, path = self.line.job, self.path
-        self._list(completion.reject(layout, job, path, name, asdict(refusal)))
+        self._list(failed.reject(layout, job, path, name, asdict(refusal)))
 
     def _list(self, beside: bytes | None = None) -> None:
         """Lists the bad rows in failed/, beside the file where it lies there."""
         layout, job, name = self.line.machinery.layout, self.line.job, self.found.name
         if found := self.rejected.count:
             text = rejected_rows(shown(name), None, self.rejected.listed, found)
-            completion.list_predicted(layout, job, beside or name, text, is_beside=bool(beside))
+            failed.list_predicted(layout, job, beside or name, text, is_beside=bool(beside))

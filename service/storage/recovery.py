@@ -18,7 +18,7 @@ from pathlib import Path
 
 from service.core.errors import StorageDamaged
 from service.core.layout import Layout, shown
-from service.storage import checkpoints, completion, logs
+from service.storage import checkpoints, completion, failed, logs
 from service.storage.completion import Keep
 from service.storage.disk import is_temporary, names, storage_border
 from service.storage.journal import Journal
@@ -199,12 +199,12 @@ class _Recovery:
                 _unlink(work / name)
             elif name not in admitted:
                 place = {"place": f"work/{self.job}/{shown(name)}"}
-                completion.reject(
+                failed.reject(
                     self.layout,
                     self.job,
                     work / name,
                     os.fsencode(name),
-                    completion.UNKNOWN | place,
+                    failed.UNKNOWN | place,
                 )
                 self._note("moved an unknown work file to failed", shown(name))
 

@@ -1,8 +1,9 @@
 """Puts files that lie in failed/ back into the inbox, to be admitted as new ones, or into predict/, if they came from there; their
 notes go.
 
-Rules. Of files from predict/ the journal knows nothing: their notes say what they are, and they are just moved. Of the others the journal decides first: a file is `withdrawn` from then on, and a crash leaves only what recovery finishes. A file
-that somebody has mended where it lies is the one that goes.
+Rules. Of files from predict/ the journal knows nothing: their notes say what they are, and they are just moved. Of the others
+the journal decides first: a file is `withdrawn` from then on, and a crash leaves only what recovery finishes. A file that
+somebody has mended where it lies is the one that goes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from service.core.layout import Layout, shown
-from service.storage import completion
+from service.storage import completion, failed
 from service.storage.disk import names, storage_border
 from service.storage.journal import Journal
 from service.storage.naming import Named, chosen
@@ -46,9 +47,9 @@ def retrial(
         return [journal.file(job, row.admission) for row in rows], set(to_predict.values())
 
     def finish(applied: _Applied) -> Retried:
-        rows, names = applied
+        rows, to_predict = applied
         moved = [replace(row, settled_as=completion.settle(layout, row)) for row in rows]
-        predicted = [completion.predict_again(layout, job, name) for name in sorted(names)]
+        predicted = [failed.predict_again(layout, job, name) for name in sorted(to_predict)]
         return Retried(moved, [name for name in predicted if name is not None])
 
     def mark(journal: Journal, _: _Applied, retried: Retried) -> None:
@@ -69,10 +70,10 @@ def told(retried: Retried) -> dict[str, list[str]]:
 
 def _to_predict(layout: Layout, job: str, one: Named) -> str | None:
     """The name in failed/ of a file that is named, and was refused in predict/."""
-    failed = os.fspath(layout.failed(job))
-    for path in (one.path, os.path.join(failed, one.typed)):
+    ours = os.fspath(layout.failed(job))
+    for path in (one.path, os.path.join(ours, one.typed)):
         folder, name = os.path.split(path)
-        if folder == failed and completion.was_to_predict(layout, job, name):
+        if folder == ours and failed.was_to_predict(layout, job, name):
             return name
     return None
 
