@@ -366,5 +366,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
 def numbers(optimizer: Optimizer, options: Any, first: int, rows: Array) -> Array:
     """The k (steps, 5) float64 of steps `first`, first + 1, ... over batches of `rows` (steps,) rows."""
     steps = np.arange(first, first + len(rows), dtype=np.float64)
-    found = optimizer.numbers(options, steps, rows.astype(np.float64))
-    return np.stack([np.broadcast_to(np.float64(k), steps.shape) for k in found], axis=1)
+    found = np.empty((len(steps), 5))
+    for place, k in enumerate(optimizer.numbers(options, steps, rows.astype(np.float64))):
+        found[:, place] = k
+    return found

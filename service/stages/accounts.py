@@ -73,15 +73,22 @@ async def accept(line: Line, learnt: LearntBundle, scores: Held) -> Held:
             )
             files = _files(learnt, accounted, lasting, text)
             while files:
-                ends = await line.ask(lambda journal: journal.log_ends(line.job))
-                lengths = [_lengths(file) for file in files]
-                count = logs.together(ends, lengths, line.conduct.keep.rotate_bytes)
+                count = await _together(line, files)
                 await _accept(line, learnt, files[:count], begun)
                 files = files[count:]
         finally:
             between.drop()
             text.drop()
     return after
+
+
+async def _together(line: Line, files: Sequence[_File]) -> int:
+    """How many of the files, from the first on, may be accepted at once."""
+    if len(files) == 1:
+        return 1
+    ends = await line.ask(lambda journal: journal.log_ends(line.job))
+    lengths = [_lengths(file) for file in files]
+    return logs.together(ends, lengths, line.conduct.keep.rotate_bytes)
 
 
 def _show(line: Line, learnt: LearntBundle) -> None:

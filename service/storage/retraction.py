@@ -98,7 +98,7 @@ def planning(layout: Layout, job: str, named: Collection[Named]) -> Unit[None, P
         )
         return _plan(layout, journal, job, taken, standing)
 
-    return Unit(_nothing, apply, lambda plan: plan)
+    return Unit(_nothing, apply, lambda plan: plan, job=job)
 
 
 def refuse_lost(layout: Layout, plan: Plan, found: Mapping[int, Kept | Lost]) -> None:
@@ -164,7 +164,7 @@ def retraction(
             journal.withdraw(job, file.admission)
             journal.settled(job, file.admission, None)
 
-    return Unit(prepare, apply, finish, mark)
+    return Unit(prepare, apply, finish, mark, job=job)
 
 
 def _finish(layout: Layout, job: str, decided: _Decided) -> Retracted:

@@ -56,7 +56,7 @@ def retrial(
         for row in retried.rows:
             journal.settled(job, row.admission, row.settled_as)
 
-    return Unit(prepare, apply, finish, mark)
+    return Unit(prepare, apply, finish, mark, job=job)
 
 
 def told(retried: Retried) -> dict[str, list[str]]:

@@ -140,7 +140,7 @@ def admission(
     def flush(files: list[FileRow]) -> None:
         completion.flush_admitted(layout, files)
 
-    return Unit(_nothing, apply, finish, mark, flush=flush)
+    return Unit(_nothing, apply, finish, mark, flush=flush, job=job)
 
 
 def private_commit(layout: Layout, progress: Progress) -> Unit[Written, Commit, Commit]:
@@ -161,7 +161,7 @@ def private_commit(layout: Layout, progress: Progress) -> Unit[Written, Commit, 
         checkpoints.prune(private, {commit.model}, up_to=commit.model)
         return commit
 
-    return Unit(prepare, apply, finish)
+    return Unit(prepare, apply, finish, job=progress.job)
 
 
 def acceptance(
@@ -217,7 +217,7 @@ def acceptance(
         journal.published(job, first.admission)
         journal.settled_all(job, {file.admission: file.settled_as for file in accepted.files})
 
-    return Unit(prepare, apply, finish, mark, aside)
+    return Unit(prepare, apply, finish, mark, aside, job=job)
 
 
 def refusal(
@@ -274,7 +274,7 @@ def reset(layout: Layout, job: str) -> Unit[None, tuple[int, list[FileRow]], int
         for file in forgotten[1]:
             journal.settled(job, file.admission, None)
 
-    return Unit(_nothing, apply, finish, mark)
+    return Unit(_nothing, apply, finish, mark, job=job)
 
 
 def drop_private(layout: Layout, job: str) -> Unit[None, Commit | None, None]:
@@ -290,17 +290,21 @@ def drop_private(layout: Layout, job: str) -> Unit[None, Commit | None, None]:
             checkpoints.prune(layout.private(job), (), up_to=commit.model)
             completion.clear(layout, job, [commit.admission])
 
-    return Unit(_nothing, apply, finish)
+    return Unit(_nothing, apply, finish, job=job)
 
 
 def death(job: str, admission: int, deaths: int) -> Unit[None, None, None]:
     """The daemon begins with a file that it may die of: counted before it can; it would be so many lives without progress."""
-    return Unit(_nothing, lambda journal, _: journal.set_deaths(job, admission, deaths), _done)
+    return Unit(
+        _nothing, lambda journal, _: journal.set_deaths(job, admission, deaths), _done, job=job
+    )
 
 
 def survival(job: str, admission: int, deaths: int) -> Unit[None, None, None]:
     """Should the daemon end from here on, it is not the file's doing: no more than so many lives have ended with it."""
-    return Unit(_nothing, lambda journal, _: journal.limit_deaths(job, admission, deaths), _done)
+    return Unit(
+        _nothing, lambda journal, _: journal.limit_deaths(job, admission, deaths), _done, job=job
+    )
 
 
 def nothing() -> Unit[None, None, None]:
@@ -325,7 +329,7 @@ def _decided(
     def mark(journal: Journal, _: FileRow, file: FileRow) -> None:
         journal.settled(job, admission, file.settled_as)
 
-    return Unit(_nothing, apply, finish, mark)
+    return Unit(_nothing, apply, finish, mark, job=job)
 
 
 def _nothing() -> None:

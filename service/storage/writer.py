@@ -8,7 +8,9 @@ one transaction; a plain function runs alone, between groups.
              write the model  in ONE transaction     move, delete        need wait for   next transaction
     group    each             all                    each                each            all
 
-The future has its result after finish; what is handed in later comes after the flush.
+The future has its result after finish; what is handed in later comes after the flush. Units of one job keep their order in
+every step. Those of several jobs are prepared, finished and flushed side by side, in a few threads: that is mostly waiting for
+the disk, which takes many flushes together for little more than one.
 
     an error in         Scarcity                           other StorageError   anything else
     a function          fails the function                 fatal                fails the function
@@ -30,6 +32,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -41,6 +44,7 @@ A = TypeVar("A")
 R = TypeVar("R")
 
 GROUP_UNITS = 64  # bounds how long the first unit of a group waits for the last one's flushes
+SIDE_BY_SIDE = 8  # threads, this one included
 MARKS_SECONDS = 0.05
 """How long marks wait for company: the file that comes next must not wait for a transaction of theirs."""
 RETRY_SECONDS = 1.0  # how often a full disk, say, is asked again
@@ -50,7 +54,8 @@ RETRY_SECONDS = 1.0  # how often a full disk, say, is asked again
 class Unit(Generic[P, A, R]):
     """Something that becomes durable at once: what prepare gives goes to apply, what apply gives to finish and mark.
 
-    The result of finish is the future's, and mark's too. None of them may use the event loop.
+    The result of finish is the future's, and mark's too. None of them may use the event loop. But for the journal's part they
+    touch only what is `job`'s.
     """
 
     prepare: Callable[[], P]
@@ -59,12 +64,19 @@ class Unit(Generic[P, A, R]):
     mark: Callable[[Journal, A, R], None] | None = None
     aside: Callable[[A], bool] = lambda applied: False
     flush: Callable[[A], None] = lambda applied: None
+    job: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiting:
     unit: Unit[Any, Any, Any]
     future: Future[Any]
+    value: Any = None
+    """What its last step gave."""
+
+    @property
+    def is_open(self) -> bool:
+        return not self.future.done()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +92,7 @@ class Writer:
     """Owns the journal's thread from the constructor to `close`. Safe to use from any thread.
 
     `on_fatal(error)` is called once, `on_scarce(error)` when a scarcity (a full disk, say) holds up what is committed,
-    and `on_scarce(None)` when it goes on; both in the writer's thread.
+    and `on_scarce(None)` when all of it goes on; both in threads of the writer.
     """
 
     def __init__(
@@ -102,6 +114,8 @@ class Writer:
         self._marks: list[_Mark] = []
         self._aside: set[threading.Thread] = set()
         self._aside_failed: BaseException | None = None
+        self._telling = threading.Lock()
+        self._held_up = 0
         self._thread = threading.Thread(target=self._run, name="headrace-writer", daemon=True)
         self._thread.start()
 
@@ -200,57 +214,80 @@ class Writer:
             _fail(function, error)
 
     def _commit(self, group: list[_Waiting]) -> None:
-        for waiting, value in self._apply(self._prepare(group)):
-            if waiting.unit.aside(value):
-                self._finish_aside(waiting, value)
-            else:
-                self._finish(waiting, value)
+        self._side_by_side(group, self._prepare)
+        self._apply([waiting for waiting in group if waiting.is_open])
+        self._side_by_side([waiting for waiting in group if waiting.is_open], self._end)
 
-    def _prepare(self, group: list[_Waiting]) -> list[tuple[_Waiting, Any]]:
-        prepared = []
+    def _side_by_side(self, group: list[_Waiting], step: Callable[[_Waiting], None]) -> None:
+        """A step of all units, each job's in their order. An error ends it when what is begun has ended, and is raised."""
+        jobs: dict[str, list[_Waiting]] = {}
         for waiting in group:
-            try:
-                prepared.append((waiting, waiting.unit.prepare()))
-            except Exception as error:
-                _fail(waiting, error)
-        return prepared
+            jobs.setdefault(waiting.unit.job, []).append(waiting)
+        left, errors = iter(jobs.values()), list[BaseException]()
 
-    def _apply(self, prepared: list[tuple[_Waiting, Any]]) -> list[tuple[_Waiting, Any]]:
-        """One transaction for all; says what is committed."""
-        applied: list[tuple[_Waiting, Any]] = []
-        if not prepared:
-            return applied
+        def work() -> None:
+            try:
+                while not errors and (ones := next(left, None)):
+                    for waiting in ones:
+                        step(waiting)
+            except BaseException as error:
+                errors.append(error)
+
+        helpers = []
+        with suppress(RuntimeError):  # no thread to be had: those that are there do it all
+            for _ in range(min(len(jobs), SIDE_BY_SIDE) - 1):
+                helper = threading.Thread(target=work, name="headrace-side", daemon=True)
+                helper.start()
+                helpers.append(helper)
+        work()
+        for helper in helpers:
+            helper.join()
+        if errors:
+            raise errors[0]
+
+    def _prepare(self, waiting: _Waiting) -> None:
+        try:
+            waiting.value = waiting.unit.prepare()
+        except Exception as error:
+            _fail(waiting, error)
+
+    def _apply(self, group: list[_Waiting]) -> None:
+        """One transaction for all."""
+        if not group:
+            return
         marks = self._take_marks()
         try:
             with self._journal.transaction():
                 self._apply_marks(marks)
-                for waiting, value in prepared:
-                    self._apply_part(waiting, value, applied)
+                for waiting in group:
+                    self._apply_part(waiting)
         except Scarcity as error:
             self._put_marks_back(marks)
-            for waiting, _ in prepared:
-                if not waiting.future.done():
+            for waiting in group:
+                if waiting.is_open:
                     waiting.future.set_exception(error)
-            return []
-        return applied
 
-    def _apply_part(
-        self, waiting: _Waiting, value: Any, applied: list[tuple[_Waiting, Any]]
-    ) -> None:
+    def _apply_part(self, waiting: _Waiting) -> None:
         try:
             with self._journal.savepoint():
-                applied.append((waiting, waiting.unit.apply(self._journal, value)))
+                waiting.value = waiting.unit.apply(self._journal, waiting.value)
         except StorageError:
             raise
         except Exception as error:
             _fail(waiting, error)
 
-    def _finish_aside(self, waiting: _Waiting, value: Any) -> None:
+    def _end(self, waiting: _Waiting) -> None:
+        if waiting.unit.aside(waiting.value):
+            self._finish_aside(waiting)
+        else:
+            self._finish(waiting)
+
+    def _finish_aside(self, waiting: _Waiting) -> None:
         def finish() -> None:
             try:
-                self._finish(waiting, value)
+                self._finish(waiting)
             except BaseException as error:
-                if not waiting.future.done():
+                if waiting.is_open:
                     waiting.future.set_exception(error)
                 with self._changed:
                     self._aside_failed = error
@@ -264,16 +301,17 @@ class Writer:
             thread.start()
         except RuntimeError:  # no thread to be had: the others' commits wait after all
             self._aside.discard(thread)
-            self._finish(waiting, value)
+            self._finish(waiting)
 
-    def _finish(self, waiting: _Waiting, value: Any) -> None:
-        result = self._insisted(lambda: waiting.unit.finish(value))
-        if waiting.unit.mark is not None:
+    def _finish(self, waiting: _Waiting) -> None:
+        unit, value = waiting.unit, waiting.value
+        result = self._insisted(lambda: unit.finish(value))
+        if unit.mark is not None:
             with self._changed:
-                self._marks.append((waiting.unit.mark, value, result))
+                self._marks.append((unit.mark, value, result))
                 self._changed.notify_all()
         waiting.future.set_result(result)
-        self._insisted(lambda: waiting.unit.flush(value))
+        self._insisted(lambda: unit.flush(value))
 
     def _insisted(self, effect: Callable[[], R]) -> R:
         """An effect of a committed unit, tried again while something is scarce: there is no way back."""
@@ -283,14 +321,27 @@ class Writer:
                 result = effect()
             except Scarcity as error:
                 if not held_up:
-                    self._on_scarce(error)
+                    self._hold_up(error)
                 held_up = True
                 if self._closed_within(RETRY_SECONDS):
                     raise
                 continue
             if held_up:
-                self._on_scarce(None)
+                self._go_on()
             return result
+
+    def _hold_up(self, error: Scarcity) -> None:
+        """Told are the first of those that are held up at a time, and the last's end."""
+        with self._telling:
+            self._held_up += 1
+            if self._held_up == 1:
+                self._on_scarce(error)
+
+    def _go_on(self) -> None:
+        with self._telling:
+            self._held_up -= 1
+            if not self._held_up:
+                self._on_scarce(None)
 
     def _write_marks(self) -> None:
         """Marks in a transaction of their own, since nothing waits; what is scarce they wait for, or for company."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -376,3 +377,118 @@ def test_a_long_finish_that_fails_is_fatal(journal: Journal) -> None:
     with pytest.raises(StorageError, match="gone"):
         writer.run(lambda: None).result()
     assert [str(error) for error in heard] == ["the disk is gone"]
+
+
+# --- several jobs
+
+
+def handed_in(life: Life, units: list[Unit[Any, Any, Any]]) -> list[Any]:
+    """Futures of units that are ready together."""
+    go = life.hold()
+    futures = [life.writer.submit(one) for one in units]
+    go.set()
+    return futures
+
+
+@pytest.mark.parametrize("step", ["prepare", "finish", "flush"])
+def test_a_step_of_several_jobs_is_done_side_by_side(life: Life, step: str) -> None:
+    together = threading.Barrier(3)
+
+    def meet(value: object = None) -> object:
+        together.wait(SECONDS)
+        return value
+
+    units = [unit(job, job=job, **{step: meet}) for job in "abc"]
+    assert [future.result(SECONDS) for future in handed_in(life, units)] == ["a", "b", "c"]
+    life.writer.close()
+    assert (life.fatal, len(life.commits)) == ([], 1)
+
+
+def test_more_jobs_than_threads_are_all_done(life: Life) -> None:
+    units = [unit(f"{job}-{n}", job=str(job)) for n in range(3) for job in range(20)]
+    results = [future.result(SECONDS) for future in handed_in(life, units)]
+    assert results == [f"{job}-{n}" for n in range(3) for job in range(20)]
+    assert len(life.commits) == 1
+
+
+def test_units_of_one_job_keep_their_order_beside_others(life: Life) -> None:
+    said: dict[str, list[str]] = {job: [] for job in "abcd"}
+
+    def says(job: str, step: str, number: int) -> None:
+        for _ in range(1000 * (2 - number)):
+            time.sleep(0)  # whoever may run beside it does, and is sooner done
+        said[job].append(f"{step} {number}")
+
+    def steps(job: str, number: int) -> Unit[Any, Any, Any]:
+        return Unit(
+            lambda: says(job, "prepare", number),
+            lambda journal, _: None,
+            lambda _: says(job, "finish", number),
+            lambda journal, value, result: said[job].append(f"mark {number}"),
+            flush=lambda _: said[job].append(f"flush {number}"),
+            job=job,
+        )
+
+    for future in handed_in(life, [steps(job, n) for n in range(3) for job in "abcd"]):
+        future.result(SECONDS)
+    life.writer.close()
+    prepared = [f"prepare {n}" for n in range(3)]
+    finished = [f"{step} {n}" for n in range(3) for step in ("finish", "flush")]
+    whole = [*prepared, *finished, *(f"mark {n}" for n in range(3))]
+    assert said == dict.fromkeys("abcd", whole)
+
+
+def test_an_error_of_the_disk_in_one_job_is_everybodys(life: Life) -> None:
+    error = StorageError("broken")
+    units = [unit(job, job=job) for job in "ab"] + [unit("c", job="c", prepare=failing(error))]
+    assert [f.exception(SECONDS) for f in handed_in(life, units)] == [error] * 3
+    life.writer.close()
+    assert life.fatal == [error]
+
+
+def test_a_bug_in_one_job_fails_its_unit_only(life: Life) -> None:
+    bug = IndexError("bug")
+    units = [unit("a", job="a", prepare=failing(bug)), unit("b", job="b")]
+    bad, good = handed_in(life, units)
+    assert (bad.exception(SECONDS), good.result(SECONDS)) == (bug, "b")
+    assert life.names() == [b"b"]
+
+
+def test_without_a_thread_to_be_had_several_jobs_are_done_one_after_the_other(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading.Thread, "start", failing(RuntimeError("no thread")))
+    units = [unit(job, job=job) for job in "abc"]
+    assert [future.result(SECONDS) for future in handed_in(life, units)] == ["a", "b", "c"]
+
+
+def test_that_all_goes_on_is_told_when_the_last_does(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A status that says all is well while one job's commit still waits for room would be a lie."""
+    monkeypatch.setattr(writer_module, "RETRY_SECONDS", 0.001)
+    room = {job: threading.Event() for job in "ab"}
+    again = {job: threading.Event() for job in "ab"}  # a second time: that it is held up was told
+
+    def until_room(job: str) -> Unit[Any, Any, Any]:
+        tries: list[str] = []
+
+        def finish(value: str) -> str:
+            if tries:
+                again[job].set()
+            tries.append(value)
+            if not room[job].is_set():
+                raise DiskFull("full")
+            return value
+
+        return unit(job, job=job, finish=finish)
+
+    first, last = handed_in(life, [until_room(job) for job in "ab"])
+    for event in again.values():
+        assert event.wait(SECONDS)
+    room["a"].set()
+    assert first.result(SECONDS) == "a"
+    assert None not in life.full
+    room["b"].set()
+    assert last.result(SECONDS) == "b"
+    assert [type(error) for error in life.full] == [DiskFull, type(None)]
