@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,3 +62,49 @@ def test_without_go_its_measure_is_left_out_with_a_word(
     found = __main__._measured(["article-go"], make(tmp_path, 100, 2), 2, absent)
     assert found == {}
     assert absent == ["article-go: left out, Go is neither on the path nor in .venv-peers"]
+
+
+def _spark() -> Any:
+    from benchmarks.contestants import CONTESTANTS
+
+    (spark,) = (one for one in CONTESTANTS if one.name == "Spark")
+    return spark
+
+
+@pytest.mark.timeout(900)  # a JVM that starts while others work takes its time
+def test_spark_learns_a_file_or_says_what_it_lacks(tmp_path: Path) -> None:
+    from benchmarks.case import make
+    from benchmarks.contestants import Missing
+
+    case = make(tmp_path, 1000, 3)
+    try:
+        run = _spark().run(case)
+    except Missing as missing:
+        pytest.skip(str(missing))
+    assert run.seconds > 0
+    assert run.loss is None
+    assert "pyspark" in run.version
+    assert "Java" in run.version
+    assert [*tmp_path.iterdir()] == [case.path]
+
+
+def test_what_each_environment_lacks_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks import contestants
+    from benchmarks.case import make
+
+    (own := tmp_path / "python").symlink_to(sys.executable)
+    (script := tmp_path / "lacking.py").write_text(
+        "import json, sys\n"
+        f"lacks = 'Java' if sys.orig_argv[0] == {str(own)!r} else 'pyspark'\n"
+        "print(json.dumps({'missing': lacks}))\n"
+        "sys.exit(3)\n"
+    )
+    monkeypatch.setattr(contestants, "OWN_PLACE", own)
+    monkeypatch.setattr(contestants, "PEERS", script)
+    with pytest.raises(
+        contestants.Missing,
+        match=r"^Java or pyspark is not installed \(500 MB.*pip install pyspark",
+    ):
+        _spark().run(make(tmp_path, 10, 2))
