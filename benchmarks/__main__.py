@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks import growth, measures, picture, results
+from benchmarks import golang, growth, measures, picture, results
 from benchmarks.case import Case, images, make
 from benchmarks.contestants import CONTESTANTS, MLPS, Contestant, Missing, Run
 from benchmarks.growth import Point
@@ -22,10 +22,6 @@ from benchmarks.growth import Point
 RESULTS = Path(__file__).with_name("RESULTS.md")
 PICTURE = RESULTS.with_suffix(".svg")
 TURNS = 3  # rounds of the daemon's own measures, at most
-NEVER = (
-    "Go, the article's program: left out, the benchmarks have no program for it",
-    "Spark: left out, likewise",
-)
 
 Found = dict[str, float]
 
@@ -37,19 +33,19 @@ def main() -> None:
         folder = Path(place)
         case = make(folder, options.rows, options.features)
         print(f"{case.rows:,} rows × {case.features} features, {options.rounds} rounds", flush=True)
-        absent = [*NEVER]
+        absent: list[str] = []
         runs = _compete(CONTESTANTS, case, options.rounds, absent)
         pictures = images(folder, max(1, options.rows // 4))
         layered = _compete(MLPS, pictures, options.rounds, absent)
         pictures.path.unlink()
         found: Found = {**results.rates(case, runs), **results.rates(pictures, layered)}
-        found |= _measured(options.measures, case, min(options.rounds, TURNS))
+        found |= _measured(options.measures, case, min(options.rounds, TURNS), absent)
         found |= _large(case, options.large, absent)
         points = [*_grown(options.growth, options.limit, folder)]
         found |= _sizes(points)
     lines = [
         *results.aims(found, absent),
-        *results.heading(case, options.rounds, load, {**runs, **layered}),
+        *results.heading(case, options.rounds, load, _versions(found, {**runs, **layered})),
         *results.race("A linear model", case, runs),
         *results.race(f"An MLP 784-128-10, {pictures.rows:,} images, one pass", pictures, layered),
         *results.growths(points),
@@ -73,7 +69,7 @@ def _options() -> argparse.Namespace:
         choices=[*measures.MEASURES],
         default=[*measures.MEASURES],
         metavar="NAME",
-        help=f"of the daemon alone: {', '.join(measures.MEASURES)}; default: all; without a name: none",
+        help=f"beside the races: {', '.join(measures.MEASURES)}; default: all; without a name: none",
     )
     parser.add_argument(
         "--growth",
@@ -113,12 +109,19 @@ def _compete(
     return runs
 
 
-def _measured(names: Sequence[str], case: Case, rounds: int) -> Found:
-    """The daemon's own measures: medians of so many rounds."""
+def _measured(names: Sequence[str], case: Case, rounds: int, absent: list[str]) -> Found:
+    """The daemon's own measures, and its rivals': medians of so many rounds; to `absent` comes a word for each that can't be taken."""
     turns: dict[str, list[float]] = {}
+    taken = [*names]
     for _ in range(rounds):
-        for measure in names:
-            for name, value in _once(measures.MEASURES[measure], case).items():
+        for measure in [*taken]:
+            try:
+                said = _once(measures.MEASURES[measure], case)
+            except Missing as missing:
+                taken.remove(measure)
+                absent.append(f"{measure}: left out, {missing}")
+                continue
+            for name, value in said.items():
                 turns.setdefault(name, []).append(value)
     return {name: statistics.median(values) for name, values in turns.items()}
 
@@ -152,6 +155,14 @@ def _grown(
             if isinstance(point, Point):
                 print(f"  {point.size:,} {what}: {point.seconds:.3f} s", flush=True)
             yield what, point
+
+
+def _versions(found: Found, runs: results.Runs) -> Iterator[str]:
+    """Of all that took part."""
+    for _, ran in runs.values():
+        yield from ran[0].version.split(", ")
+    if "Go" in found:
+        yield golang.version()
 
 
 def _sizes(points: Sequence[tuple[str, Point | str]]) -> Found:

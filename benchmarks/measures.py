@@ -1,4 +1,4 @@
-"""What the targets are about beside the contestants' speed: each measure starts a daemon, and says numbers by their names.
+"""What the targets are about beside the contestants' speed: each measure starts a daemon, or its rival, and says numbers by their names.
 
 Rules: a measure has an empty folder of its own, and the races' case. The names are those that `targets` divides; what has no unit here
 is rows/s.
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from benchmarks import growth
+from benchmarks import golang, growth
 from benchmarks.case import Case, make
 from benchmarks.contestants import CORES, WARM_BYTES, Missing
 from benchmarks.daemon import Daemon, configuration
@@ -98,15 +98,19 @@ def equal_shares(lengths: Sequence[int], rate: float) -> list[float]:
 
 
 def article(folder: Path, case: Case) -> Found:
-    """The article's job: the samples (i, i), twice as many as the case has rows, and a line for each."""
-    samples = 2 * case.rows
-    i = np.arange(samples)
-    path = folder / "article.csv"
-    pl.DataFrame({"x": i, "y": i}).write_csv(path)
-    rate = 1 / float(2 * np.mean(i.astype(float) ** 2))
+    """The article's job: a line for each of its samples."""
+    samples, path = _article_samples(folder, case)
+    rate = 1 / float(2 * np.mean(np.arange(float(samples)) ** 2))
     with Daemon(folder, ARTICLE.format(rate=rate, part=samples // 4)) as daemon:
         daemon.warm(b"x,y\n" + b"".join(b"%d,%d\n" % (n, n) for n in range(1000)))
         return {"the article": samples / daemon.learn([daemon.hide(path, "rows.csv")])}
+
+
+def article_go(folder: Path, case: Case) -> Found:
+    """The same lines by the article's Go program, compiled before; raises Missing."""
+    program = golang.article(case.path.parent)  # one for all rounds
+    samples, path = _article_samples(folder, case)
+    return {"Go": samples / golang.seconds(program, path, folder / "samples.txt")}
 
 
 def latency(folder: Path, case: Case, drops: int = 200) -> Found:
@@ -147,6 +151,15 @@ def large(folder: Path, case: Case, gigabytes: float) -> Found:
     return {"large file": rows / seconds, "large file, MiB": peak.resident_bytes / 2**20}
 
 
+def _article_samples(folder: Path, case: Case) -> tuple[int, Path]:
+    """How many samples (i, i), twice as many as the case has rows, and the file that has them."""
+    samples = 2 * case.rows
+    i = np.arange(samples)
+    path = folder / "article.csv"
+    pl.DataFrame({"x": i, "y": i}).write_csv(path)
+    return samples, path
+
+
 def _one(folder: Path, case: Case) -> float:
     """Rows/s of one job with one file."""
     folder.mkdir()
@@ -160,6 +173,7 @@ MEASURES: dict[str, Callable[[Path, Case], Found]] = {
     "all-cores": all_cores,
     "crowd": crowd,
     "article": article,
+    "article-go": article_go,
     "latency": latency,
     "start": start,
 }

@@ -11,15 +11,18 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import version
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 BATCH_ROWS = 1000
+WARM_ROWS = 4096
 Batches = Iterator[tuple[np.ndarray, np.ndarray]]
 Learnt = tuple[float, float | None, str]
 """Seconds, mean log loss, versions."""
@@ -141,12 +144,79 @@ def polars_alone(path: str) -> Learnt:
     return time.perf_counter() - begun, None, _versions("polars")
 
 
+def spark(path: str) -> Learnt:
+    """Structured streaming over a folder, each micro-batch learnt from the last one's weights, as MLlib's own streaming regression does.
+
+    Its settings are that one's, behind a StandardScaler: 50 steps of 0.1 at most, each over the whole micro-batch. A file is one
+    micro-batch: nothing is learnt before it, so scoring it would only tell what a model of zeros is worth. A small file goes
+    first, to a query and a model of its own: starting the JVM and compiling there are not what is measured.
+    """
+    from pyspark.errors import PySparkRuntimeError
+    from pyspark.sql import SparkSession
+
+    os.environ["PYSPARK_PYTHON"] = sys.executable  # else its workers are any python3 on the path
+    quiet = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false"}
+    try:
+        session = SparkSession.builder.master("local[*]").config(map=quiet).getOrCreate()
+    except PySparkRuntimeError as error:
+        raise ModuleNotFoundError(str(error), name="a Java that it runs on") from error
+    try:
+        with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as place:
+            few = os.path.join(place, "few.csv")
+            with open(path) as rows, open(few, "w") as file:
+                file.writelines(islice(rows, WARM_ROWS))
+            _spark_query(session, few, os.path.join(place, "warm"))
+            seconds = _spark_query(session, path, os.path.join(place, "rows"))
+        java = session.sparkContext._jvm.System.getProperty("java.version")
+        return seconds, None, f"{_versions('pyspark')}, Java {java}"
+    finally:
+        session.stop()
+
+
+def _spark_query(session: Any, path: str, place: str) -> float:
+    """Seconds from the start to the end of a query that learns what is in a folder; the file is put there before."""
+    from pyspark.ml.feature import StandardScaler, VectorAssembler
+    from pyspark.mllib.classification import LogisticRegressionWithSGD
+    from pyspark.mllib.regression import LabeledPoint
+
+    with open(path) as file:
+        *features, label = file.readline().strip().split(",")
+    watched = os.path.join(place, "watched")
+    os.makedirs(watched)
+    os.link(path, os.path.join(watched, "rows.csv"))
+    assembler = VectorAssembler(inputCols=features, outputCol="raw")
+    scaler = StandardScaler(inputCol="raw", outputCol="scaled", withMean=True)
+    weights = [np.zeros(len(features))]
+
+    def learn(batch: Any, number: int) -> None:
+        vectors = assembler.transform(batch).select(label, "raw").persist()
+        scaled = scaler.fit(vectors).transform(vectors)
+        points = scaled.rdd.map(lambda row: LabeledPoint(row[0], row[2].toArray()))
+        model = LogisticRegressionWithSGD.train(
+            points, iterations=50, step=0.1, initialWeights=weights[-1], regParam=0.0
+        )
+        vectors.unpersist()
+        weights.append(model.weights.toArray())
+
+    schema = ", ".join(f"{name} DOUBLE" for name in (*features, label))
+    rows = session.readStream.schema(schema).option("header", True).csv(watched)
+    query = rows.writeStream.foreachBatch(learn).trigger(availableNow=True)
+    query = query.option("checkpointLocation", os.path.join(place, "checkpoint"))
+    begun = time.perf_counter()
+    query.start().awaitTermination()
+    seconds = time.perf_counter() - begun
+    if not weights[-1].any():
+        raise RuntimeError("spark: must learn something, got weights of zero")
+    return seconds
+
+
 PEERS: dict[str, Callable[[str], Learnt]] = {
     "vowpal-wabbit": vowpal_wabbit,
     "scikit-learn-pyarrow": scikit_learn_pyarrow,
     "scikit-learn-pandas": scikit_learn_pandas,
     "river": river,
     "torch": torch,
+    "spark": spark,
     "torch-mlp-1024": partial(torch_mlp, batch_rows=1024),
     "torch-mlp-32": partial(torch_mlp, batch_rows=32),
     "polars-alone": polars_alone,

@@ -38,14 +38,13 @@ def aims(found: Mapping[str, float], absent: Iterable[str]) -> Iterator[str]:
         yield f"- {word}"
 
 
-def heading(case: Case, rounds: int, load: float, runs: Runs) -> Iterator[str]:
+def heading(case: Case, rounds: int, load: float, versions: Iterable[str]) -> Iterator[str]:
     """What was run, where, and with what."""
     ours = [f"Python {platform.python_version()}", *(f"{n} {_version(n)}" for n in PACKAGES)]
-    theirs = [one for _, found in runs.values() for one in found[0].version.split(", ")]
     yield from ("", "## The run", "")
     yield f"- case: {case.rows:,} rows × {case.features} features, two classes, one pass; medians of {rounds} rounds in turns"
     yield f"- machine: {_cpu()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"
-    yield f"- versions: {', '.join(dict.fromkeys([*ours, *theirs]))}"
+    yield f"- versions: {', '.join(dict.fromkeys([*ours, *versions]))}"
     yield f"- load of the machine at the start: {load:.2f} (above 0.5 others were at work: run it again)"
     yield f"- date: {datetime.now(UTC):%Y-%m-%d}"
     yield from ("", "![rows a second](RESULTS.svg)")

@@ -26,7 +26,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def test_each_target_is_about_something_that_is_measured(case: Any, tmp_path: Path) -> None:
     from benchmarks import measures
-    from benchmarks.contestants import CONTESTANTS, MLPS
+    from benchmarks.contestants import CONTESTANTS, MLPS, Missing
     from benchmarks.targets import TARGETS
 
     found = {contestant.name for contestant in (*CONTESTANTS, *MLPS)}
@@ -37,7 +37,11 @@ def test_each_target_is_about_something_that_is_measured(case: Any, tmp_path: Pa
     }
     for name, measure in measures.MEASURES.items():
         (folder := tmp_path / name).mkdir()
-        said = measure(folder, case, **small.get(name, {}))
+        try:
+            said = measure(folder, case, **small.get(name, {}))
+        except Missing:
+            assert name == "article-go"
+            said = {"Go": 0.0}
         assert all(math.isfinite(value) and value >= 0 for value in said.values()), name
         found |= said.keys()
     (folder := tmp_path / "large").mkdir()
@@ -46,7 +50,7 @@ def test_each_target_is_about_something_that_is_measured(case: Any, tmp_path: Pa
     found |= said.keys()
     files = {f"{what} at {n} files" for what in ("MB", "descriptors") for n in ("1,000", "100,000")}
     sides = {side for target in TARGETS for side in (target.measured, target.against) if side}
-    assert sides - found - files == {"Go"}
+    assert sides <= found | files
 
 
 def test_a_file_that_the_disk_can_not_hold_is_left_out(case: Any, tmp_path: Path) -> None:
