@@ -22,7 +22,9 @@ weight takes the residual at up to |z| σ: few rows tell of a feature that is ne
 What is best at the next row isn't best for the next file: a fast learner follows labels that resemble
 their neighbours, and is wrong an hour later. So the model that serves (parameters, predictions, `before`)
 is another mixture of the same learners and of Σ π_e θ_e: its shares are moved by the losses that frozen
-copies of these have on the `serve_rows` rows after the copy was taken.
+copies of these have on the `serve_rows` rows after the copy was taken. Such a short look ahead rarely sees
+what is learnt change, and then the fast and sure are the most wrong. So where classes or counts are learnt a
+part of it, δ, belongs to the slower half of the learners, whatever they lost: s_e ← (1 - δ) s_e + δ [e slow]/E_slow.
 
 Rules: those of `rules`. A batch's losses count row by row; its gradients are taken at the same θ_e, and
 each is damped as if it were the whole batch. Rows may cancel in g and not in g̃: G takes the larger.
@@ -48,6 +50,8 @@ SQUARES_MEMORY = 0.99
 all residuals are large: a hundred rows later they are no longer held."""
 LEAST_LOSS = 1e-12
 """A mean loss below this counts as this, in squared spreads of the labels."""
+SLOW = 0.15
+"""What the slower half of the learners has of the model that serves where classes or counts are learnt."""
 EPSILON = 1e-8
 FARTHEST = 1.0
 """How far one row may move its own output where the link is logarithmic: by a factor of e. There the
@@ -59,7 +63,9 @@ class ExpertsOptions:
     """Settings of `experts`; `learning_rate` multiplies all `rates`.
 
     `share` is what a learner never loses to the others, all together, each step; `serve_rows` and
-    `serve_share` say after how many rows the shares that serve are moved, and what they never lose.
+    `serve_share` say after how many rows the shares that serve are moved, and what they never lose;
+    `serve_slow` is what the slower half of the learners has of the model that serves beside its own
+    shares: without it 0.15 for classes and counts, 0 for numbers.
     After `half_life` rows a gradient counts half; 0 is for ever.
     """
 
@@ -68,6 +74,7 @@ class ExpertsOptions:
     share: float = 1e-4
     serve_rows: int = 300
     serve_share: float = 0.05
+    serve_slow: float | None = None
     half_life: float = 0.0
 
     def __post_init__(self) -> None:
@@ -76,6 +83,8 @@ class ExpertsOptions:
         if not self.rates or not all(0 < rate < float("inf") for rate in self.rates):
             raise ValueError(f"rates: must be one or more numbers above 0, got {list(self.rates)}")
         check_share(self, "share", "serve_share")
+        if self.serve_slow is not None:
+            check_share(self, "serve_slow")
         check_not_negative(self, "half_life")
 
 
@@ -97,6 +106,7 @@ class Experts(Rule):
         scale = getattr(kernel.loss, "scale", "none")
         self.is_spread, self.is_bounded = scale == "spread", scale == "mean"
         self.is_held = self.is_spread and bool(getattr(kernel.loss, "is_bent", False))
+        self.slow = _slow_shares(options.rates, options.serve_slow, 0.0 if self.is_spread else SLOW)
 
     def layout(self) -> Layout:
         count = len(self.rates)
@@ -194,7 +204,7 @@ class Experts(Rule):
     def settle(self, state: State) -> None:
         """The parameters become the mixture that serves. With a penalty l1 a weight is zero where the
         learners that have most of the shares say so: else the least of them would keep it alive."""
-        shares = served_shares(state["optimizer/shares"], state["optimizer/serving"])
+        shares = served_shares(state["optimizer/shares"], state["optimizer/serving"], self.slow)
         for name in self.shapes:
             experts = state[f"optimizer/experts/{name}"]
             mixed = _mixed(shares, experts)
@@ -293,11 +303,18 @@ def moved(shares: Array, losses: Array, heat: float, share: float) -> Array:
     return np.asarray((1 - share) * weights / weights.sum() + share / len(shares))
 
 
-def served_shares(shares: Array, serving: Array) -> Array:
-    """The learners' shares (E,) in the model that serves; the mixture's are dealt to them."""
+def served_shares(shares: Array, serving: Array, slow: Array) -> Array:
+    """The learners' shares (E,) in the model that serves; the mixture's are dealt to them, and the slow ones have theirs."""
     if not serving.any():
         return shares
-    return np.asarray(serving[:-1] + serving[-1] * shares)
+    return np.asarray((1.0 - slow.sum()) * (serving[:-1] + serving[-1] * shares) + slow)
+
+
+def _slow_shares(rates: tuple[float, ...], given: float | None, default: float) -> Array:
+    """What each learner (E,) has of the model that serves for being one of the slower half."""
+    count = (len(rates) + 1) // 2
+    is_slow = np.argsort(np.argsort(rates, kind="stable"), kind="stable") < count
+    return np.asarray(is_slow * ((default if given is None else given) / count))
 
 
 def _mixed(shares: Array, arrays: Array) -> Array:

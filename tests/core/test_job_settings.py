@@ -121,7 +121,7 @@ def test_a_kernels_options_come_out_whole() -> None:
         (
             {"tables": "[jobs.optimizer]\nb1 = 0.5"},
             "optimizer.b1: unknown key, allowed are half_life, learning_rate, name, rates, "
-            "serve_rows, serve_share, share",
+            "serve_rows, serve_share, serve_slow, share",
         ),
         (
             {"model": "classes_max = 3"},

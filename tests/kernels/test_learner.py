@@ -325,8 +325,11 @@ def test_local_lanes_are_averaged_by_rows_and_their_moments_are_of_all_rows(benc
             np.testing.assert_allclose(out[key], whole[key], rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["experts", "experts of numbers", "experts of classes"])
-def test_the_model_of_experts_is_the_mixture_that_serves(bench, name):
+@pytest.mark.parametrize(
+    ("name", "slow"),
+    [("experts", 0.15), ("experts of numbers", 0.0), ("experts of classes", 0.15)],
+)
+def test_the_model_of_experts_is_the_mixture_that_serves(bench, name, slow):
     learner = Learner(SPECS[name])
     rows = bench.rows(700, 3, CLASSES[name])
     state = bench.state(learner)
@@ -335,10 +338,26 @@ def test_the_model_of_experts_is_the_mixture_that_serves(bench, name):
     serving, shares = state["optimizer/serving"], state["optimizer/shares"]
     assert serving.sum() == pytest.approx(1.0)
     assert shares.sum() == pytest.approx(1.0)
-    whole = serving[:-1] + serving[-1] * shares
+    own = serving[:-1] + serving[-1] * shares
+    whole = (1 - slow) * own + slow * np.array([0.5, 0.5, 0, 0])
     for key in ("weights", "intercept"):
         mixed = np.tensordot(whole, state[f"optimizer/experts/{key}"], axes=1)
         np.testing.assert_allclose(state[f"parameters/{key}"], mixed, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("rates", "given", "slow"),
+    [
+        ((0.02, 0.1, 0.5, 2.0), 0.3, [0.15, 0.15, 0, 0]),
+        ((2.0, 0.02, 0.5), 0.3, [0, 0.15, 0.15]),
+        ((0.1, 0.1), None, [0.15, 0]),
+        ((1.0,), None, [0.15]),
+    ],
+)
+def test_the_slower_half_of_the_learners_serves_whatever_it_lost(bench, rates, given, slow):
+    options = {"name": "experts", "rates": list(rates), "serve_slow": given}
+    learner = Learner(replace(SPECS["experts"], optimizer=options))
+    assert learner.rule.slow == pytest.approx(slow)
 
 
 @pytest.mark.parametrize("batch_rows", [1, 2])
