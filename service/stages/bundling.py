@@ -4,8 +4,8 @@
                                                        └─▶ each other one alone, in its turn
 
 Rules: nobody waits for company: a group is what waits already, if only one. What comes of files in a bundle is, to the bit, what comes of them one
-after the other. Whatever is out of the ordinary with a file (bad rows, a duplicate, a change, a death) is found by the way
-that a single file takes; here it is only left to go alone.
+after the other. Whatever is out of the ordinary with a file (bad rows, a duplicate, a death) is found by the way
+that a single file takes; here it is only left to go alone. One that changed after it was read is found when it is accepted, and then all go alone.
 """
 
 from __future__ import annotations
@@ -146,8 +146,7 @@ class Bundling:
         self, samples: Sequence[Sample], schema: Schema, held: Held
     ) -> list[Clean | None]:
         """What was read of each file; None for those that are to go alone."""
-        found = await self._read(samples, schema, held)
-        clean = await asyncio.to_thread(_unchanged, samples, found)
+        clean = await self._read(samples, schema, held)
         digests = [one.sha256 if one else None for one in clean]
         for sample, digest in zip(samples, digests, strict=True):
             if digest is not None:
@@ -200,16 +199,4 @@ def _admissible(group: Sequence[Sample], most_bytes: int) -> list[Sample]:
         with suppress(FileRefused, OSError):
             ctime_ns = gate.must_be_admissible(sample.path, sample.row, most_bytes)
         found.append(replace(sample, ctime_ns=ctime_ns))
-    return found
-
-
-def _unchanged(samples: Sequence[Sample], clean: Sequence[Clean | None]) -> list[Clean | None]:
-    found: list[Clean | None] = []
-    for sample, one in zip(samples, clean, strict=True):
-        kept = None
-        if one is not None:
-            with suppress(gate.Changed, OSError):
-                gate.must_be_unchanged(sample.path, sample.row, sample.ctime_ns)
-                kept = one
-        found.append(kept)
     return found

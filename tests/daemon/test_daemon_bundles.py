@@ -119,6 +119,28 @@ def test_a_file_that_is_not_learnt_smoothly_costs_its_neighbours_nothing(
     assert [event["file"] for event in root.events("refused")] == ["4.csv"]
 
 
+def test_a_file_that_changes_after_its_bundle_was_read_is_learnt_as_it_is_then(
+    root: Root, tmp_path: Path
+) -> None:
+    files = {f"{n}.csv": sample_tables.csv(sample_tables.rows(30, seed=n)) for n in range(6)}
+    for one in (root, alone := Root(tmp_path / "alone")):
+        one.configure(job(output={"samples": "full"}))
+    for file, data in files.items():
+        root.drop(file, data)
+    root.environment = {"HEADRACE_CHANGING": str(root.folder("work") / f"{4:010}")}
+    life = root.start(path=[Path(__file__).with_name("changing")])
+    life.see("learnt one by one from here")
+    life.see("changed while it was read: back to the inbox", file="3.csv")
+    life.done(files=6)
+    life.stop()
+    files["3.csv"] = files.pop("3.csv") + b"1,2,3,1\n"  # the last one now
+    for file, data in files.items():
+        alone.drop(file, data)
+        alone.once()
+    assert root.outcome().model == alone.outcome().model
+    assert root.leftovers() == []
+
+
 @pytest.mark.parametrize("where", ["daemon", "worker"])
 def test_a_bundle_that_finds_no_memory_goes_one_by_one(
     root: Root, tmp_path: Path, where: str
