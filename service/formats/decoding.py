@@ -14,6 +14,7 @@ from itertools import islice
 
 from service.core.errors import FileRefused
 from service.core.spelling import spelt
+from service.formats import mending
 from service.formats.columns import derived_from, features_of, wanted
 from service.formats.contract import (
     HEAD_BYTES,
@@ -53,7 +54,7 @@ def decode(source: Source, chunk: Chunk, fields: Fields, rows: RowRules | None =
         raise ValueError("fields: classes are given when labels are classes, got none")
     want = wanted(source, fields)
     table = FORMATS[source.format].table(source, chunk, want)
-    decoded = block(table, fields, features_of(source, fields), rows or RowRules())
+    decoded = block(table, source, fields, features_of(source, fields), rows or RowRules())
     return replace(decoded, first_bad=with_lines(source, chunk, decoded.first_bad))
 
 
@@ -101,7 +102,7 @@ def names(source: Source, fields: Fields) -> tuple[str, ...]:
     chosen = tuple(name for name in features if odd[name].len() > MOST_ODD * values[name])
     for name in chosen:
         if odd[name].str.contains(COMMAED).all():
-            raise _commaed(source, name, odd[name][0])
+            raise _commaed(source, fields, name, odd[name][0])
     return chosen
 
 
@@ -117,10 +118,10 @@ def _head(source: Source, features: tuple[str, ...]) -> Iterator[pl.DataFrame]:
             break
 
 
-def _commaed(source: Source, name: str, value: str) -> FileRefused:
-    said = 'set csv.decimal = ","' if source.format == "csv" else "write it as 1234.5"
+def _commaed(source: Source, fields: Fields, name: str, value: str) -> FileRefused:
+    said = mending.remedy(value, mending.written(source, fields))
     return FileRefused(
-        "a column of names holds more than numbers with a decimal comma",
+        "a column of names holds more than numbers with a comma",
         place=f"{source.name}: column {shown(name)}",
         value=shown(value),
         remedy=f"{said}; where these are names, list the columns of names in hashing.categorical",

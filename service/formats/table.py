@@ -17,6 +17,7 @@ from functools import partial
 import numpy as np
 
 from service.core.spelling import spelt
+from service.formats import mending
 from service.formats.contract import (
     MOST_NOTES,
     Block,
@@ -25,6 +26,7 @@ from service.formats.contract import (
     Label,
     Mask,
     RowRules,
+    Source,
     Table,
 )
 from service.formats.features import matrix, numbers_or_gaps
@@ -35,9 +37,11 @@ from service.formats.values import BOOLEANS, FILL_IN, Faults, label_key, label_k
 from service.formats.wording import listed
 
 
-def block(table: Table, fields: Fields, features: Sequence[str], rules: RowRules) -> Block:
+def block(
+    table: Table, source: Source, fields: Fields, features: Sequence[str], rules: RowRules
+) -> Block:
     """Checks every value that is used, and puts the good rows into arrays."""
-    faults = Faults(np.zeros(table.frame.height, np.bool_))
+    faults = Faults(np.zeros(table.frame.height, np.bool_), mending.written(source, fields))
     if fields.times:
         table = replace(table, frame=with_parts(table.frame, fields, faults))
     frame = table.frame
@@ -46,7 +50,7 @@ def block(table: Table, fields: Fields, features: Sequence[str], rules: RowRules
     w = None if fields.weight is None else _weight(frame[str(fields.weight)], faults)
     offset = _offset(frame, fields, faults)
     if table.texts and faults.bad.any():
-        return block(table.texts(), fields, features, rules)
+        return block(table.texts(), source, fields, features, rules)
     sparse = table.sparse
     if fields.hashed.bits and sparse is None:
         sparse = entries(frame, x, features, fields.hashed, faults)
@@ -107,7 +111,8 @@ def _label(frame: pl.DataFrame, fields: Fields, faults: Faults) -> tuple[Floats,
     if fields.unlabelled == "keep":
         values[np.isinf(values) | _outside(values, fields)] = np.nan
         return values, np.isnan(values)
-    faults.mark(no_number, column, "a label is a number", "correct it, or leave the cell empty")
+    mend = partial(mending.label, how=faults.written, column=column.name)
+    faults.mark(no_number, column, "a label is a number", mend)
     faults.mark(np.isinf(values), column, "a label is a finite number", FILL_IN)
     faults.mark(_outside(values, fields), column, *_domain(fields))
     return values, missing

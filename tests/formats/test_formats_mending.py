@@ -9,7 +9,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from service.formats import Fields, Gaps
+from service.core.errors import FileRefused
+from service.formats import Fields, Gaps, names, prepare
 from service.formats.contract import Dialect, Hashed
 
 COMMA = Fields("y", dialect=Dialect(decimal=","))
@@ -30,11 +31,23 @@ TEXT: dict[str, Any] = {"hashed": Hashed(8, text=("a",))}
         ("10/03/2004", "write times as 2024-05-01", None),
         ("01.05.2024 13:30", "write times as 2024-05-01", None),
         ("1,5", 'set csv.decimal = ","', {"dialect": COMMA.dialect}),
+        ("1,234", 'set csv.decimal = "," if it is a decimal comma', {"dialect": COMMA.dialect}),
         ("1,234,567", "write it as 1234.5, without anything between thousands", None),
         ("12.l", "write it as 1234.5, digits alone", None),
         ("$5", "write it as 1234.5, digits alone", None),
-        ("--", "add it to missing.values", {"gaps": Gaps("zero", ("--",))}),
-        ("#N/A", "add it to missing.values", {"gaps": Gaps("zero", ("#N/A",))}),
+        ("--", 'add "--" to missing.values and set missing.fill', {"gaps": Gaps("zero", ("--",))}),
+        ("#N/A", 'add "#N/A" to missing.values', {"gaps": Gaps("zero", ("#N/A",))}),
+        ("#DIV/0!", 'add "#DIV/0!" to missing.values', {"gaps": Gaps("zero", ("#DIV/0!",))}),
+        ("\\N", 'add "\\\\N" to missing.values', {"gaps": Gaps("zero", ("\\N",))}),
+        ("None", 'add "None" to missing.values', {"gaps": Gaps("zero", ("None",))}),
+        ("[m]", "delete the row, if it holds the columns' units", None),
+        ("(kg)", "delete the row, if it holds the columns' units", None),
+        ("a", "delete the row, if the header stands there again", None),
+        ("\u22125", "write the minus as in -1234.5", None),
+        ("(5.50)", "write a number below zero as -1234.5", None),
+        ("5.50-", "write a number below zero as -1234.5", None),
+        ("12 %", "write it as 1234.5, without the sign", None),
+        ("May 1, 2024", "write times as 2024-05-01", None),
     ],
 )
 def test_the_remedy_is_for_what_the_cell_looks_like(
@@ -44,6 +57,102 @@ def test_the_remedy_is_for_what_the_cell_looks_like(
     assert refused_at_first(data, "t.csv", Fields("y")).remedy.startswith(begins)
     if parts is not None:
         assert read(data, "t.csv", Fields("y", **parts)).rejected == 0
+
+
+@pytest.mark.parametrize(
+    ("cell", "begins"),
+    [
+        ("1,000", "write it as 1234.5, without commas between thousands"),
+        ("-1,000", "write it as 1234.5, without commas between thousands"),
+        ("1,000,000", "write it as 1234.5, without anything between thousands"),
+        ("0,125", 'set csv.decimal = ","'),
+        ("1,5", 'set csv.decimal = ","'),
+    ],
+)
+@pytest.mark.parametrize("label", ["x", "y"])
+def test_where_commas_delimit_a_quoted_one_stands_between_thousands(
+    refused_at_first, read, cell: str, begins: str, label: str
+) -> None:
+    """Taken for a decimal comma it would be a thousandth of what it is."""
+    data = f'x,y\n950,1900\n"{cell}","{cell}"\n'.encode()
+    fields = Fields(label)
+    assert refused_at_first(data, "t.csv", fields).remedy.startswith(begins)
+    mended = data.replace(cell.encode(), cell.replace(",", "").encode())
+    assert read(mended, "t.csv", fields).rejected == 0
+
+
+def test_a_column_of_thousands_is_none_of_decimal_commas_where_names_are_looked_for(
+    tmp_path,
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('x,y\n"1,900",1\n"1,000",2\n')
+    fields = Fields("y", hashed=Hashed(8))
+    source = prepare(path, "t.csv", tmp_path / "scratch", fields)
+    with pytest.raises(FileRefused) as caught:
+        names(source, fields)
+    assert caught.value.refusal.remedy.startswith("write it as 1234.5, without commas")
+
+
+def test_numbers_are_told_in_the_spelling_of_the_job(refused_at_first, read) -> None:
+    data = b"y;a\n1;1.234.567,5\n"
+    assert refused_at_first(data, "t.csv", COMMA).remedy.startswith("write it as 1234,5, without")
+    assert read(data.replace(b".", b""), "t.csv", COMMA).x.tolist() == [[1234567.5]]
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "begins", "mended"),
+    [
+        (b"x;y\n3;6,5\n", "t.csv", 'set csv.decimal = ","', {"dialect": COMMA.dialect}),
+        (b'x,y\n3,"1,000"\n', "t.csv", "write it as 1234.5, without commas", b"x,y\n3,1000\n"),
+        (b"x,y\n3,$0.00\n", "t.csv", "write it as 1234.5, digits alone", b"x,y\n3,0.00\n"),
+        (b"x,y\n3,0 # ok\n", "t.csv", "write it as 1234.5, digits alone", b"x,y\n3,0\n"),
+        (b"x,y\n3,\\N\n", "t.csv", 'add "\\\\N" to missing', {"gaps": Gaps("zero", ("\\N",))}),
+        (b"x,y\n3,yes\n", "t.csv", "correct it, or leave the cell empty; names", b"x,y\n3,\n"),
+        (b"x,y\n3,y\n", "t.csv", "delete the row, if the header", b"x,y\n3,4\n"),
+        (
+            b'{"x": 3, "y": "yes"}\n',
+            "t.jsonl",
+            "correct it, or write null",
+            b'{"x": 3, "y": null}\n',
+        ),
+        (b'{"x": 3, "y": "6,5"}\n', "t.jsonl", "write it as 1234.5", b'{"x": 3, "y": "6.5"}\n'),
+    ],
+)
+def test_a_label_has_the_remedies_of_its_looks(
+    refused_at_first, read, data: bytes, name: str, begins: str, mended: bytes | dict[str, Any]
+) -> None:
+    found = refused_at_first(data, name, Fields("y"))
+    assert found.rule == "a label is a number"
+    assert found.remedy.startswith(begins)
+    parts, data = (mended, data) if isinstance(mended, dict) else ({}, mended)
+    assert read(data, name, Fields("y", **parts)).rejected == 0
+
+
+def test_fields_that_another_mark_separates_are_told_by_their_label(refused_at_first, read) -> None:
+    data, fields = b"3,5;6,1\n4,5;7,1\n", Fields(1)
+    remedy = refused_at_first(data, "t.csv", fields).remedy
+    assert remedy.startswith('set csv.delimiter = ";" and csv.decimal = ","')
+    mended = Fields(1, dialect=Dialect(delimiter=";", decimal=","))
+    assert read(data, "t.csv", mended).y.tolist() == [6.1, 7.1]
+
+
+@pytest.mark.parametrize("label", ["shared", "1:2:0.4"])
+def test_labels_of_other_learners_of_vowpal_wabbit_are_said_to_be_that(
+    refused_at_first, label: str
+) -> None:
+    fields = Fields("label", format="vw", hashed=Hashed(4))
+    found = refused_at_first(f"{label} | a b\n".encode(), "t.vw", fields)
+    assert "with costs or actions" in found.remedy
+
+
+def test_a_sparse_row_is_not_told_to_have_an_empty_cell(refused_at_first, read) -> None:
+    for name, data, said in [
+        ("t.svm", b"0x1 1:2\n", "delete the row"),
+        ("t.vw", b"0x1 | a\n", "leave the label out"),
+    ]:
+        fields = Fields("label", format="svmlight" if "svm" in name else "vw", hashed=Hashed(4))
+        assert said in refused_at_first(data, name, fields).remedy
+    assert read(b" | a\n1 | a\n", "t.vw", fields).unlabelled == 1
 
 
 def test_times_of_parquet_have_their_remedy(refused, read) -> None:
