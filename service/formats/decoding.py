@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from service.core.errors import FileRefused
@@ -20,6 +20,7 @@ from service.formats.contract import (
     HEAD_BYTES,
     HEAD_ROWS,
     SPARSE_TEXTS,
+    BadRow,
     Block,
     Chunk,
     Fields,
@@ -56,6 +57,22 @@ def decode(source: Source, chunk: Chunk, fields: Fields, rows: RowRules | None =
     table = FORMATS[source.format].table(source, chunk, want)
     decoded = block(table, source, fields, features_of(source, fields), rows or RowRules())
     return replace(decoded, first_bad=with_lines(source, chunk, decoded.first_bad))
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """How many of a chunk's rows are bad, and the first of them; the fields are those of `Block`."""
+
+    rows_seen: int
+    lines: int
+    rejected: int
+    first_bad: tuple[BadRow, ...]
+
+
+def judged(source: Source, chunk: Chunk, fields: Fields) -> Judged:
+    """Looks for the chunk's first bad row, as `decode` does, and leaves the values where they are."""
+    found = decode(source, chunk, fields, RowRules(notes=1))
+    return Judged(found.rows_seen, found.lines, found.rejected, found.first_bad)
 
 
 def labels(source: Source, chunk: Chunk, fields: Fields) -> dict[Label, int]:

@@ -15,6 +15,10 @@ from service.formats.wording import shown
 
 LEAVE = "leave the column out of `features`"
 LINEAR = "kernels linear, logistic, softmax"
+COSTS = (
+    "write one number, the label: labels of Vowpal Wabbit with costs or actions (1:0 2:1, 1:2:0.4, shared)"
+    " are for learners that aren't here"
+)
 TEXT_WORDS, TEXT_LETTERS = 5, 60
 """From here on it is more likely a text than a name."""
 
@@ -31,7 +35,6 @@ _LOOKS = (
     ("thousands", r"[+-]?\d{1,3}(([ ,.'_]|\u00a0|\u202f)\d{3})+([.,]\d+)?"),
     ("minus", r"[\u2010-\u2015\u2212\ufe63\uff0d]\s?[\d.,]+"),
     ("negative", r"\(\s?[$€£¥]?[\d.,]+\s?\)|[\d.,]+\s?-"),
-    ("costs", r"\d+:[\d.]+.*"),
     ("percent", r"[+-]?[\d.,]+\s?%"),
     ("digits", r"[-+$€£¥#]?\s?\d.*"),
     (
@@ -90,11 +93,8 @@ def remedy(cell: str, how: Written | None = None, column: str = "") -> str:
 def label(cell: str, how: Written, column: str) -> str:
     """The remedy for a label that is no number, nothing, and none of the missing values."""
     text, look = cell.strip(), _look(cell)
-    if how.format == "vw" and (look == "costs" or text == "shared"):
-        return (
-            "write one number, the label: labels of Vowpal Wabbit with costs or actions (1:0 2:1, 1:2:0.4,"
-            " shared) are for learners that aren't here"
-        )
+    if how.format == "vw" and text == "shared":
+        return COSTS
     unlabelled = {
         "csv": "leave the cell empty",
         "jsonl": "write null",
@@ -139,8 +139,6 @@ def _as_number(look: str, text: str, how: Written) -> str:
         return f'set csv.decimal = "," where this is CSV with decimal commas; else write it as {number}'
     if look == "thousands":
         return f"write it as {number}, without anything between thousands"
-    if look == "costs":
-        return f"write it as {number}, one number alone"
     if look == "minus":
         return f"write the minus as in -{number}: this is another sign that looks like it"
     if look == "negative":

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.contract import Sparse
+from service.formats import mending
 from service.formats.contract import BadRow, Chunk, Fields, Floats, Integers, Source, Table, Wanted
 from service.formats.frames import pl
 from service.formats.quoting import count_lines
@@ -144,12 +145,13 @@ def _note(source: Source, data: bytes, row: int, reason: int, begin: int, end: i
         scan.NO_IMPORTANCE: (
             "importance",
             "an importance is a finite number, not negative",
-            mend,
+            mending.COSTS if data[begin:end] == b"shared" else mend,
         ),
         scan.HAS_BASE: (
             "label",
             "a row has no initial prediction (a third number) but 0",
             "leave it out",
         ),
+        scan.HAS_COSTS: ("label", "a label is one number, or one name", mending.COSTS),
     }[reason]
     return BadRow(row, column, rule, shown(data[begin:end]), remedy)

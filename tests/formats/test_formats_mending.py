@@ -136,11 +136,11 @@ def test_fields_that_another_mark_separates_are_told_by_their_label(refused_at_f
     assert read(data, "t.csv", mended).y.tolist() == [6.1, 7.1]
 
 
-@pytest.mark.parametrize("label", ["shared", "1:2:0.4"])
+@pytest.mark.parametrize("label", ["shared", "1:2:0.4", "1:0 2:1", "ccb shared"])
 def test_labels_of_other_learners_of_vowpal_wabbit_are_said_to_be_that(
     refused_at_first, label: str
 ) -> None:
-    fields = Fields("label", format="vw", hashed=Hashed(4))
+    fields = Fields("label", format="vw", weight="importance", hashed=Hashed(4))
     found = refused_at_first(f"{label} | a b\n".encode(), "t.vw", fields)
     assert "with costs or actions" in found.remedy
 
