@@ -201,12 +201,24 @@ def test_only_what_lies_outside_of_quotes_is_touched():
 
 
 REFUSED = [
-    (b"a,y\n1,\xe9\n", {}, "UTF-8", "t.csv:2: byte 6", "csv.encoding"),
-    (PLAIN.encode("utf-16-le"), {}, "NUL", "t.csv:1: byte 1", "csv.encoding"),
+    (b"a,y\n1,\xe9\n", {}, "UTF-8", "t.csv:2: byte 6 of the file", "csv.encoding"),
+    (PLAIN.encode("utf-16-le"), {}, "NUL", "t.csv:1: byte 1 of the file", "csv.encoding"),
     (b"a,y\n1,\x81\n", {"encoding": "windows-1252"}, "windows-1252", "t.csv: byte 6", "UTF-8"),
     (PLAIN.encode("utf-16")[:-1], {}, "utf-16", f"t.csv: byte {2 * len(PLAIN)}", "UTF-8"),
-    (b'a,y\n1,2\n5" x" ,3\n', {}, "enclose whole fields", "t.csv:3: byte 9", 'csv.quote = ""'),
-    (b'\n\na,y"x"\n1,2\n', {}, "enclose whole fields", "t.csv:3: byte 5", 'csv.quote = ""'),
+    (
+        b'a,y\n1,2\n5" x" ,3\n',
+        {},
+        "enclose whole fields",
+        "t.csv:3: byte 9 of the file",
+        'csv.quote = ""',
+    ),
+    (
+        b'\n\na,y"x"\n1,2\n',
+        {},
+        "enclose whole fields",
+        "t.csv:3: byte 5 of the file",
+        'csv.quote = ""',
+    ),
     (b'a,y\n1,"2\n', {}, "close", "t.csv:2", 'csv.quote = ""'),
 ]
 
