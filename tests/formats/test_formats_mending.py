@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import datetime
 import io
+import shutil
+import subprocess
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -162,6 +165,98 @@ def test_times_of_parquet_have_their_remedy(refused, read) -> None:
         "name the column in `times`"
     )
     assert read(out.getvalue(), "t.parquet", Fields("y", **DATES)).x.tolist() == [[2024]]
+
+
+@pytest.mark.parametrize(
+    ("cell", "rule"),
+    [
+        ("2023-02-30", "a time has a day and an hour that exist"),
+        ("2024-05-01 25:00", "a time has a day and an hour that exist"),
+        ("2024-05-01T25:00:00.5+02:00", "a time has a day and an hour that exist"),
+        ("01.05.2024", "a time is written as 2024-05-01, or 2024-05-01 13:30:00"),
+        ("-2024-05-01", "a time is written as 2024-05-01, or 2024-05-01 13:30:00"),
+        ("+2024-05-01", "a time is written as 2024-05-01, or 2024-05-01 13:30:00"),
+    ],
+)
+def test_a_day_that_does_not_exist_is_not_said_to_be_written_otherwise(
+    refused_at_first, cell: str, rule: str
+) -> None:
+    found = refused_at_first(f"y,a\n1,{cell}\n".encode(), "t.csv", Fields("y", **DATES))
+    assert (found.rule, found.value) == (rule, cell)
+
+
+@pytest.mark.parametrize(
+    ("row", "said", "mended"),
+    [
+        ('1, "a,b", 3', "remove the blanks before the quote", '1,"a,b", 3'),
+        ('1, "a" , 3', "remove the blanks before the quote", '1,"a", 3'),
+        ('1,"a" , 3', "remove the blanks behind the quote", '1,"a", 3'),
+        ('1, 2,"3" ', "remove the blanks behind the quote", '1, 2,"3"'),
+        ('1,5" x 8",3', "quote the whole field, and write", '1,"5"" x 8""",3'),
+    ],
+)
+def test_a_blank_between_quote_and_delimiter_is_to_be_removed(
+    refused, read, row: str, said: str, mended: str
+) -> None:
+    fields = Fields("k", hashed=Hashed(8, ("a",)))
+    assert refused(f"k,a,b\n{row}\n".encode(), "t.csv", fields).refusal.remedy.startswith(said)
+    assert read(f"k,a,b\n{mended}\n".encode(), "t.csv", fields).rejected == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "value", "said"),
+    [
+        ("1", "1 field: 1", "fill in or delete the row"),
+        ("1,2,3", "3 fields: 1,2,3", "where every row has one more, name it in the header, too"),
+        (
+            "1,2,3,4",
+            "4 fields: 1,2,3,4",
+            "quote fields that hold the delimiter; else delete the row",
+        ),
+    ],
+)
+def test_a_row_of_another_width_is_shown(refused_at_first, row: str, value: str, said: str) -> None:
+    found = refused_at_first(f"a,y\n{row}\n".encode(), "t.csv", Fields("y"))
+    assert found.value == value
+    assert said in found.remedy
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_what_json_has_no_number_for_is_to_be_null(refused_at_first, read, constant: str) -> None:
+    data = f'{{"a": 1, "y": 2}}\n{{"a": {constant}, "y": 2}}\n'.encode()
+    found = refused_at_first(data, "t.jsonl", Fields("y"))
+    assert found.remedy == "write null where there is no number"
+    mended = data.replace(constant.encode(), b"null")
+    assert read(mended, "t.jsonl", Fields("y", gaps=Gaps("zero"))).rejected == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [('{"b": 3, "c": 4}', "bring its keys up"), ("[3, 4]", "a key of its own")]
+)
+def test_what_is_nested_in_json_has_a_command_that_flattens_it(
+    refused_at_first, read, tmp_path, value: str, said: str
+) -> None:
+    data = f'{{"x": 1, "the user": {value}, "y": 2}}\n'.encode()
+    found = refused_at_first(data, "t.jsonl", Fields("y"))
+    assert said in found.remedy
+    assert read(data, "t.jsonl", Fields("y", ("x",))).rejected == 0
+    if shutil.which("jq"):
+        (tmp_path / "old").write_bytes(data)
+        command = found.remedy[found.remedy.index("jq") :] + " old > new"
+        subprocess.run(["bash", "-euc", command], cwd=tmp_path, check=True)
+        assert read((tmp_path / "new").read_bytes(), "t.jsonl", Fields("y")).rejected == 0
+
+
+def test_arrays_have_remedies_of_their_own(refused, read) -> None:
+    out, flat = io.BytesIO(), io.BytesIO()
+    np.savez(out, x=np.ones((3, 2)), y=np.ones((3, 1)))
+    np.savez(flat, x=np.ones((3, 2)), y=np.ones((3, 1)).ravel(), names=np.array(["a", "b", "c"]))
+    remedy = refused(out.getvalue(), "t.npz", Fields("y")).refusal.remedy
+    assert "as (rows,), with ravel()" in remedy
+    remedy = refused(flat.getvalue(), "t.npz", Fields("y")).refusal.remedy
+    assert remedy.startswith("list it in hashing.categorical, by this name")
+    fields = Fields("y", hashed=Hashed(8, ("names",)))
+    assert read(flat.getvalue(), "t.npz", fields).rejected == 0
 
 
 @pytest.mark.parametrize("fill", ["none", "zero"])
