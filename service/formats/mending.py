@@ -106,7 +106,7 @@ def label(cell: str, how: Written, column: str) -> str:
     if how.is_csv and text == column:
         return f"delete the row, if the header stands there again; else {unlabelled}"
     if look in ("day", "time"):
-        return f"a time is no label: write a number, or {unlabelled}; the hours or days since another time, say"
+        return f"a time is no label: write a number (the hours since another time, say), or {unlabelled}"
     if look == "placeholder":
         return f"{_as_missing(text, how)}; else correct it, or {unlabelled}"
     if look == "units":

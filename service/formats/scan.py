@@ -31,8 +31,8 @@ TEXT, EXACT, ROUNDED = 0, 1, 2
 
 (
     NO_LABEL, NO_PAIR, NO_INDEX, BEYOND, NOT_GROWING, NO_NUMBER, TOO_LARGE,
-    NO_BAR, TOO_MANY, NO_IMPORTANCE, HAS_BASE, HAS_COSTS,
-) = range(12)  # fmt: skip
+    NO_BAR, TOO_MANY, NO_IMPORTANCE, HAS_BASE,
+) = range(11)  # fmt: skip
 """What is wrong with a row."""
 
 parts = nb.njit(**FLAGS)
@@ -248,10 +248,6 @@ def _vw_head(data, i, bar, out, n):
     if words:
         spans[0], spans[1] = begins[0], ends[0]
         out.numbers[n, 0], out.kinds[n, 0] = _number(data, begins[0], ends[0])
-        if out.kinds[n, 0] == TEXT:
-            for j in range(begins[0], ends[0]):
-                if data[j] == COLON:
-                    return HAS_COSTS, begins[0], ends[0]
     if words > 1:
         out.numbers[n, 1], out.kinds[n, 1] = _number(data, begins[1], ends[1])
         if out.kinds[n, 1] == TEXT or not out.numbers[n, 1] >= 0.0 or np.isinf(out.numbers[n, 1]):

@@ -145,13 +145,12 @@ def _note(source: Source, data: bytes, row: int, reason: int, begin: int, end: i
         scan.NO_IMPORTANCE: (
             "importance",
             "an importance is a finite number, not negative",
-            mending.COSTS if data[begin:end] == b"shared" else mend,
+            mending.COSTS if b":" in data[begin:end] or data[begin:end] == b"shared" else mend,
         ),
         scan.HAS_BASE: (
             "label",
             "a row has no initial prediction (a third number) but 0",
             "leave it out",
         ),
-        scan.HAS_COSTS: ("label", "a label is one number, or one name", mending.COSTS),
     }[reason]
     return BadRow(row, column, rule, shown(data[begin:end]), remedy)

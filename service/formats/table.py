@@ -91,10 +91,17 @@ def distinct(column: pl.Series, fields: Fields) -> dict[Label, int]:
     cells = nameless(column).drop_nulls()
     texts, rows = cells.unique(maintain_order=True), cells.unique_counts()
     there = ~_is_gap(texts, fields)
+    if fields.format == "vw":
+        there &= ~_has_costs(texts).to_numpy()
     found: dict[Label, int] = {}
     for label, count in zip(label_keys(texts.filter(there)), rows.filter(there), strict=True):
         found[label] = found.get(label, 0) + count
     return found
+
+
+def _has_costs(labels: pl.Series) -> pl.Series:
+    """Which of Vowpal Wabbit's labels are for learners that aren't here: 1:0 and 1:2:0.4."""
+    return nameless(labels).cast(pl.String).str.contains(":", literal=True).fill_null(value=False)
 
 
 def _label(frame: pl.DataFrame, fields: Fields, faults: Faults) -> tuple[Floats, Mask]:
@@ -104,6 +111,9 @@ def _label(frame: pl.DataFrame, fields: Fields, faults: Faults) -> tuple[Floats,
     if fields.label is None or str(fields.label) not in frame.columns:
         return np.full(frame.height, np.nan), np.ones(frame.height, np.bool_)
     column = frame[str(fields.label)]
+    if fields.format == "vw" and fields.unlabelled == "skip" and column.dtype == pl.String:
+        costs = _has_costs(column).to_numpy()
+        faults.mark(costs, column, "a label is one number, or one name", mending.COSTS)
     if fields.labels == "class":
         return _classes(column, fields, faults)
     values, missing, no_number = numbers_or_gaps(column, fields)

@@ -6,6 +6,7 @@ import datetime
 import io
 import shutil
 import subprocess
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import polars as pl
 import pytest
 
 from service.core.errors import FileRefused
-from service.formats import Fields, Gaps, names, prepare
+from service.formats import Fields, Gaps, Survey, labels, names, prepare
 from service.formats.contract import Dialect, Hashed
 
 COMMA = Fields("y", dialect=Dialect(decimal=","))
@@ -146,6 +147,25 @@ def test_labels_of_other_learners_of_vowpal_wabbit_are_said_to_be_that(
     fields = Fields("label", format="vw", weight="importance", hashed=Hashed(4))
     found = refused_at_first(f"{label} | a b\n".encode(), "t.vw", fields)
     assert "with costs or actions" in found.remedy
+    kind = replace(fields, labels="class", classes=(0, 1))
+    if ":" in label:
+        kinds = refused_at_first(f"{label} | a b\n".encode(), "t.vw", kind)
+        assert "with costs or actions" in kinds.remedy
+
+
+def test_to_predict_a_label_with_costs_is_none_and_no_bad_row(read) -> None:
+    fields = Fields("label", format="vw", unlabelled="keep", hashed=Hashed(4))
+    for kind in (fields, replace(fields, labels="class", classes=(0, 1))):
+        assert read(b"1:2:0.4 | a b\n1 | a\n", "t.vw", kind).rejected == 0
+
+
+def test_labels_with_costs_teach_no_classes(tmp_path) -> None:
+    path = tmp_path / "t.vw"
+    path.write_text("1:2:0.4 | a\n1 | a\n2:0 | b\n")
+    fields = Fields("label", format="vw", labels="class", hashed=Hashed(4))
+    source = prepare(path, "t.vw", tmp_path / "scratch", fields)
+    (chunk,) = Survey(source, 4 << 20)
+    assert labels(source, chunk, fields) == {1.0: 1}
 
 
 def test_a_sparse_row_is_not_told_to_have_an_empty_cell(refused_at_first, read) -> None:
