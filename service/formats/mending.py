@@ -46,6 +46,17 @@ _LOOKS = (
 )
 
 
+_UNLABELLED = {
+    "csv": "leave the cell empty",
+    "jsonl": "write null",
+    "parquet": "write null",
+    "npy": "make it NaN",
+    "svmlight": "delete the row",
+    "vw": "leave the label out",
+}
+"""How a row is written that has no label."""
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """How a file is written, as far as a remedy depends on it."""
@@ -77,7 +88,8 @@ def remedy(cell: str, how: Written | None = None, column: str = "") -> str:
     if look == "time":
         return f"write times as 2024-05-01 or 2024-05-01 13:30:00, and name the column in `times`; or {LEAVE}"
     if look == "placeholder":
-        return f"{_as_missing(text, how)}; else correct it, or {LEAVE}"
+        also = ' and set missing.fill = "mean" (or "zero")' if how.fill == "none" else ""
+        return f"add {_quoted(text)} to missing.values{also}, if it says that nothing is there; else correct it, or {LEAVE}"
     if look == "units":
         return f"delete the row, if it holds the columns' units; else correct it, or {LEAVE}"
     if look == "digits":
@@ -95,20 +107,13 @@ def label(cell: str, how: Written, column: str) -> str:
     text, look = cell.strip(), _look(cell)
     if how.format == "vw" and text == "shared":
         return COSTS
-    unlabelled = {
-        "csv": "leave the cell empty",
-        "jsonl": "write null",
-        "parquet": "write null",
-        "npy": "make it NaN",
-        "svmlight": "delete the row",
-        "vw": "leave the label out",
-    }[how.format]
+    unlabelled = _UNLABELLED[how.format]
     if how.is_csv and text == column:
         return f"delete the row, if the header stands there again; else {unlabelled}"
     if look in ("day", "time"):
         return f"a time is no label: write a number (the hours since another time, say), or {unlabelled}"
     if look == "placeholder":
-        return f"{_as_missing(text, how)}; else correct it, or {unlabelled}"
+        return f"add {_quoted(text)} to missing.values, if it says that nothing is there; else {unlabelled}"
     if look == "units":
         return f"delete the row, if it holds the columns' units; else correct it, or {unlabelled}"
     if look:
@@ -164,8 +169,6 @@ def _with_a_comma(number: str, how: Written) -> str:
     )
 
 
-def _as_missing(text: str, how: Written) -> str:
-    """How a word becomes one of those that say that nothing is there."""
-    word = json.dumps(text, ensure_ascii=False) if text == shown(text) else "it"
-    also = ' and set missing.fill = "mean" (or "zero")' if how.fill == "none" else ""
-    return f"add {word} to missing.values{also}, if it says that nothing is there"
+def _quoted(text: str) -> str:
+    """A word as a list of the settings holds it; "it" where it can't be shown whole."""
+    return json.dumps(text, ensure_ascii=False) if text == shown(text) else "it"

@@ -128,6 +128,7 @@ def test_a_label_has_the_remedies_of_its_looks(
     found = refused_at_first(data, name, Fields("y"))
     assert found.rule == "a label is a number"
     assert found.remedy.startswith(begins)
+    assert "missing.fill" not in found.remedy  # it is for features
     parts, data = (mended, data) if isinstance(mended, dict) else ({}, mended)
     assert read(data, name, Fields("y", **parts)).rejected == 0
 
