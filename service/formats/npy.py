@@ -27,7 +27,6 @@ import numpy.typing as npt
 from service.core.errors import FileRefused
 from service.formats.contract import Array, Chunk, Fields, Source, Table, Wanted
 from service.formats.frames import pl
-from service.formats.mending import LEAVE, LINEAR
 from service.formats.wording import listed, shown
 
 MAGIC = b"\x93NUMPY"
@@ -135,8 +134,7 @@ def table(source: Source, chunk: Chunk, wanted: Wanted) -> Table:
         array, number = places[wanted.features[first]]
         part = parts[array.name]
         if part.dtype.kind in "US":
-            rule = "a feature is a number"
-            remedy = f"list it in hashing.categorical, by this name ({LINEAR}), or {LEAVE}"
+            rule, remedy = "a feature is a number", "leave it out of `features`"
             raise refused(source, rule, str(part.dtype), remedy, wanted.features[first])
         x[:, first:last] = part[:, number : number + last - first]
     frame = pl.DataFrame(columns or None, height=rows)  # of {} polars makes 0 rows

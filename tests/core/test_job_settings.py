@@ -563,34 +563,3 @@ def test_what_sparse_rows_can_t_have_is_refused_by_its_key(
     parts: dict[str, str], told: str
 ) -> None:
     assert told in complaint(**parts)
-
-
-@pytest.mark.parametrize(
-    ("given", "encoding"),
-    [
-        ("latin1", "latin-1"),
-        ("iso-8859-1", "latin-1"),
-        ("ISO_8859-1", "latin-1"),
-        ("cp1252", "windows-1252"),
-        ("UTF8", "utf-8"),
-        ("utf_16_le", "utf-16-le"),
-        ("sjis", "shift-jis"),
-        ("auto", "auto"),
-    ],
-)
-def test_an_encoding_may_be_called_as_others_call_it(given: str, encoding: str) -> None:
-    assert job(tables=f'[jobs.csv]\nencoding = "{given}"').csv.encoding == encoding
-
-
-@pytest.mark.parametrize("given", ['"utf-7"', '"rot13"', '"utf-16"', '"a\\u0000"', '"hex"', "8"])
-def test_other_encodings_are_refused_with_those_that_are_read(given: str) -> None:
-    told = complaint(tables=f"[jobs.csv]\nencoding = {given}")
-    assert told.startswith('csv.encoding: must be "auto", "utf-8"')
-
-
-def test_a_part_that_times_have_not_is_shown() -> None:
-    told = complaint(keys='times = {at = ["hour", "hours"]}')
-    assert told.startswith("times.at: must be a list of some of year, month, day, weekday")
-    assert told.endswith('got ["hour", "hours"]')
-    assert complaint(keys="times = {at = []}").endswith("got []")
-    assert complaint(keys='times = "at"') == 'times: must be a table, got "at"'
