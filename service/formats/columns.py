@@ -143,7 +143,7 @@ def _check_present(source: Source, names: Iterable[Column], role: str) -> None:
         raise FileRefused(
             f"a file has the {role} column {listed(missing)}",
             place=f"{source.name}:{line}" if line else source.name,
-            value=f"columns {listed(source.columns)}",
+            value=shown(f"columns {listed(source.columns)}"),
             remedy=_remedy(source, role, missing[0]),
         )
 
