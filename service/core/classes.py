@@ -69,7 +69,7 @@ def learnt(job: Job, found: Mapping[Label, int], most_bad: float = 0.0) -> Class
     try:
         if job.model.problem == "multiclass":
             return _many(job, usual)
-        return _in_order(job.model, _pair(job, _two(usual, found, most_bad)))
+        return _in_order(job.model, _pair(job, _two(job, usual, found, most_bad)))
     except FileRefused:
         if len(usual) == len(found):
             raise
@@ -77,12 +77,14 @@ def learnt(job: Job, found: Mapping[Label, int], most_bad: float = 0.0) -> Class
 
 
 def _two(
-    usual: tuple[Label, ...], found: Mapping[Label, int], most_bad: float
+    job: Job, usual: tuple[Label, ...], found: Mapping[Label, int], most_bad: float
 ) -> tuple[Label, ...]:
-    """The two labels that most rows have, where so few rows have others that these may be bad; else all."""
+    """The two labels that most rows have, where so few rows have others that these may be bad, and the positive one isn't of
+    these; else all."""
     pair = sorted(usual, key=found.__getitem__, reverse=True)[:2]
-    others = sum(found[label] for label in usual if label not in pair)
-    return tuple(pair) if others <= most_bad * sum(found.values()) else usual
+    others = [label for label in usual if label not in pair]
+    are_few = sum(found[label] for label in others) <= most_bad * sum(found.values())
+    return tuple(pair) if are_few and job.model.positive not in others else usual
 
 
 def grown(job: Job, classes: Classes, found: Iterable[str | float]) -> Classes:

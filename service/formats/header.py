@@ -174,9 +174,10 @@ def marks_of(source: Source, data: bytes, start: int) -> quoting.Marks:
 
 def _about_quotes(data: bytes, place: int, dialect: Dialect) -> str:
     """What to do about the quote at `place`: often a blank keeps it from its delimiter."""
-    ends = (dialect.delimiter.encode(), b"\n", b"\r")
+    delimiter = dialect.delimiter.encode()
+    ends, blank = (delimiter, b"\n", b"\r"), BLANK.translate(None, delimiter + b"\r\n")
     before, after = data[max(0, place - 80) : place], data[place + 1 : place + 80]
-    opened, closed = before.rstrip(b" \t"), after.lstrip(b" \t")
+    opened, closed = before.rstrip(blank), after.lstrip(blank)
     if opened != before and (not opened or opened.endswith(ends)):
         return "remove the blanks before the quote: it opens a field only where the field begins"
     if closed != after and (not closed or closed.startswith(ends)):

@@ -185,9 +185,8 @@ class _File:
         if fields.labels != "class" or fields.classes is not None:
             return Schema(features, fields.classes, names)
         found = await self._labels(source, fields)
-        rows = self.sample.terms.rows
+        most_bad = 0.0 if self.bad_rows_refuse else self.sample.terms.rows.max_bad_rows
         try:
-            most_bad = 0.0 if self.bad_rows_refuse else rows.max_bad_rows
             return Schema(features, classes.learnt(job, found, most_bad), names)
         except FileRefused as refused:  # it knows the labels, not whose they are
             raise await self._no_classes(source, fields, found, refused.refusal) from None
@@ -208,10 +207,8 @@ class _File:
         elif odd is not None:
             others = tuple(label for label in found if label != odd)
             if first := await self._first_bad(source, replace(fields, classes=others)):
-                place, remedy = (
-                    first.place,
-                    f"{remedy}; the rarest, {first.value}, first stands here",
-                )
+                place = first.place
+                remedy = f"{remedy}; the rarest, {first.value}, first stands here"
         return FileRefused(why.rule, place=place, value=why.value, remedy=remedy)
 
     async def _first_bad(self, source: Source, fields: Fields) -> Refusal | None:

@@ -176,3 +176,5 @@ def test_of_two_classes_others_that_are_few_enough_to_be_bad_are_none() -> None:
         with pytest.raises(FileRefused, match="must hold 2 classes"):
             learnt(job(), found, most_bad)
     assert learnt(job("softmax"), found, most_bad=0.01) == (-1, 1, 7)
+    with pytest.raises(FileRefused, match="must hold 2 classes"):
+        learnt(job(model="positive = 7"), found, most_bad=0.01)

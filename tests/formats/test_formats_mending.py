@@ -224,6 +224,13 @@ def test_a_blank_between_quote_and_delimiter_is_to_be_removed(
     assert read(f"k,a,b\n{mended}\n".encode(), "t.csv", fields).rejected == 0
 
 
+def test_a_tab_that_delimits_is_no_blank_beside_a_quote(refused, read) -> None:
+    data = b'k\ta\tb\n1\t "x"\t3\n'
+    fields = Fields("k", hashed=Hashed(8, ("a",)))
+    assert refused(data, "t.tsv", fields).refusal.remedy.startswith("remove the blanks before")
+    assert read(data.replace(b" ", b""), "t.tsv", fields).rejected == 0
+
+
 @pytest.mark.parametrize(
     ("row", "value", "said"),
     [
