@@ -48,9 +48,18 @@ def of_one_kind(found: Mapping[Label, int]) -> tuple[Label, ...]:
     return tuple(label for label in found if isinstance(label, str) is kind)
 
 
-def learnt(job: Job, found: Mapping[Label, int]) -> Classes:
+def odd_one(found: Mapping[Label, int]) -> Label | None:
+    """Of more labels than two, or of names and numbers, the one that is most likely a slip of the pen: the rarest, of as rare
+    ones the last to appear."""
+    usual = of_one_kind(found)
+    odd = [label for label in found if label not in usual] or (usual if len(usual) > 2 else ())
+    return min(reversed(odd), key=found.__getitem__, default=None)
+
+
+def learnt(job: Job, found: Mapping[Label, int], most_bad: float = 0.0) -> Classes:
     """The classes by index, from the labels of the job's first file as they are found, where `known` is None; labels of the rarer
-    kind are none of them.
+    kind are none of them, nor, of two classes, those beside the two most frequent that no more than a share `most_bad` of the
+    rows have.
 
     Raises FileRefused where they are not enough, or too many, or where nothing says which of two names is positive.
     """
@@ -60,11 +69,22 @@ def learnt(job: Job, found: Mapping[Label, int]) -> Classes:
     try:
         if job.model.problem == "multiclass":
             return _many(job, usual)
-        return _in_order(job.model, _pair(job, usual))
+        return _in_order(job.model, _pair(job, _two(job, usual, found, most_bad)))
     except FileRefused:
         if len(usual) == len(found):
             raise
     raise _refusal(job, found, "labels must be all names or all numbers", "mend the labels")
+
+
+def _two(
+    job: Job, usual: tuple[Label, ...], found: Mapping[Label, int], most_bad: float
+) -> tuple[Label, ...]:
+    """The two labels that most rows have, where so few rows have others that these may be bad, and the positive one isn't of
+    these; else all."""
+    pair = sorted(usual, key=found.__getitem__, reverse=True)[:2]
+    others = [label for label in usual if label not in pair]
+    are_few = sum(found[label] for label in others) <= most_bad * sum(found.values())
+    return tuple(pair) if are_few and job.model.positive not in others else usual
 
 
 def grown(job: Job, classes: Classes, found: Iterable[str | float]) -> Classes:
@@ -127,7 +147,7 @@ def _in_order(model: Model, classes: Classes) -> Classes:
 def _refusal(job: Job, found: Collection[str | float], rule: str, remedy: str) -> FileRefused:
     some = [shown(spelt(label)) for label in sorted(found, key=_by_size)[:_SHOWN]]
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    place = f"column {shown(job.label)}"
+    place = f"column {shown(job.roles['label'])}"
     return FileRefused(rule, place=place, value=", ".join(some) + more or "none", remedy=remedy)
 
 

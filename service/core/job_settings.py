@@ -26,6 +26,7 @@ from service.core.sections import (
     Column,
     Columns,
     Count,
+    Encoding,
     Label,
     Lanes,
     Name,
@@ -277,20 +278,7 @@ class Csv(Section):
         Annotated[str, AfterValidator(_delimits)],
         Says('"auto", or one ASCII character that delimits'),
     ] = "auto"
-    encoding: Literal[
-        "auto",
-        "utf-8",
-        "utf-16-le",
-        "utf-16-be",
-        "latin-1",
-        "windows-1250",
-        "windows-1251",
-        "windows-1252",
-        "shift-jis",
-        "gb18030",
-        "big5",
-        "euc-kr",
-    ] = "auto"
+    encoding: Encoding = "auto"
     decimal: Literal[".", ","] = "."
     quote: Literal['"', "'", ""] = '"'
     comment: Annotated[

@@ -6,13 +6,15 @@ once, in the words that a user reads when a value breaks it.
 
 from __future__ import annotations
 
+import codecs
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -38,6 +40,32 @@ def _canonical(label: str | int | float) -> str | int | float:
     return int(number) if number.is_integer() else number
 
 
+_Encoding = Literal[
+    "auto",
+    "utf-8",
+    "utf-16-le",
+    "utf-16-be",
+    "latin-1",
+    "windows-1250",
+    "windows-1251",
+    "windows-1252",
+    "shift-jis",
+    "gb18030",
+    "big5",
+    "euc-kr",
+]
+
+
+def _encoding(name: object) -> object:
+    """The name that an encoding has here: others know it as cp1252, or iso-8859-1."""
+    try:
+        codec = codecs.lookup(str(name))
+    except (LookupError, ValueError):
+        return name
+    own = (known for known in get_args(_Encoding)[1:] if codecs.lookup(known).name == codec.name)
+    return next(own, name)
+
+
 _Label = Annotated[str | int | float, AfterValidator(_canonical)]
 _Count = Annotated[int, Field(ge=1, lt=2**63)]
 
@@ -48,6 +76,7 @@ Words = Annotated[
 ]
 Texts = Annotated[tuple[_Text, ...], Says("a list of strings")]
 Switch = Annotated[bool, Says("true or false")]
+Encoding = Annotated[_Encoding, BeforeValidator(_encoding)]
 Count = Annotated[_Count, Says("a whole number from 1")]
 AutoCount = Annotated[_Count | Literal["auto"], Says('a whole number from 1, or "auto"')]
 Lanes = Annotated[

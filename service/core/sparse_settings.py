@@ -76,11 +76,12 @@ class Hashing(Section):
 
 
 TimePart = Literal["year", "month", "day", "weekday", "yearday", "hour", "minute", "days"]
-Times = Annotated[
-    dict[str, Annotated[tuple[TimePart, ...], Field(min_length=1)]],
-    Says(
-        "a table of columns with lists of their parts: year, month, day, weekday, yearday, hour, minute, days"
-    ),
+Times = dict[
+    str,
+    Annotated[
+        Annotated[tuple[TimePart, ...], Field(min_length=1)],
+        Says("a list of some of year, month, day, weekday, yearday, hour, minute, days"),
+    ],
 ]
 
 

@@ -4,6 +4,7 @@ module a format.
 prepare(path, name, scratch, fields, limits) -> Source          in a worker
 Survey(source, chunk_bytes): iterate -> Chunk; then .sha256      in a thread, piece by piece
 decode(source, chunk, fields, rows) -> Block                     in a worker, pure
+judged(source, chunk, fields) -> how many of its rows are bad, and the first    in a worker, where a file is refused
 labels(source, chunk, fields) -> distinct labels, as they appear, and their rows in a worker, where classes are
 to be learnt
 read_alike(paths, names, ...) -> Block, digest      in a worker, for small CSV files that begin alike
@@ -28,7 +29,7 @@ from service.formats.contract import (
     RowRules,
     Source,
 )
-from service.formats.decoding import block_bytes, decode, labels, names
+from service.formats.decoding import block_bytes, decode, judged, labels, names
 from service.formats.refusing import placed, refusal
 from service.formats.registry import prepare
 from service.formats.survey import Survey
@@ -48,6 +49,7 @@ __all__ = [
     "block_bytes",
     "decode",
     "features_of",
+    "judged",
     "labels",
     "names",
     "placed",

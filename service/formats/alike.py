@@ -167,7 +167,7 @@ def _together(source: Source, rows: Sequence[_Rows], fields: Fields) -> Block | 
 
 
 def _good(source: Source, table: Table, fields: Fields) -> Block | None:
-    whole = block(table, fields, features_of(source, fields), RowRules(notes=0))
+    whole = block(table, source, fields, features_of(source, fields), RowRules(notes=0))
     return None if whole.rejected else whole
 
 

@@ -7,18 +7,16 @@ default every other column, in the file's order.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 
 from service.core.errors import FileRefused
 from service.core.spelling import missing_name
+from service.formats import title
 from service.formats.contract import SPARSE_TEXTS, Column, Fields, Source, Wanted
 from service.formats.times import called, parts_of
 from service.formats.values import label_key
 from service.formats.wording import listed, shown
 
-OTHER_DELIMITERS = ",;\t|: ^~!#&*/"
-"""What is tried where a column isn't found: that it is found by one of these is no accident."""
 ROLES_IN_SETTINGS = {"feature": "features", "hashed": "hashing", "timed": "times"}
 
 
@@ -46,7 +44,12 @@ def features_of(source: Source, fields: Fields) -> tuple[str, ...]:
         )
         raise _refused(source, rule, value, "drop files that have features")
     if "" in known:
-        rule, remedy = "every column has a name", "name it in the header, or list the `features`"
+        rule = "every column has a name"
+        remedy = (
+            title.ALIGNED
+            if source.dialect.delimiter == " "
+            else "name it in the header, or list the `features`"
+        )
         raise _refused(source, rule, f"column {source.columns.index('')} without one", remedy)
     if len(known) < len(names):
         raise _refused(source, "a feature is named once", listed(names), "correct `features`")
@@ -136,36 +139,35 @@ def _check_present(source: Source, names: Iterable[Column], role: str) -> None:
     present = set(source.columns)
     missing = [name for name in map(str, names) if name not in present]
     if missing:
-        raise _refused(
-            source,
+        line = title.header_line(source)
+        raise FileRefused(
             f"a file has the {role} column {listed(missing)}",
-            f"columns {listed(source.columns)}",
-            _remedy(source, role, missing[0]),
+            place=f"{source.name}:{line}" if line else source.name,
+            value=shown(f"columns {listed(source.columns)}"),
+            remedy=_remedy(source, role, missing[0]),
         )
 
 
 def _remedy(source: Source, role: str, lacking: str) -> str:
-    if source.format == "csv" and (mark := _delimiter_that_gives(source, lacking)):
-        return f"set csv.delimiter = {json.dumps(mark)}, if that is what stands between the fields"
-    if source.format == "csv" and all(map(_is_number, source.columns)):
-        return "give the file a header, or number the columns in the settings, from 0"
+    if source.format == "csv" and (said := title.about_header(source, lacking)):
+        return said
+    if line := title.header_line(source):
+        return f"{_add(role)}; line {line} was taken for the header, and what stands above the header must go"
+    if source.format == "npy" and f"{lacking}0" in source.columns:
+        return (
+            f"save the array {shown(lacking)} as (rows,), with ravel(): it has two dimensions, so its columns are"
+            f" called {shown(lacking)}0 and so on; or name these"
+        )
+    return _add(role)
+
+
+def _add(role: str) -> str:
     if role == "feature":
         return (
             "add the column, or correct `features`; where the settings name none, the job's first file"
             " taught it, and `headrace reset` forgets that"
         )
     return f"add the column, or correct `{ROLES_IN_SETTINGS.get(role, role)}`"
-
-
-def _delimiter_that_gives(source: Source, name: str) -> str:
-    """Of the marks that may delimit, one by which the header has a column of this name; empty where none does so."""
-    header = source.dialect.delimiter.join(source.columns)
-    cells = ((mark, header.split(mark)) for mark in OTHER_DELIMITERS if mark in header)
-    return next((mark for mark, names in cells if name in map(str.strip, names)), "")
-
-
-def _is_number(name: str) -> bool:
-    return isinstance(label_key(name), float)
 
 
 def _refused(source: Source, rule: str, value: str, remedy: str) -> FileRefused:

@@ -29,7 +29,8 @@ from service.formats.contract import MOST_NOTES, BadRow, Chunk, Mask, Source, Ta
 from service.formats.frames import named, nameless, pl
 from service.formats.header import inspect, marks_of, refused
 from service.formats.text import check_bytes, read_range
-from service.formats.values import COMMAED, Faults
+from service.formats.title import ALIGNED
+from service.formats.values import COMMAED, FILL_IN, Faults
 from service.formats.wording import shown
 
 __all__ = [
@@ -223,11 +224,21 @@ def _misfit(
         rule, remedy = "a column without a name is empty", "name it in the header, or empty it"
         return BadRow(row, f"number {columns + place}", rule, shown(cell), remedy)
     rule = f"a row has {width} fields, as the first line has"
-    if b"\r" in data[int(lines.starts[line]) : stop].rstrip(b"\r\n"):
-        remedy = "end all lines alike: a CR stands within the row, and the first line has none"
-    else:
-        remedy = "quote fields that hold the delimiter; fill in or delete short rows"
-    return BadRow(row, "", rule, f"{fields} fields", remedy)
+    text = data[int(lines.starts[line]) : stop].rstrip(b"\r\n")
+    value = shown(f"{fields} field{'s' * (fields != 1)}: {text[:1000].decode('utf-8', 'replace')}")
+    return BadRow(row, "", rule, value, _about_width(source, text, fields - width))
+
+
+def _about_width(source: Source, text: bytes, more: int) -> str:
+    """What to do about a row that has so many fields more than it should."""
+    if b"\r" in text:
+        return "end all lines alike: a CR stands within the row, and the first line has none"
+    if source.dialect.delimiter == " " and (text.startswith(b" ") or b"  " in text):
+        return ALIGNED
+    if more < 0:
+        return FILL_IN
+    named = " (where every row has one more, name it in the header, too: R leaves out the place of row names)"
+    return f"quote fields that hold the delimiter{named if more == 1 else ''}; else delete the row"
 
 
 def _with_points(frame: pl.DataFrame, wanted: Wanted, faults: Faults) -> pl.DataFrame:

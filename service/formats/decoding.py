@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from service.core.errors import FileRefused
 from service.core.spelling import spelt
+from service.formats import mending
 from service.formats.columns import derived_from, features_of, wanted
 from service.formats.contract import (
     HEAD_BYTES,
     HEAD_ROWS,
     SPARSE_TEXTS,
+    BadRow,
     Block,
     Chunk,
     Fields,
@@ -53,8 +55,24 @@ def decode(source: Source, chunk: Chunk, fields: Fields, rows: RowRules | None =
         raise ValueError("fields: classes are given when labels are classes, got none")
     want = wanted(source, fields)
     table = FORMATS[source.format].table(source, chunk, want)
-    decoded = block(table, fields, features_of(source, fields), rows or RowRules())
+    decoded = block(table, source, fields, features_of(source, fields), rows or RowRules())
     return replace(decoded, first_bad=with_lines(source, chunk, decoded.first_bad))
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """How many of a chunk's rows are bad, and the first of them; the fields are those of `Block`."""
+
+    rows_seen: int
+    lines: int
+    rejected: int
+    first_bad: tuple[BadRow, ...]
+
+
+def judged(source: Source, chunk: Chunk, fields: Fields) -> Judged:
+    """Looks for the chunk's first bad row, as `decode` does, and leaves the values where they are."""
+    found = decode(source, chunk, fields, RowRules(notes=1))
+    return Judged(found.rows_seen, found.lines, found.rejected, found.first_bad)
 
 
 def labels(source: Source, chunk: Chunk, fields: Fields) -> dict[Label, int]:
@@ -101,7 +119,7 @@ def names(source: Source, fields: Fields) -> tuple[str, ...]:
     chosen = tuple(name for name in features if odd[name].len() > MOST_ODD * values[name])
     for name in chosen:
         if odd[name].str.contains(COMMAED).all():
-            raise _commaed(source, name, odd[name][0])
+            raise _commaed(source, fields, name, odd[name][0])
     return chosen
 
 
@@ -117,10 +135,10 @@ def _head(source: Source, features: tuple[str, ...]) -> Iterator[pl.DataFrame]:
             break
 
 
-def _commaed(source: Source, name: str, value: str) -> FileRefused:
-    said = 'set csv.decimal = ","' if source.format == "csv" else "write it as 1234.5"
+def _commaed(source: Source, fields: Fields, name: str, value: str) -> FileRefused:
+    said = mending.remedy(value, mending.written(source, fields))
     return FileRefused(
-        "a column of names holds more than numbers with a decimal comma",
+        "a column of names holds more than numbers with a comma",
         place=f"{source.name}: column {shown(name)}",
         value=shown(value),
         remedy=f"{said}; where these are names, list the columns of names in hashing.categorical",

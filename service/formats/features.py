@@ -12,7 +12,7 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -76,7 +76,8 @@ def _column(column: pl.Series, fields: Fields, faults: Faults) -> tuple[Floats, 
     values, gap, no_number = numbers_or_gaps(column, fields)
     if fields.gaps.fill == "none":
         faults.mark(gap, column, "a feature has a value in every row", FILL_GAPS)
-    faults.mark(no_number, column, "a feature is a number", mending.remedy)
+    mend = partial(mending.remedy, how=faults.written, column=column.name)
+    faults.mark(no_number, column, "a feature is a number", mend)
     faults.mark(np.isinf(values) & ~gap, column, "a feature is a finite number", FILL_IN)
     return values, gap
 

@@ -163,17 +163,26 @@ def marks_of(source: Source, data: bytes, start: int) -> quoting.Marks:
     marks = quoting.count(data, source.dialect)
     if marks is None:
         place = quoting.first_odd(data, source.dialect)
-        remedy = (
-            "quote the whole field, and write a quote within it twice; where quotes are plain"
-            ' characters, set csv.quote = ""'
-        )
         raise FileRefused(
             QUOTES_RULE,
             place=byte_place(source, start + place),
             value=shown(near(data, place)),
-            remedy=remedy,
+            remedy=f'{_about_quotes(data, place, source.dialect)}; where quotes are plain characters, set csv.quote = ""',
         )
     return marks
+
+
+def _about_quotes(data: bytes, place: int, dialect: Dialect) -> str:
+    """What to do about the quote at `place`: often a blank keeps it from its delimiter."""
+    delimiter = dialect.delimiter.encode()
+    ends, blank = (delimiter, b"\n", b"\r"), BLANK.translate(None, delimiter + b"\r\n")
+    before, after = data[max(0, place - 80) : place], data[place + 1 : place + 80]
+    opened, closed = before.rstrip(blank), after.lstrip(blank)
+    if opened != before and (not opened or opened.endswith(ends)):
+        return "remove the blanks before the quote: it opens a field only where the field begins"
+    if closed != after and (not closed or closed.startswith(ends)):
+        return "remove the blanks behind the quote: it closes a field only where the field ends"
+    return "quote the whole field, and write a quote within it twice"
 
 
 def refused(

@@ -60,6 +60,10 @@ class Pairs(list[tuple[str, Any]]):
     """An object as its pairs, so that repeated keys are seen."""
 
 
+class NoConstant(ValueError):
+    """NaN or an infinity, which JSON has not."""
+
+
 class BadLine(Exception):
     """Why a line is no row, and what to do."""
 
@@ -232,11 +236,22 @@ def _cell(column: str, value: Any, text: bool) -> Cell:
         if not value.isascii() and not _is_unicode(value):
             raise BadLine(shown(column), "text is valid Unicode", shown(value))
         return value
-    raise BadLine(shown(column), "a value is a number, text, true, false or null", _kind(value))
+    kind, remedy = _nested(column, value)
+    raise BadLine(shown(column), "a value is a number, text, true, false or null", kind, remedy)
 
 
-def _kind(value: object) -> str:
-    return "an object" if isinstance(value, Pairs) else "a list"
+def _nested(column: str, value: object) -> tuple[str, str]:
+    """What is nested where a value should stand, and what to do."""
+    key = f".[{json.dumps(column, ensure_ascii=False)}]"
+    if isinstance(value, Pairs):
+        return (
+            "an object",
+            f"list `features` without it, or bring its keys up: jq -c '. + {key} | del({key})'",
+        )
+    return (
+        "a list",
+        f"list `features` without it, or give each element a key of its own: jq -c '.a = {key}[0] | del({key})'",
+    )
 
 
 def _is_unicode(text: str) -> bool:
@@ -258,6 +273,9 @@ def _pairs(line: bytes) -> Pairs:
         found = DECODER.decode(line.decode())
     except UnicodeDecodeError as fault:
         raise BadLine("", "text is valid UTF-8", shown(line)) from fault
+    except NoConstant as fault:
+        remedy = "write null where there is no number"
+        raise BadLine("", f"a row is one JSON object: {fault}", shown(line), remedy) from fault
     except ValueError as fault:
         rule = f"a row is one JSON object: {_why(fault)}"
         raise BadLine("", rule, shown(line), _mend(line)) from fault
@@ -304,7 +322,7 @@ def _depth(line: bytes) -> int:
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise NoConstant(f"{name} is no JSON")
 
 
 DECODER = json.JSONDecoder(

@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 
 from service.core.errors import FileRefused
-from service.formats import mending
+from service.formats import contents, mending
 from service.formats.contract import Chunk, Fields, Source, Table, Wanted
 from service.formats.footer import MAGIC, group_rows
 from service.formats.frames import named, pl
@@ -37,7 +37,8 @@ def inspect(source: Source, fields: Fields) -> Source:
         raise _refused(source, "a file holds rows", "an empty file", "drop files that hold rows")
     if head != MAGIC:
         rule = "the content is what the name says, parquet"
-        raise _refused(source, rule, shown(head), "give the file the suffix of what it holds")
+        _, remedy = contents.found(head) or ("", "call it by what it holds, .csv say")
+        raise _refused(source, rule, shown(head), remedy)
     if tail != MAGIC:
         rule = "a parquet file ends with its footer"
         raise _refused(source, rule, shown(tail), "the file is torn or encrypted: write it again")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from service.core.errors import FileRefused
-from service.formats import csv, jsonl, npy, npz, parquet, svmlight, vw
+from service.formats import contents, csv, jsonl, npy, npz, parquet, svmlight, vw
 from service.formats.columns import check_fields
 from service.formats.contract import Dialect, Fields, Format, Limits, Source
 from service.formats.unpack import unpack
@@ -101,6 +101,6 @@ def _suffixes(safe: str, name: str) -> tuple[str, str | None]:
             f"a name ends with {', '.join(SUFFIXES)}; .gz or .zst may follow text and .npy",
             place=safe,
             value=shown(suffix + (last if packing else "") or "no suffix"),
-            remedy="rename the file by what it holds",
+            remedy=contents.mend(suffix, packs_itself=suffix in UNPACKABLE),
         )
     return suffix, packing

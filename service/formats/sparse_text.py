@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.contract import Sparse
+from service.formats import mending
 from service.formats.contract import BadRow, Chunk, Fields, Floats, Integers, Source, Table, Wanted
 from service.formats.frames import pl
 from service.formats.quoting import count_lines
@@ -144,7 +145,7 @@ def _note(source: Source, data: bytes, row: int, reason: int, begin: int, end: i
         scan.NO_IMPORTANCE: (
             "importance",
             "an importance is a finite number, not negative",
-            mend,
+            mending.COSTS if b":" in data[begin:end] or data[begin:end] == b"shared" else mend,
         ),
         scan.HAS_BASE: (
             "label",

@@ -221,13 +221,15 @@ def _final(source: Source, window: _Window, start: int) -> int:
 
 
 def _endless(source: Source, window: _Window, start: int) -> FileRefused:
-    if (quote := _quote(source)) and window.bytes.count(quote, 0, window.length) % 2:
-        return _unclosed(source, window, start)
+    quote = _quote(source)
+    is_open = quote and window.bytes.count(quote, 0, window.length) % 2
     return FileRefused(
         f"a row has at most {source.limits.max_row_bytes} bytes",
         place=f"{source.name}:{lines_before(source, start) + 1}",
-        value=f"more than {window.length}",
-        remedy="check the line breaks of the file",
+        value=f"more than {window.length}{', the last of them in quotes' if is_open else ''}",
+        remedy=f"shorten the row's fields; if one isn't meant to be so long, {UNCLOSED}"
+        if is_open
+        else "check the line breaks of the file",
     )
 
 

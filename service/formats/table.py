@@ -17,6 +17,7 @@ from functools import partial
 import numpy as np
 
 from service.core.spelling import spelt
+from service.formats import mending
 from service.formats.contract import (
     MOST_NOTES,
     Block,
@@ -25,6 +26,7 @@ from service.formats.contract import (
     Label,
     Mask,
     RowRules,
+    Source,
     Table,
 )
 from service.formats.features import matrix, numbers_or_gaps
@@ -35,9 +37,11 @@ from service.formats.values import BOOLEANS, FILL_IN, Faults, label_key, label_k
 from service.formats.wording import listed
 
 
-def block(table: Table, fields: Fields, features: Sequence[str], rules: RowRules) -> Block:
+def block(
+    table: Table, source: Source, fields: Fields, features: Sequence[str], rules: RowRules
+) -> Block:
     """Checks every value that is used, and puts the good rows into arrays."""
-    faults = Faults(np.zeros(table.frame.height, np.bool_))
+    faults = Faults(np.zeros(table.frame.height, np.bool_), mending.written(source, fields))
     if fields.times:
         table = replace(table, frame=with_parts(table.frame, fields, faults))
     frame = table.frame
@@ -46,7 +50,7 @@ def block(table: Table, fields: Fields, features: Sequence[str], rules: RowRules
     w = None if fields.weight is None else _weight(frame[str(fields.weight)], faults)
     offset = _offset(frame, fields, faults)
     if table.texts and faults.bad.any():
-        return block(table.texts(), fields, features, rules)
+        return block(table.texts(), source, fields, features, rules)
     sparse = table.sparse
     if fields.hashed.bits and sparse is None:
         sparse = entries(frame, x, features, fields.hashed, faults)
@@ -87,10 +91,17 @@ def distinct(column: pl.Series, fields: Fields) -> dict[Label, int]:
     cells = nameless(column).drop_nulls()
     texts, rows = cells.unique(maintain_order=True), cells.unique_counts()
     there = ~_is_gap(texts, fields)
+    if fields.format == "vw":
+        there &= ~_has_costs(texts).to_numpy()
     found: dict[Label, int] = {}
     for label, count in zip(label_keys(texts.filter(there)), rows.filter(there), strict=True):
         found[label] = found.get(label, 0) + count
     return found
+
+
+def _has_costs(labels: pl.Series) -> pl.Series:
+    """Which of Vowpal Wabbit's labels are for learners that aren't here: 1:0 and 1:2:0.4."""
+    return nameless(labels).cast(pl.String).str.contains(":", literal=True).fill_null(value=False)
 
 
 def _label(frame: pl.DataFrame, fields: Fields, faults: Faults) -> tuple[Floats, Mask]:
@@ -100,6 +111,9 @@ def _label(frame: pl.DataFrame, fields: Fields, faults: Faults) -> tuple[Floats,
     if fields.label is None or str(fields.label) not in frame.columns:
         return np.full(frame.height, np.nan), np.ones(frame.height, np.bool_)
     column = frame[str(fields.label)]
+    if fields.format == "vw" and fields.unlabelled == "skip" and column.dtype == pl.String:
+        costs = _has_costs(column).to_numpy()
+        faults.mark(costs, column, "a label is one number, or one name", mending.COSTS)
     if fields.labels == "class":
         return _classes(column, fields, faults)
     values, missing, no_number = numbers_or_gaps(column, fields)
@@ -107,7 +121,8 @@ def _label(frame: pl.DataFrame, fields: Fields, faults: Faults) -> tuple[Floats,
     if fields.unlabelled == "keep":
         values[np.isinf(values) | _outside(values, fields)] = np.nan
         return values, np.isnan(values)
-    faults.mark(no_number, column, "a label is a number", "correct it, or leave the cell empty")
+    mend = partial(mending.label, how=faults.written, column=column.name)
+    faults.mark(no_number, column, "a label is a number", mend)
     faults.mark(np.isinf(values), column, "a label is a finite number", FILL_IN)
     faults.mark(_outside(values, fields), column, *_domain(fields))
     return values, missing

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import BinaryIO
 
 from service.core.errors import FileRefused
+from service.formats import contents
 from service.formats.contract import Chunk, Source
 from service.formats.wording import shown
 
@@ -21,17 +22,6 @@ UNCLOSED = (
     ' characters, set csv.quote = ""'
 )
 BLANK = b" \t\r\n"
-MAGICS = {
-    b"PAR1": "parquet",
-    b"\x93NUM": "npy",
-    b"PK\x03\x04": "zip or npz",
-    b"\x1f\x8b": "gzip",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"BZh": "bzip2",
-    b"\xfd7zX": "xz",
-    b"ARRO": "arrow",
-    b"SQLi": "sqlite",
-}
 
 
 def read_range(source: Source, chunk: Chunk) -> bytes:
@@ -78,8 +68,19 @@ def check_bytes(source: Source, data: bytes, start: int) -> None:
             "text holds no NUL bytes",
             place=byte_place(source, start + nul),
             value=shown(near(data, nul)),
-            remedy=_save_as_utf8(source),
+            remedy=_without_nul(source, start + nul),
         )
+
+
+def _without_nul(source: Source, position: int) -> str:
+    """What to do about a NUL byte: it may be the first of many at the end, which a loss of power leaves behind."""
+    with open(source.path, "rb") as file:
+        file.seek(position)
+        while (piece := file.read(1 << 20)) and not piece.strip(b"\0\r\n"):
+            pass
+    if not piece:
+        return "cut the NUL bytes off the end of the file: tr -d '\\000' < old > new"
+    return f"{_save_as_utf8(source)}; if it is UTF-8, delete them: tr -d '\\000' < old > new"
 
 
 def _save_as_utf8(source: Source) -> str:
@@ -101,13 +102,14 @@ def skip_blank(source: Source, file: BinaryIO) -> tuple[Source, int]:
     Raises FileRefused for an empty file, and for one that begins as another format does.
     """
     head = file.read(4)
-    found = next((kind for magic, kind in MAGICS.items() if head.startswith(magic)), None)
-    if found:
+    if found := contents.found(head):
+        kind, remedy = found
+        packing = next((note for note in source.notes if note in ("gzip", "zstd")), "")
         raise FileRefused(
             f"the content is what the name says, {source.format}",
             place=source.name,
-            value=found,
-            remedy="give the file the suffix of what it holds",
+            value=f"{kind} within {packing}" if packing else kind,
+            remedy=f"unpack the {packing} around it; then {remedy}" if packing else remedy,
         )
     start = 0
     if head.startswith(codecs.BOM_UTF8):
@@ -163,7 +165,7 @@ def _line_start(file: BinaryIO, position: int) -> int:
 
 def byte_place(source: Source, position: int) -> str:
     """A byte of the file as a note says where it is; reads all that is before it."""
-    return f"{source.name}:{lines_before(source, position) + 1}: byte {position}"
+    return f"{source.name}:{lines_before(source, position) + 1}: byte {position} of the file"
 
 
 def lines_before(source: Source, position: int) -> int:

@@ -24,6 +24,8 @@ PARTS: dict[str, Callable[[pl.Series], pl.Series]] = {
 }
 """Weekdays from 1, which is Monday; `days` since 1970-01-01."""
 WRITTEN = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S%.f")
+SHAPE = r"^\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d+)?)?)?(?: ?(?:Z|[+-]\d\d:?\d\d))?$"
+"""What is written as a time, whether there is such a day or not."""
 DISTANCE = r"(\d:\d\d(?:[.:][\d.:]*)?) ?(?:Z|[+-]\d\d:?\d\d)$"
 
 
@@ -35,6 +37,10 @@ def with_parts(frame: pl.DataFrame, fields: Fields, faults: Faults) -> pl.DataFr
         times = _times(nameless(cells))
         texts = nameless(cells).cast(pl.String).str.strip_chars(BLANK).fill_null("")
         wrong = (times.is_null() & (texts != "")).to_numpy()
+        is_written = texts.str.contains(SHAPE).to_numpy()
+        faults.mark(
+            wrong & is_written, cells, "a time has a day and an hour that exist", _remedy(fields)
+        )
         rule = "a time is written as 2024-05-01, or 2024-05-01 13:30:00"
         faults.mark(wrong, cells, rule, _remedy(fields))
         frame = frame.with_columns(
@@ -74,6 +80,7 @@ def _times(cells: pl.Series) -> pl.Series:
         .str.strip_chars(BLANK)
         .str.replace(r"^(\d{4}-\d\d-\d\d)T", "$1 ")
         .str.replace(DISTANCE, "$1")
+        .str.replace(r"^[+-].*", "")  # of which a year before Christ would be made
     )
     ways = [pl.first().str.to_datetime(way, time_unit="us", strict=False) for way in WRITTEN]
     return plain.to_frame().select(pl.coalesce(ways)).to_series()

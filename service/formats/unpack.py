@@ -24,7 +24,7 @@ from typing import BinaryIO
 import zstandard
 
 from service.core.errors import FileRefused
-from service.formats import plain
+from service.formats import contents, plain
 from service.formats.contract import Limits, Source
 from service.formats.wording import shown
 
@@ -204,9 +204,11 @@ def _check_packing(source: Source, packing: str | None, head: bytes) -> None:
     found = "gzip" if head[:2] == GZIP else "zstd" if head == ZSTD else None
     skippable = packing == "zstd" and head[1:4] == b"\x2a\x4d\x18" and head[0] >> 4 == 5
     if found != packing and not skippable:
+        _, remedy = contents.found(head) or ("", "call it by what it holds, without .gz or .zst")
+        empty = packing is not None and not head
         raise FileRefused(
             f"the content is what the name says, {packing or 'not compressed'}",
             place=source.name,
-            value=shown(found or head),
-            remedy="give the file the suffix of what it holds (.gz, .zst)",
+            value="an empty file" if empty else shown(found or head),
+            remedy="drop files that hold rows" if empty else remedy,
         )

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from service.formats.contract import BadRow, Floats, Label, Mask
 from service.formats.frames import nameless, pl
+from service.formats.mending import Written
 from service.formats.wording import shown
 
 BLANK = " \t"
@@ -35,6 +36,7 @@ class Faults:
     """What is wrong with which of n rows; each row keeps its first fault."""
 
     bad: Mask
+    written: Written = field(default_factory=Written)
     found: list[tuple[Mask, pl.Series, str, Remedy, bool]] = field(default_factory=list)
 
     def mark(

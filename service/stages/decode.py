@@ -21,7 +21,8 @@ from typing import Any, TypeVar, cast
 
 from service import formats
 from service.core import classes
-from service.core.errors import FileRefused, Stopped, WorkerError, poisoned
+from service.core.errors import FileRefused, Refusal, Stopped, WorkerError, poisoned
+from service.core.settings import Rows
 from service.formats.contract import Chunk, Fields, Label, Source
 from service.runtime.channel import (
     BrokenChannel,
@@ -184,12 +185,44 @@ class _File:
         if fields.labels != "class" or fields.classes is not None:
             return Schema(features, fields.classes, names)
         found = await self._labels(source, fields)
+        most_bad = 0.0 if self.bad_rows_refuse else self.sample.terms.rows.max_bad_rows
         try:
-            return Schema(features, classes.learnt(job, found), names)
+            return Schema(features, classes.learnt(job, found, most_bad), names)
         except FileRefused as refused:  # it knows the labels, not whose they are
-            why = refused.refusal
-            place = f"{source.name}: {why.place}"
-            raise FileRefused(why.rule, place=place, value=why.value, remedy=why.remedy) from None
+            raise await self._no_classes(source, fields, found, refused.refusal) from None
+
+    async def _no_classes(
+        self, source: Source, fields: Fields, found: Mapping[Label, int], why: Refusal
+    ) -> FileRefused:
+        """The refusal of a file whose labels teach no classes: for a row that is bad whatever its label is, where one is and one
+        is enough; else by the place where the oddest label stands."""
+        place, remedy = f"{source.name}: {why.place}", why.remedy
+        odd = classes.odd_one(found)
+        if bad := await self._first_bad(source, replace(fields, labels="none")):
+            if self.bad_rows_refuse:
+                return FileRefused(bad.rule, place=bad.place, value=bad.value, remedy=bad.remedy)
+            remedy = (
+                f"{remedy}; bad rows count as none, and the first of them is {bad}: {bad.remedy}"
+            )
+        elif odd is not None:
+            others = tuple(label for label in found if label != odd)
+            if first := await self._first_bad(source, replace(fields, classes=others)):
+                place = first.place
+                remedy = f"{remedy}; the rarest, {first.value}, first stands here"
+        return FileRefused(why.rule, place=place, value=why.value, remedy=remedy)
+
+    async def _first_bad(self, source: Source, fields: Fields) -> Refusal | None:
+        """What is wrong with the file's first bad row, if it has one."""
+        rows = BadRows(source, Rows(on_bad_row="refuse"))
+        with closing(formats.Survey(source, self.line.conduct.chunk_bytes)) as survey:
+            while (chunk := await self._next(survey)) is not None:
+                judged = await self.run(formats.judged, source, chunk, fields)
+                try:
+                    rows.check(judged)
+                except FileRefused as refused:
+                    return refused.refusal
+                rows.add(judged)
+        return None
 
     async def _labels(self, source: Source, fields: Fields) -> Mapping[Label, int]:
         """The file's distinct labels in the order of their appearance, and how many rows have each."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.core.classes import grown, known, learnt
+from service.core.classes import grown, known, learnt, odd_one
 from service.core.errors import FileRefused
 from service.core.job_settings import Job
 from service.core.settings import parse
@@ -150,3 +150,31 @@ def test_the_remedy_for_a_third_class_is_one_that_the_settings_take(kernel: str)
     key, value = caught.value.refusal.remedy.split(" set model.")[1].split(",")[0].split(" = ")
     followed = job("mlp", f"{key} = {value}") if key == "loss" else job(value.strip('"'))
     assert learnt(followed, found) == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ({"no": 30, "ye": 1, "yes": 20}, "ye"),
+        ({"no": 30, "yes": 20}, None),
+        ({"a": 1, "b": 1, "c": 1}, "c"),
+        ({1.0: 1, "a": 30, "b": 2}, 1.0),
+        ({1.0: 3, "a": 1}, "a"),
+        ({}, None),
+    ],
+)
+def test_the_odd_label_is_the_rarest_or_of_the_rarer_kind(
+    found: dict[str | float, int], expected: str | float | None
+) -> None:
+    assert odd_one(found) == expected
+
+
+def test_of_two_classes_others_that_are_few_enough_to_be_bad_are_none() -> None:
+    found = {-1.0: 50, 7.0: 1, 1.0: 49}
+    assert learnt(job(), found, most_bad=0.01) == (-1, 1)
+    for most_bad in (0.0, 0.009):
+        with pytest.raises(FileRefused, match="must hold 2 classes"):
+            learnt(job(), found, most_bad)
+    assert learnt(job("softmax"), found, most_bad=0.01) == (-1, 1, 7)
+    with pytest.raises(FileRefused, match="must hold 2 classes"):
+        learnt(job(model="positive = 7"), found, most_bad=0.01)

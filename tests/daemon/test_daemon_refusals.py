@@ -219,7 +219,9 @@ def test_skipped_rows_are_counted_and_not_learnt(root: Root) -> None:
         row for row in range(62) if row not in (4, 9)
     ]
     listed = root.listed("bad.csv")
-    assert [(one["row"], one["line"], one["column"], one["value"]) for one in listed] == [
+    assert [
+        (one["row"], one["line"], one["column"], one["value"].partition(":")[0]) for one in listed
+    ] == [
         (4, 6, None, "2 fields"),
         (9, 11, "a", "x"),
     ]

@@ -153,8 +153,8 @@ def test_a_column_that_has_a_part_is_named_once(refused, twice):
 
 
 BAD_ROWS = [
-    (b"1\n", "", "fields", "1 fields"),
-    (b"1,2,3\n", "", "fields", "3 fields"),
+    (b"1\n", "", "fields", "1 field: 1"),
+    (b"1,2,3\n", "", "fields", "3 fields: 1,2,3"),
     (b",2\n", "a", "has a value", "nothing"),
     (b'"",2\n', "a", "has a value", "nothing"),
     (b"  ,2\n", "a", "has a value", "nothing"),
@@ -344,7 +344,7 @@ def test_no_column_is_searched_for_among_all_columns(tmp_path):
 
 def test_names_in_messages_are_escaped(refused):
     refusal = refused(b"a\x1b[2J,b\n1,2\n", "t\n\x1b.csv", Y).refusal
-    assert refusal.place == r"t\n\x1b.csv"
+    assert refusal.place == r"t\n\x1b.csv:1"
     assert "\x1b" not in refusal.value
 
 

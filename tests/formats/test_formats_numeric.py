@@ -135,7 +135,8 @@ def test_where_a_comma_delimits_a_number_with_a_decimal_comma_is_quoted(
         found[name] = [*_blocks(tmp_path / name, fields)]
     ragged, quoted = found["ragged"][0], found["quoted"][0]
     assert isinstance(ragged, Block)
-    assert (ragged.rejected, ragged.first_bad[0].value) == (2, "5 fields")
+    assert ragged.rejected == 2
+    assert ragged.first_bad[0].value.startswith("5 fields: ")
     assert isinstance(quoted, Block)
     assert (quoted.x.tolist(), quoted.y.tolist()) == ([[1, 139.3]] * 2, [5.278] * 2)
 
