@@ -87,7 +87,9 @@ def check_fields(source: Source, fields: Fields) -> None:
             source, rule, value, "name `label` and `features`, or drop CSV without header"
         )
     numbers = source.format == "npy" and all(c.isdigit() for c in source.columns)
-    if numbers and not all(str(c).isdigit() for c in (*fields.roles, *(fields.features or ()))):
+    derived = derived_from(fields)
+    called = {*map(str, (*fields.roles, *(fields.features or ())))} - derived.keys()
+    if numbers and not all(name.isdigit() for name in called):
         rule, value = "columns of an NPY file are numbers", "names in the settings"
         raise _refused(
             source, rule, value, "drop an NPZ with one array for each column, or number them"
@@ -99,7 +101,6 @@ def check_fields(source: Source, fields: Fields) -> None:
         if column is not None and (role != "id" or fields.unlabelled == "skip"):
             _check_present(source, [column], role)
     if source.format not in SPARSE_TEXTS:
-        derived = derived_from(fields)
         hashed = [str(column) for column in fields.hashed.columns if str(column) not in derived]
         _check_present(source, hashed, "hashed")
         _check_present(source, dict.fromkeys(derived.values()), "timed")

@@ -51,6 +51,8 @@ def _filled(
     frame, x, gaps = table.frame, table.x, fields.gaps
     if not features:  # polars has no rows without columns
         return np.empty((len(table.row), 0)), {}
+    if x is not None and x.shape[1] != len(features):
+        raise ValueError(f"table: a matrix of {len(features)} features, got {x.shape[1]}")
     if x is None and all(_is_plain(frame[name]) for name in features):
         x = frame.select(named(features)).to_numpy(order="c", writable=True)
     if (

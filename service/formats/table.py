@@ -17,6 +17,7 @@ from functools import partial
 import numpy as np
 
 from service.core.spelling import spelt
+from service.formats.columns import derived_from
 from service.formats.contract import (
     MOST_NOTES,
     Block,
@@ -39,7 +40,7 @@ def block(table: Table, fields: Fields, features: Sequence[str], rules: RowRules
     """Checks every value that is used, and puts the good rows into arrays."""
     faults = Faults(np.zeros(table.frame.height, np.bool_))
     if fields.times:
-        table = replace(table, frame=with_parts(table.frame, fields, faults))
+        table = _with_parts(table, features, fields, faults)
     frame = table.frame
     x, missing = matrix(table, features, fields, faults)
     y, without = _label(frame, fields, faults)
@@ -80,6 +81,15 @@ def block(table: Table, fields: Fields, features: Sequence[str], rules: RowRules
         sparse,
         missing,
     )
+
+
+def _with_parts(table: Table, features: Sequence[str], fields: Fields, faults: Faults) -> Table:
+    """The table with the parts of its times, all features in its frame: a matrix that a reader has holds no parts."""
+    frame = with_parts(table.frame, fields, faults)
+    if table.x is None:
+        return replace(table, frame=frame)
+    read = [name for name in features if name not in derived_from(fields)]
+    return replace(table, frame=frame.hstack(pl.DataFrame(table.x, schema=read)), x=None)
 
 
 def distinct(column: pl.Series, fields: Fields) -> dict[Label, int]:

@@ -204,7 +204,9 @@ LIES = b"{'descr': '<f8', 'fortran_order': False, 'shape': (%s), }\n"
 BAD_ARRAYS = [
     (npy(np.array([[1, "a", None]], dtype=object)), "never objects"),
     (npy(np.zeros((2, 2), dtype=complex)), "never objects"),
-    (npy(np.zeros((2, 2), dtype="M8[s]")), "never objects"),
+    (npy(np.zeros((2, 2), dtype="M8")), "never objects"),
+    (npy(np.zeros((2, 2), dtype="M8[s]")), "numbers or text"),
+    (npy(np.zeros((2, 2), dtype="m8[s]")), "never objects"),
     (npy(np.zeros((2, 2), dtype=np.longdouble)), "never objects"),
     (npy(np.zeros(2, dtype=[("a", "f8"), ("y", "f8")])), "never objects"),
     (npy(np.zeros(4)), "two dimensions"),
@@ -256,9 +258,32 @@ def test_a_broken_archive_is_refused(refused, data, rule):
     assert rule in refused(data, "t.npz", Y).refusal.rule
 
 
-def test_a_text_column_is_no_feature(refused):
-    data = npz(a=np.array(["1", "x"]), y=np.zeros(2))
-    assert refused(data, "t.npz", Y).refusal.rule == "a feature is a number"
+def test_text_among_features_counts_as_the_numbers_it_says(read):
+    data = npz(a=np.array(["1.5", "x", "true"]), b=np.arange(3), y=np.zeros(3))
+    got = read(data, "t.npz", Y)
+    assert got.x.tolist() == [[1.5, 0], [1, 2]]
+    assert got.bad == [(1, "a", "a feature is a number", "x")]
+
+
+def test_an_array_of_objects_is_told_what_to_become(refused):
+    refusal = refused(npz(a=np.array([date(2024, 1, 1)]), y=np.zeros(1)), "t.npz", Y).refusal
+    assert refusal.remedy.startswith("save it as numbers, as text (astype(str)), or as times")
+
+
+@pytest.mark.parametrize("unit", ["h", "m", "s", "ms", "us", "ns", ">ns", "ps", "10m"])
+def test_times_of_every_unit_are_text_as_parquet_has_it(read, unit):
+    order, unit = (">", unit[1:]) if unit[0] == ">" else ("<", unit)
+    times = np.array(["1970-02-27T22:10", "NaT"], "M8[s]").astype(f"{order}M8[{unit}]")
+    got = read(npz(t=times, a=np.zeros(2), y=np.zeros(2)), "t.npz", Fields("y", time="t"))
+    text, nothing = got.carried["time"]
+    assert (text[:16], nothing) == (f"1970-02-27T22:{'00' if unit == 'h' else '10'}", None)
+
+
+@pytest.mark.parametrize(("unit", "time"), [("s", 2**62), ("Y", 300_000), ("D", 2**40)])
+def test_a_time_beyond_all_calendars_is_refused(refused, unit, time):
+    times = np.array([0, time]).astype(f"M8[{unit}]")
+    data = npz(t=times, a=np.zeros(2), y=np.zeros(2))
+    assert str(time) in refused(data, "t.npz", Fields("y", time="t")).refusal.value
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(refused):
