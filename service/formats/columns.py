@@ -2,7 +2,7 @@
 
 Rules: a column is meant by its name; without a header by its number. Features stand in the order
 in which the fields give them, so that files whose columns are in another order are the same; by
-default every other column, in the file's order.
+default every other column, in the file's order, but those that it sets aside.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ def features_of(source: Source, fields: Fields) -> tuple[str, ...]:
         made = hashed | derived_from(fields).keys()
         _check_present(source, [c for c in given if c not in made], "feature")
     else:
-        roles = {str(c) for c in fields.roles} - times
-        given = [c for c in source.columns if c not in roles]
+        left = {str(c) for c in fields.roles} - times
+        left |= set(source.aside) - set(map(str, fields.named))
+        given = [c for c in source.columns if c not in left]
     parts = [p for c in given for p in (parts_of(fields, c) if c in times else (c,))]
     names = tuple(name for name in parts if name not in hashed)
     known = set(names)
@@ -44,7 +45,9 @@ def features_of(source: Source, fields: Fields) -> tuple[str, ...]:
             "a file has columns besides label, id, weight, time, offset and exposure",
             listed(source.columns),
         )
-        raise _refused(source, rule, value, "drop files that have features")
+        named = "list columns of pandas' index in `features` where they are any"
+        remedy = named if source.aside else "drop files that have features"
+        raise _refused(source, rule, value, remedy)
     if "" in known:
         rule, remedy = "every column has a name", "name it in the header, or list the `features`"
         raise _refused(source, rule, f"column {source.columns.index('')} without one", remedy)

@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 
 from service.formats import Fields, Limits
+from service.formats.contract import Hashed
 
 Y = Fields("y")
 
@@ -132,6 +133,32 @@ def test_a_parquet_file_with_no_rows_or_no_label_is_refused(refused):
     assert refused(empty, "t.parquet", Y).refusal.value == "no rows"
     other = parquet(pl.DataFrame({"a": [1.0], "z": [1]}))
     assert refused(other, "t.parquet", Y).refusal.value == "columns a, z"
+
+
+PANDAS = '{"index_columns": ["k", {"kind": "range", "name": null}], "columns": []}'
+
+
+def test_the_index_of_a_frame_of_pandas_is_no_feature_unless_it_is_named(read):
+    frame = pl.DataFrame({"a": [1.0, 2.0], "k": [7, 8], "y": [1, 2]})
+    data = parquet(frame, metadata={"pandas": PANDAS})
+    assert read(data, "t.parquet", Y).x.tolist() == [[1], [2]]
+    assert read(data, "t.parquet", Fields("y", features=("k",))).x.tolist() == [[7], [8]]
+    assert read(data, "t.parquet", Fields("y", id="k")).carried == {"id": ["7", "8"]}
+    named = read(data, "t.parquet", Fields("y", hashed=Hashed(20, ("k",))))
+    assert (named.x.tolist(), named.sparse.starts.tolist()) == ([[1], [2]], [0, 1, 2])
+    assert read(data, "t.parquet", Fields("y", times=(("k", ("day",)),))).rejected == 2
+
+
+def test_a_frame_of_nothing_but_an_index_is_told_to_name_it(refused):
+    data = parquet(pl.DataFrame({"k": [7], "y": [1]}), metadata={"pandas": PANDAS})
+    assert "pandas' index" in refused(data, "t.parquet", Y).refusal.remedy
+
+
+@pytest.mark.parametrize("said", ["", "[", "[" * 100_000, "[]", "{}", '{"index_columns": 1}'])
+def test_what_pandas_is_said_to_have_written_is_not_relied_on(read, said):
+    frame = pl.DataFrame({"a": [1.0, 2.0], "k": [7, 8], "y": [1, 2]})
+    got = read(parquet(frame, metadata={"pandas": said}), "t.parquet", Y)
+    assert got.x.tolist() == [[1, 7], [2, 8]]
 
 
 def test_an_encrypted_parquet_file_is_refused(refused):
