@@ -411,6 +411,7 @@ class Job(Section):
                 raise broken(f"must be another column than {taken[column]}", key, value=column)
             taken[column] = key
         sparse_settings.check_hashed(self, taken)
+        sparse_settings.check_times(self)
         return self
 
     @model_validator(mode="after")

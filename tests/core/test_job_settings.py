@@ -193,6 +193,14 @@ def test_a_kernels_options_come_out_whole() -> None:
             'missing.indicators[0]: must be one of the features, got "b"',
         ),
         (
+            {"keys": 'features = ["a"]\ntimes = {t = ["hour"]}'},
+            'times.t: must be one of the features, got "t"',
+        ),
+        (
+            {"keys": 'features = ["a", "t hour"]\ntimes = {t = ["hour", "day"]}'},
+            'times.t: must be one of the features, got "t"',
+        ),
+        (
             {"tables": "[jobs.scaling]\nstandardise = false\nclip = 3"},
             "scaling.clip: must be left out, or 0, where standardise is false, got 3.0",
         ),
@@ -563,3 +571,31 @@ def test_what_sparse_rows_can_t_have_is_refused_by_its_key(
     parts: dict[str, str], told: str
 ) -> None:
     assert told in complaint(**parts)
+
+
+@pytest.mark.parametrize(
+    ("keys", "tables"),
+    [
+        ('times = {t = ["hour"]}', ""),
+        ('features = ["a", "t"]\ntimes = {t = ["hour"]}', ""),
+        ('features = ["a", "t hour"]\ntimes = {t = ["hour"]}', ""),
+        (
+            'features = ["a", "t hour"]\ntimes = {t = ["hour", "day"]}',
+            '[jobs.hashing]\ncategorical = ["t day"]',
+        ),
+    ],
+)
+def test_times_may_be_features_themselves_or_by_all_their_parts(keys: str, tables: str) -> None:
+    assert job(keys=keys, tables=tables).times is not None
+
+
+def test_times_are_features_by_their_numbers_too() -> None:
+    text = """
+[[jobs]]
+name = "a"
+label = 0
+features = [1]
+times = {1 = ["hour"]}
+model.kernel = "linear"
+"""
+    assert parse(text, "c").jobs[0].times == {"1": ("hour",)}
