@@ -35,7 +35,7 @@ from service.core.sections import (
     Words,
 )
 from service.core.sparse_settings import PLACES, SPARSE_OPTIMIZERS, SPARSE_TEXTS, Hashing, Times
-from service.core.spelling import missing_name, spelt
+from service.core.spelling import as_name, missing_name, spelt
 
 COLUMNS = ("label", "id", "weight", "time", "offset", "exposure")
 """The keys of the columns that have a part of their own."""
@@ -240,7 +240,10 @@ class Training(Section):
             is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
             if not (is_number and 0 < weight < float("inf")):
                 raise broken("must be a number above 0", name, value=weight)
-        return {name: float(weight) for name, weight in value.items()}
+        weights = {as_name(name): float(weight) for name, weight in value.items()}
+        if len(weights) < len(value):
+            raise broken("must name each class once", value=tuple(value))
+        return weights
 
     @model_validator(mode="after")
     def _check_partition(self) -> Self:

@@ -16,7 +16,7 @@ from functools import partial
 
 import numpy as np
 
-from service.core.spelling import spelt
+from service.core.spelling import BOOLEANS, spelt
 from service.formats.columns import derived_from
 from service.formats.contract import (
     MOST_NOTES,
@@ -32,7 +32,7 @@ from service.formats.features import matrix, numbers_or_gaps
 from service.formats.frames import nameless, pl
 from service.formats.hashed import entries
 from service.formats.times import with_parts
-from service.formats.values import BOOLEANS, FILL_IN, Faults, label_key, label_keys, numbers
+from service.formats.values import FILL_IN, Faults, label_key, label_keys, numbers
 from service.formats.wording import listed
 
 
@@ -157,7 +157,7 @@ def _classes(column: pl.Series, fields: Fields, faults: Faults) -> tuple[Floats,
         which = texts.cast(pl.Enum(names)).to_physical().to_numpy()
         labels = label_keys(names)
         if all(isinstance(key, float) for key in places):
-            labels = [BOOLEANS.get(str(label).lower(), label) for label in labels]
+            labels = [BOOLEANS.get(str(label), label) for label in labels]
         found = [places.get(label, -1) for label in labels]
         missing = _is_gap(names, fields)[which]
     y = np.array(found, np.float64)[which]

@@ -599,3 +599,15 @@ times = {1 = ["hour"]}
 model.kernel = "linear"
 """
     assert parse(text, "c").jobs[0].times == {"1": ("hour",)}
+
+
+def test_classes_that_are_booleans_are_one_in_any_case() -> None:
+    model = 'classes = ["FALSE", "True"]\npositive = "TRUE"'
+    made = job(model=model, tables="[jobs.training]\nclass_weight = {True = 2, FALSE = 1}")
+    assert (made.model.classes, made.model.positive) == (("false", "true"), "true")
+    assert made.training.class_weight == {"true": 2.0, "false": 1.0}
+    assert complaint(model='classes = ["true", "True"]').startswith(
+        "model.classes: must be distinct"
+    )
+    told = complaint(tables="[jobs.training]\nclass_weight = {True = 2, true = 1}")
+    assert told == 'training.class_weight: must name each class once, got ["True", "true"]'

@@ -276,6 +276,41 @@ def test_booleans_are_their_words_where_they_are_names_ids_or_text(read, name, c
     assert slots["given", ((), ("f",))] == slots["words", ((), ("f",))]
 
 
+SPELT = {
+    name: as_csv(
+        {column: [spell(str(v)) for v in FLAGS[column]] for column in FLAGS}, "\n", quoting
+    )
+    for name, spell, quoting in (
+        ("upper", str.upper, csv.QUOTE_MINIMAL),
+        ("title", str.title, csv.QUOTE_ALL),
+        ("odd", lambda word: f" {word.swapcase()}\t", csv.QUOTE_MINIMAL),
+    )
+} | {"text.npz": as_npz({name: [str(v) for v in FLAGS[name]] for name in FLAGS}, False)}
+
+
+@pytest.mark.parametrize("spelt", SPELT)
+@pytest.mark.parametrize("classes", [("true", "false"), ("TRUE", "False")])
+def test_names_and_classes_that_are_booleans_are_one_in_any_case(read, tmp_path, spelt, classes):
+    name = spelt if "." in spelt else "t.csv"
+    fields = Fields("y", labels="class", classes=classes, hashed=Hashed(20, ("f",)))
+    got, expected = (
+        read(*file, fields)
+        for file in ((SPELT[spelt], name), (BOOLEAN_FILES["b.jsonl"], "b.jsonl"))
+    )
+    assert got.bits() == expected.bits()
+    assert got.y.tolist() == [1, 0, 0]
+    (tmp_path / "1").write_bytes(SPELT[spelt])
+    source = prepare(tmp_path / "1", name, tmp_path / "2", fields)
+    (chunk,) = Survey(source, 4 << 20)
+    assert labels(source, chunk, fields) == {"false": 1, "true": 2}
+
+
+def test_words_of_text_and_names_that_hold_more_keep_their_case(read):
+    fields = Fields("y", hashed=Hashed(20, ("f",)))
+    one, other = (read(b"f,y\n" + f + b",1\n", "t.csv", fields) for f in (b"True1", b"true1"))
+    assert one.sparse.slots.tolist() != other.sparse.slots.tolist()
+
+
 @pytest.mark.parametrize("name", BOOLEAN_FILES)
 def test_booleans_are_taken_for_numbers_and_for_names_of_classes(tmp_path, name):
     path = tmp_path / "1"
