@@ -107,9 +107,8 @@ def numbers(column: pl.Series) -> tuple[Floats, Mask, Mask]:
 def in_digits(column: pl.Series) -> tuple[Floats, Mask, Mask]:
     """As `numbers`, booleans that are words being none."""
     if column.dtype == pl.Float64:
-        nothing = np.zeros(column.len(), np.bool_)
-        missing = nameless(column).is_null().to_numpy() if column.null_count() else nothing
-        return column.to_numpy(writable=True), missing, nothing
+        values = column.to_numpy(writable=True)
+        return values, np.isnan(values), np.zeros(column.len(), np.bool_)
     texts = nameless(column).str.strip_chars(BLANK)
     missing = (texts.is_null() | (texts == "").fill_null(True)).to_numpy()
     numbers = texts.cast(pl.Float64, strict=False)
