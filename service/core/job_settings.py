@@ -36,7 +36,7 @@ from service.core.sections import (
     Words,
 )
 from service.core.sparse_settings import PLACES, SPARSE_OPTIMIZERS, SPARSE_TEXTS, Hashing, Times
-from service.core.spelling import missing_name, spelt
+from service.core.spelling import as_name, missing_name, spelt
 
 COLUMNS = ("label", "id", "weight", "time", "offset", "exposure")
 """The keys of the columns that have a part of their own."""
@@ -241,7 +241,10 @@ class Training(Section):
             is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
             if not (is_number and 0 < weight < float("inf")):
                 raise broken("must be a number above 0", name, value=weight)
-        return {name: float(weight) for name, weight in value.items()}
+        weights = {as_name(name): float(weight) for name, weight in value.items()}
+        if len(weights) < len(value):
+            raise broken("must name each class once", value=tuple(value))
+        return weights
 
     @model_validator(mode="after")
     def _check_partition(self) -> Self:
@@ -399,6 +402,7 @@ class Job(Section):
                 raise broken(f"must be another column than {taken[column]}", key, value=column)
             taken[column] = key
         sparse_settings.check_hashed(self, taken)
+        sparse_settings.check_times(self)
         return self
 
     @model_validator(mode="after")

@@ -24,17 +24,18 @@ from pydantic import (
 
 from service.core.complaints import Says, check_keys
 from service.core.options import complete, found
+from service.core.spelling import as_name
 
 _Text = Annotated[str, StringConstraints(min_length=1)]
 _Number = Annotated[int, Field(ge=0)]
 
 
 def _canonical(label: str | int | float) -> str | int | float:
-    """A label as sample files give it: "1" is 1 is 1.0, and any other text a name."""
+    """A label as sample files give it: "1" is 1 is 1.0, and any other text a name, "True" that of "true"."""
     try:
         number = float(label)
     except ValueError:
-        return label
+        return as_name(str(label))
     if not math.isfinite(number) or "_" in str(label):
         return label
     return int(number) if number.is_integer() else number

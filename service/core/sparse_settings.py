@@ -137,6 +137,23 @@ def check_hashed(job: Job, taken: Mapping[Any, str]) -> None:
             if column in job.columns.values():
                 rule = f"must be another column than {taken[column]}"
                 raise broken(rule, "hashing", key, i, value=column)
-            made = [f"{time} {part}" for time, ps in (job.times or {}).items() for part in ps]
+            made = [part for time in job.times or () for part in _made(job, time)]
             if job.features is not None and column not in (*job.features, *made):
                 raise broken("must be one of the features", "hashing", key, i, value=column)
+
+
+def check_times(job: Job) -> None:
+    """Where the features are named, so are the times, or else all their parts: others would be asked for and never learnt."""
+    if job.features is None:
+        return
+    categorical = job.hashing.categorical
+    hashed = categorical if isinstance(categorical, tuple) else ()
+    learnt = {*map(str, job.features), *map(str, hashed)}
+    for time in job.times or ():
+        if time not in map(str, job.features) and not learnt.issuperset(_made(job, time)):
+            raise broken("must be one of the features", "times", time, value=time)
+
+
+def _made(job: Job, time: str) -> list[str]:
+    """The features that a column of times becomes."""
+    return [f"{time} {part}" for part in (job.times or {})[time]]

@@ -2,7 +2,7 @@
 
 Rules: a column is meant by its name; without a header by its number. Features stand in the order
 in which the fields give them, so that files whose columns are in another order are the same; by
-default every other column, in the file's order.
+default every other column, in the file's order, but those that it sets aside.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ def features_of(source: Source, fields: Fields) -> tuple[str, ...]:
         made = hashed | derived_from(fields).keys()
         _check_present(source, [c for c in given if c not in made], "feature")
     else:
-        roles = {str(c) for c in fields.roles} - times
-        given = [c for c in source.columns if c not in roles]
+        left = {str(c) for c in fields.roles} - times
+        left |= set(source.aside) - set(map(str, fields.named))
+        given = [c for c in source.columns if c not in left]
     parts = [p for c in given for p in (parts_of(fields, c) if c in times else (c,))]
     names = tuple(name for name in parts if name not in hashed)
     known = set(names)
@@ -42,7 +43,9 @@ def features_of(source: Source, fields: Fields) -> tuple[str, ...]:
             "a file has columns besides label, id, weight, time, offset and exposure",
             listed(source.columns),
         )
-        raise _refused(source, rule, value, "drop files that have features")
+        named = "list columns of pandas' index in `features` where they are any"
+        remedy = named if source.aside else "drop files that have features"
+        raise _refused(source, rule, value, remedy)
     if "" in known:
         rule = "every column has a name"
         remedy = (
@@ -90,7 +93,9 @@ def check_fields(source: Source, fields: Fields) -> None:
             source, rule, value, "name `label` and `features`, or drop CSV without header"
         )
     numbers = source.format == "npy" and all(c.isdigit() for c in source.columns)
-    if numbers and not all(str(c).isdigit() for c in (*fields.roles, *(fields.features or ()))):
+    derived = derived_from(fields)
+    called = {*map(str, (*fields.roles, *(fields.features or ())))} - derived.keys()
+    if numbers and not all(name.isdigit() for name in called):
         rule, value = "columns of an NPY file are numbers", "names in the settings"
         raise _refused(
             source, rule, value, "drop an NPZ with one array for each column, or number them"
@@ -102,7 +107,6 @@ def check_fields(source: Source, fields: Fields) -> None:
         if column is not None and (role != "id" or fields.unlabelled == "skip"):
             _check_present(source, [column], role)
     if source.format not in SPARSE_TEXTS:
-        derived = derived_from(fields)
         hashed = [str(column) for column in fields.hashed.columns if str(column) not in derived]
         _check_present(source, hashed, "hashed")
         _check_present(source, dict.fromkeys(derived.values()), "timed")

@@ -210,6 +210,8 @@ class Source:
     """Text: the 1-based line on which that byte stands."""
     dialect: Dialect = Dialect()
     """CSV and TSV only."""
+    aside: tuple[str, ...] = ()
+    """Columns that are features only where the fields name them: Parquet's, where pandas says that they are an index."""
     unnamed: int = 0
     """CSV: columns without a name behind `columns`."""
     rows: int | None = None

@@ -48,27 +48,50 @@ def matrix(
 def _filled(
     table: Table, features: Sequence[str], fields: Fields, faults: Faults
 ) -> tuple[Floats, dict[str, Mask]]:
-    frame, x, gaps = table.frame, table.x, fields.gaps
+    frame, x = table.frame, table.x
     if not features:  # polars has no rows without columns
         return np.empty((len(table.row), 0)), {}
-    if x is None and all(_is_plain(frame[name]) for name in features):
+    if x is not None and x.shape[1] != len(features):
+        raise ValueError(f"table: a matrix of {len(features)} features, got {x.shape[1]}")
+    if x is None and all(frame[name].dtype == pl.Float64 for name in features):
         x = frame.select(named(features)).to_numpy(order="c", writable=True)
-    if (
-        x is not None
-        and not _as_numbers(gaps, fields.dialect.decimal).size
-        and np.isfinite(x).all()
-    ):
-        return x, {}
     if x is not None:
-        frame = pl.DataFrame(x, schema=list(features))
+        return _checked(table, x, features, fields, faults)
     x, missing = np.empty((frame.height, len(features))), {}
     for place, name in enumerate(features):
         values, gap = _column(frame[name], fields, faults)
         if gap.any():
-            values[gap] = np.nan if gaps.fill == "mean" else 0.0
+            values[gap] = _filling(fields)
             missing[name] = gap
         x[:, place] = values
     return x, missing
+
+
+def _checked(
+    table: Table, x: Floats, features: Sequence[str], fields: Fields, faults: Faults
+) -> tuple[Floats, dict[str, Mask]]:
+    """Numbers in one matrix, filled in place: where a table is wide and most of its cells are gaps, what each column costs by
+    itself is most of all."""
+    numbers = _as_numbers(fields.gaps, fields.dialect.decimal)
+    if not numbers.size and np.isfinite(x).all():
+        return x, {}
+    gap = np.isnan(x)
+    if numbers.size:
+        gap |= np.isin(x, numbers)
+    wrong = gap | np.isinf(x) if fields.gaps.fill == "none" else np.isinf(x) & ~gap
+    for place in np.flatnonzero(wrong.any(axis=0)).tolist():
+        name = features[place]
+        # A copy: a series may be a view of a matrix, and a note shows what stood there before it is filled.
+        column = pl.Series(name, x[:, place].copy()) if table.x is not None else table.frame[name]
+        _column(column, fields, faults)
+    x[gap] = _filling(fields)
+    lacking = np.flatnonzero(gap.any(axis=0)).tolist()
+    return x, {features[place]: gap[:, place] for place in lacking}
+
+
+def _filling(fields: Fields) -> float:
+    """What stands where a feature is missing."""
+    return np.nan if fields.gaps.fill == "mean" else 0.0
 
 
 def _column(column: pl.Series, fields: Fields, faults: Faults) -> tuple[Floats, Mask]:
@@ -115,7 +138,3 @@ def _as_numbers(gaps: Gaps, decimal: str) -> Floats:
     if decimal == ",":
         words = words.str.replace(COMMAED, "${1}.${2}")
     return words.cast(pl.Float64, strict=False).drop_nulls().drop_nans().to_numpy()
-
-
-def _is_plain(column: pl.Series) -> bool:
-    return column.dtype == pl.Float64 and not column.null_count()

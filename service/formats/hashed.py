@@ -4,7 +4,7 @@ Rules: a slot is the low bits of a hash of UTF-8 bytes (see `hashing`), so a val
 every run, whether it was seen before or not. With h(bytes, seed) for MurmurHash3:
 
     a column's own hash   c = h(its name, 0)
-    a name's              h(the cell without blanks around it, c), worth 1; an empty cell is a name, too
+    a name's              h(the cell without blanks around it, c), worth 1; an empty cell is a name, too; True and TRUE are true
     a number's            c, worth the number; a missing one is worth 0
     a word's              h(the word, c), worth how often it stands in the cell; of two words in a row h(second, h(first, c))
     a pair's              h(the 8 bytes of both hashes, low byte first, 0), worth the product
@@ -24,7 +24,7 @@ import numpy.typing as npt
 from kernels.contract import Sparse
 from service.formats.contract import Floats, Hashed, Integers
 from service.formats.frames import nameless, pl
-from service.formats.values import BLANK, Faults
+from service.formats.values import Faults, as_names
 
 LARGEST = float(np.finfo(np.float32).max)
 Hashes = npt.NDArray[np.uint32]
@@ -91,7 +91,7 @@ def _run(column: Column) -> Run:
 def _names(cells: pl.Series) -> Hashes:
     from service.formats.cells import cell_hashes
 
-    return cell_hashes(*_bytes(nameless(cells).str.strip_chars(BLANK)), _own(cells.name))
+    return cell_hashes(*_bytes(as_names(cells)), _own(cells.name))
 
 
 def _words(cells: pl.Series, ngrams: int) -> Run:

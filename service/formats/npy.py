@@ -6,7 +6,8 @@ Rules
   two-dimensional one named `x` with F columns is the columns x0 ... x<F-1>. So np.savez(file,
   x=images, y=digits) has the columns x0, x1, ..., y.
 - Booleans, integers and floats of up to 8 bytes, any byte order, C or Fortran order; text (U) or
-  UTF-8 bytes (S) for labels and ids. Never objects: nothing is ever unpickled.
+  UTF-8 bytes (S); times (M8), which are text in ISO 8601. Never objects: nothing is ever unpickled.
+- Where a feature is text, all columns are given as they are, and the table's rules judge them.
 - Files are read, not mapped: a file that shrinks meanwhile is an error then, and not a SIGBUS.
 """
 
@@ -17,20 +18,23 @@ import sys
 import tokenize
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from service.core.errors import FileRefused
-from service.formats.contract import Array, Chunk, Fields, Source, Table, Wanted
+from service.formats import mending
+from service.formats.contract import Array, Chunk, Fields, Floats, Source, Table, Wanted
 from service.formats.frames import pl
 from service.formats.wording import listed, shown
 
 MAGIC = b"\x93NUMPY"
 HEADER_BYTES = 1 << 16
+FINER = ("ns", "ps", "fs", "as")
+"""Units of time that microseconds are rounded from, and always hold."""
 BAD_HEADER = (
     ValueError,
     SyntaxError,
@@ -83,9 +87,10 @@ def read_header(source: Source, name: str, path: str, offset: int, size: int) ->
             rule, remedy = "an array has a header as numpy writes it", "save it again with numpy"
             raise refused(source, rule, shown(fault), remedy, name) from fault
         start = file.tell()
-    if dtype.hasobject or dtype.kind not in "biufUS" or (dtype.kind == "f" and dtype.itemsize > 8):
-        rule = "an array holds numbers or text, never objects"
-        raise refused(source, rule, str(dtype), "save it with a plain dtype", name)
+    if not _is_plain(dtype):
+        rule = "an array holds numbers, text or times, never objects"
+        remedy = 'save it as numbers, as text (astype(str)), or as times (astype("datetime64[us]"))'
+        raise refused(source, rule, str(dtype), remedy, name)
     if len(shape) not in (1, 2) or min(shape) < 0:
         rule, remedy = "an array has one or two dimensions", "reshape it to (rows, columns)"
         raise refused(source, rule, str(shape), remedy, name)
@@ -95,6 +100,13 @@ def read_header(source: Source, name: str, path: str, offset: int, size: int) ->
         raise refused(source, rule, value, "the file is torn: save it again", name)
     columns = shape[1] if len(shape) == 2 else None
     return Array(name, path, start, dtype.str, shape[0], columns, fortran)
+
+
+def _is_plain(dtype: np.dtype[Any]) -> bool:
+    """Whether values of this type are numbers of at most 64 bits, text, or times of a known unit."""
+    if dtype.kind == "M":
+        return np.datetime_data(dtype)[0] != "generic"
+    return dtype.kind in "biufUS" and not (dtype.kind == "f" and dtype.itemsize > 8)
 
 
 def _parse_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
@@ -125,20 +137,35 @@ def table(source: Source, chunk: Chunk, wanted: Wanted) -> Table:
         array.name: _read(source, array, chunk.start, rows)
         for array in {places[column][0] for column in wanted.columns}
     }
-    columns = {
-        name: _series(source, parts[places[name][0].name][:, places[name][1]], name in wanted.texts)
-        for name in wanted.others
-    }
-    x = np.empty((rows, len(wanted.features)))
-    for first, last in _runs([places[name] for name in wanted.features]):
-        array, number = places[wanted.features[first]]
-        part = parts[array.name]
-        if part.dtype.kind in "US":
-            rule, remedy = "a feature is a number", "leave it out of `features`"
-            raise refused(source, rule, str(part.dtype), remedy, wanted.features[first])
-        x[:, first:last] = part[:, number : number + last - first]
+
+    def series(name: str) -> pl.Series:
+        array, number = places[name]
+        return _series(source, parts[array.name][:, number], name in wanted.texts)
+
+    columns = {name: series(name) for name in wanted.others}
+    kinds = {name: parts[places[name][0].name].dtype.kind for name in wanted.features}
+    for name, kind in kinds.items():
+        if kind == "M":
+            rule, remedy = "a used column holds numbers or text", mending.remedy("2024-05-01")
+            raise refused(source, rule, str(parts[places[name][0].name].dtype), remedy, name)
+    x = None
+    if {"U", "S"}.isdisjoint(kinds.values()):
+        x = _matrix([places[name] for name in wanted.features], parts, rows)
+    else:
+        columns = {name: series(name) for name in wanted.columns}
     frame = pl.DataFrame(columns or None, height=rows)  # of {} polars makes 0 rows
     return Table(frame, np.arange(rows, dtype=np.int64), rows, x=x)
+
+
+def _matrix(
+    places: list[tuple[Array, int]], parts: Mapping[str, npt.NDArray[np.generic]], rows: int
+) -> Floats:
+    """The columns of numbers at these places, side by side."""
+    x = np.empty((rows, len(places)))
+    for first, last in _runs(places):
+        array, number = places[first]
+        x[:, first:last] = parts[array.name][:, number : number + last - first]
+    return x
 
 
 def _runs(places: list[tuple[Array, int]]) -> Iterator[tuple[int, int]]:
@@ -186,8 +213,10 @@ def _fill(
 
 
 def _series(source: Source, cells: npt.NDArray[np.generic], text: bool) -> pl.Series:
-    """A column as Float64 or String."""
+    """A column as Float64 or String; a time as Parquet's are."""
     kind = cells.dtype.kind
+    if kind == "M":
+        return pl.Series(_times(source, cells)).dt.to_string("iso:strict")
     if kind == "S":
         try:
             return pl.Series([cell.decode() for cell in cells.tolist()], dtype=pl.String)
@@ -199,6 +228,19 @@ def _series(source: Source, cells: npt.NDArray[np.generic], text: bool) -> pl.Se
         return pl.Series(np.ascontiguousarray(cells, np.float64))
     native = np.ascontiguousarray(cells, cells.dtype.newbyteorder("="))
     return pl.Series(native.view(np.uint8) != 0 if kind == "b" else native).cast(pl.String)
+
+
+def _times(source: Source, cells: npt.NDArray[np.generic]) -> npt.NDArray[np.datetime64]:
+    """Times in a unit that polars knows: days and nanoseconds as they are, others in microseconds."""
+    dtype: np.dtype[Any] = cells.dtype
+    unit, count = np.datetime_data(dtype)
+    times = cells.astype("M8[us]")
+    lost = (times.astype(cells.dtype) != cells) & ~np.isnat(cells)
+    if lost.any() and unit not in FINER:  # numpy lets them wrap
+        value = f"{cells[lost][0].astype(np.int64)} in {cells.dtype}"
+        rule, remedy = "a time lies within 292,000 years of 1970", "correct it, or save NaT"
+        raise refused(source, rule, value, remedy)
+    return cells.astype(f"M8[{unit}]") if count == 1 and unit in ("D", "ns") else times
 
 
 def _texts(source: Source, cells: npt.NDArray[np.generic]) -> list[str]:

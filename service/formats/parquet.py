@@ -5,12 +5,14 @@ Rules
 - Numbers (decimals among them) and booleans of every width count as float64, rounded as in CSV. Booleans among names, ids and text
   are "true" and "false".
 - Text and categories are text; dates and times are text in ISO 8601, for `id` and `time` only.
+- What pandas wrote as a frame's index is no feature, unless the fields name it.
 - Nested and binary columns may be there, but can't be used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -49,7 +51,18 @@ def inspect(source: Source, fields: Fields) -> Source:
     if len(schema) > source.limits.max_columns:
         rule = f"a file has at most {source.limits.max_columns} columns"
         raise _refused(source, rule, str(len(schema)), "split the file")
-    return replace(source, columns=tuple(schema), rows=int(rows), groups=groups)
+    aside = _index(_reading(source, lambda: pl.read_parquet_metadata(source.path)))
+    columns = tuple(schema)
+    return replace(source, columns=columns, rows=int(rows), groups=groups, aside=aside)
+
+
+def _index(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """The columns that are the index of a frame of pandas; one that only counts is no column of the file."""
+    try:
+        said = json.loads(metadata.get("pandas", "{}"))
+        return tuple(name for name in said["index_columns"] if isinstance(name, str))
+    except (ValueError, RecursionError, TypeError, KeyError):  # anybody may have written it
+        return ()
 
 
 def table(source: Source, chunk: Chunk, wanted: Wanted) -> Table:

@@ -16,8 +16,9 @@ from functools import partial
 
 import numpy as np
 
-from service.core.spelling import spelt
+from service.core.spelling import BOOLEANS, spelt
 from service.formats import mending
+from service.formats.columns import derived_from
 from service.formats.contract import (
     MOST_NOTES,
     Block,
@@ -33,7 +34,7 @@ from service.formats.features import matrix, numbers_or_gaps
 from service.formats.frames import nameless, pl
 from service.formats.hashed import entries
 from service.formats.times import with_parts
-from service.formats.values import BOOLEANS, FILL_IN, Faults, label_key, label_keys, numbers
+from service.formats.values import FILL_IN, Faults, label_key, label_keys, numbers
 from service.formats.wording import listed
 
 
@@ -43,7 +44,7 @@ def block(
     """Checks every value that is used, and puts the good rows into arrays."""
     faults = Faults(np.zeros(table.frame.height, np.bool_), mending.written(source, fields))
     if fields.times:
-        table = replace(table, frame=with_parts(table.frame, fields, faults))
+        table = _with_parts(table, features, fields, faults)
     frame = table.frame
     x, missing = matrix(table, features, fields, faults)
     y, without = _label(frame, fields, faults)
@@ -84,6 +85,15 @@ def block(
         sparse,
         missing,
     )
+
+
+def _with_parts(table: Table, features: Sequence[str], fields: Fields, faults: Faults) -> Table:
+    """The table with the parts of its times, all features in its frame: a matrix that a reader has holds no parts."""
+    frame = with_parts(table.frame, fields, faults)
+    if table.x is None:
+        return replace(table, frame=frame)
+    read = [name for name in features if name not in derived_from(fields)]
+    return replace(table, frame=frame.hstack(pl.DataFrame(table.x, schema=read)), x=None)
 
 
 def distinct(column: pl.Series, fields: Fields) -> dict[Label, int]:
@@ -162,7 +172,7 @@ def _classes(column: pl.Series, fields: Fields, faults: Faults) -> tuple[Floats,
         which = texts.cast(pl.Enum(names)).to_physical().to_numpy()
         labels = label_keys(names)
         if all(isinstance(key, float) for key in places):
-            labels = [BOOLEANS.get(str(label).lower(), label) for label in labels]
+            labels = [BOOLEANS.get(str(label), label) for label in labels]
         found = [places.get(label, -1) for label in labels]
         missing = _is_gap(names, fields)[which]
     y = np.array(found, np.float64)[which]

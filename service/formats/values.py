@@ -4,7 +4,8 @@ Rules
 - A number is what polars parses as one (Rust's grammar: no grouping, no decimal comma), spaces and
   tabs around it aside; and the words true and false, in any case, are 1 and 0, as the booleans of other formats are. Where a
   column is names or text, booleans of all formats are the words.
-- Class labels are the same when their texts are, or when both are numbers and equal.
+- Class labels are the same when their texts are, or when both are numbers and equal. As labels and as names, true and false in any
+  case are one word each.
 - Of several reasons against a row the first that is marked counts.
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from service.core.spelling import BOOLEANS, as_name
 from service.formats.contract import BadRow, Floats, Label, Mask
 from service.formats.frames import nameless, pl
 from service.formats.mending import Written
@@ -26,7 +28,6 @@ from service.formats.wording import shown
 BLANK = " \t"
 COMMAED = r"^([ \t]*[+-]?\d*),(\d*(?:[eE][+-]?\d+)?[ \t]*)$"
 """A number with a decimal comma, as what stands before it and behind it."""
-BOOLEANS = {"true": 1.0, "false": 0.0}
 FILL_IN = "fill in or delete the row"
 Remedy = str | Callable[[Any], str]
 
@@ -80,9 +81,21 @@ def label_keys(labels: pl.Series) -> list[Label]:
     texts = nameless(labels).str.strip_chars(BLANK)
     numbers = texts.cast(pl.Float64, strict=False).to_list()
     return [
-        text if number is None or math.isinf(number) else "" if math.isnan(number) else number
+        as_name(text)
+        if number is None or math.isinf(number)
+        else ""
+        if math.isnan(number)
+        else number
         for text, number in zip(texts.to_list(), numbers, strict=True)
     ]
+
+
+def as_names(cells: pl.Series) -> pl.Series:
+    """Cells of text as names, without the blanks around them; true and false in any case are one name each."""
+    texts = nameless(cells).str.strip_chars(BLANK)
+    lower = texts.str.to_lowercase()
+    is_boolean = lower.is_in(list(BOOLEANS)).fill_null(False)
+    return lower.zip_with(is_boolean, texts)
 
 
 def numbers(column: pl.Series) -> tuple[Floats, Mask, Mask]:
@@ -96,9 +109,8 @@ def numbers(column: pl.Series) -> tuple[Floats, Mask, Mask]:
 def in_digits(column: pl.Series) -> tuple[Floats, Mask, Mask]:
     """As `numbers`, booleans that are words being none."""
     if column.dtype == pl.Float64:
-        nothing = np.zeros(column.len(), np.bool_)
-        missing = nameless(column).is_null().to_numpy() if column.null_count() else nothing
-        return column.to_numpy(writable=True), missing, nothing
+        values = column.to_numpy(writable=True)
+        return values, np.isnan(values), np.zeros(column.len(), np.bool_)
     texts = nameless(column).str.strip_chars(BLANK)
     missing = (texts.is_null() | (texts == "").fill_null(True)).to_numpy()
     numbers = texts.cast(pl.Float64, strict=False)

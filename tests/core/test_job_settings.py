@@ -193,6 +193,14 @@ def test_a_kernels_options_come_out_whole() -> None:
             'missing.indicators[0]: must be one of the features, got "b"',
         ),
         (
+            {"keys": 'features = ["a"]\ntimes = {t = ["hour"]}'},
+            'times.t: must be one of the features, got "t"',
+        ),
+        (
+            {"keys": 'features = ["a", "t hour"]\ntimes = {t = ["hour", "day"]}'},
+            'times.t: must be one of the features, got "t"',
+        ),
+        (
             {"tables": "[jobs.scaling]\nstandardise = false\nclip = 3"},
             "scaling.clip: must be left out, or 0, where standardise is false, got 3.0",
         ),
@@ -563,3 +571,43 @@ def test_what_sparse_rows_can_t_have_is_refused_by_its_key(
     parts: dict[str, str], told: str
 ) -> None:
     assert told in complaint(**parts)
+
+
+@pytest.mark.parametrize(
+    ("keys", "tables"),
+    [
+        ('times = {t = ["hour"]}', ""),
+        ('features = ["a", "t"]\ntimes = {t = ["hour"]}', ""),
+        ('features = ["a", "t hour"]\ntimes = {t = ["hour"]}', ""),
+        (
+            'features = ["a", "t hour"]\ntimes = {t = ["hour", "day"]}',
+            '[jobs.hashing]\ncategorical = ["t day"]',
+        ),
+    ],
+)
+def test_times_may_be_features_themselves_or_by_all_their_parts(keys: str, tables: str) -> None:
+    assert job(keys=keys, tables=tables).times is not None
+
+
+def test_times_are_features_by_their_numbers_too() -> None:
+    text = """
+[[jobs]]
+name = "a"
+label = 0
+features = [1]
+times = {1 = ["hour"]}
+model.kernel = "linear"
+"""
+    assert parse(text, "c").jobs[0].times == {"1": ("hour",)}
+
+
+def test_classes_that_are_booleans_are_one_in_any_case() -> None:
+    model = 'classes = ["FALSE", "True"]\npositive = "TRUE"'
+    made = job(model=model, tables="[jobs.training]\nclass_weight = {True = 2, FALSE = 1}")
+    assert (made.model.classes, made.model.positive) == (("false", "true"), "true")
+    assert made.training.class_weight == {"true": 2.0, "false": 1.0}
+    assert complaint(model='classes = ["true", "True"]').startswith(
+        "model.classes: must be distinct"
+    )
+    told = complaint(tables="[jobs.training]\nclass_weight = {True = 2, true = 1}")
+    assert told == 'training.class_weight: must name each class once, got ["True", "true"]'

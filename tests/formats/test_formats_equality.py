@@ -8,6 +8,7 @@ import io
 import json
 import math
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.formats import Fields, Gaps, Limits, Survey, labels, names, prepare
-from service.formats.contract import Hashed
+from service.formats.contract import Dialect, Hashed
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-9, 9).map(float)
 NAMES = ["UP", "DOWN", 'é, "q"\n', "7", " x:{} "]
@@ -144,6 +145,95 @@ def test_missing_labels_are_the_same_in_every_format(bits, rows, chunk_bytes):
     assert got["c.jsonl"][:3] == got["a.csv"][:3]
 
 
+TIMES = ["2024-02-29", "2024-02-29 13:30", "1969-12-31T23:59:59.5", "2024-05-01 00:00:00Z", None]
+PLAIN_TIMES = [time and time[:19].replace(" ", "T").rstrip("Z") for time in TIMES]
+KINDS = {
+    "dense": Fields("y"),
+    "hashed": Fields(
+        "y", hashed=Hashed(20, ("c", "n"), ("w",), 2, (("c", "a"), ("a", "b"), ("n", "c")))
+    ),
+    "chosen": Fields("y", ("b", "t", "a"), hashed=Hashed(20, (), (), 1, (("a", "b"),))),
+}
+
+
+@st.composite
+def mixed(draw: st.DrawFn) -> dict[str, list]:
+    """Numbers with gaps and without, names, words and times."""
+    rows = draw(st.integers(1, 12))
+    many = lambda values: draw(st.lists(values, min_size=rows, max_size=rows))  # noqa: E731
+    small = st.floats(-1e6, 1e6, width=32)
+    return {
+        "a": many(small),
+        "t": many(st.sampled_from(range(len(TIMES)))),
+        "b": many(st.none() | small),
+        "c": many(st.sampled_from(NAMES)),
+        "n": many(st.sampled_from(["1", "20", "x"])),
+        "w": many(st.sampled_from(["one two", "Two, one; TWO", "-"])),
+        "y": many(small),
+    }
+
+
+def _arrays(columns: dict[str, list]) -> dict[str, list]:
+    """What stands in arrays where nothing does."""
+    empty = {name: "" if name in "tcnw" else math.nan for name in columns}
+    return {n: [empty[n] if v is None else v for v in column] for n, column in columns.items()}
+
+
+def _with_commas(columns: dict[str, list]) -> dict[str, list]:
+    swapped = lambda v: repr(v).replace(".", ",") if isinstance(v, float) else v  # noqa: E731
+    return {name: [*map(swapped, column)] for name, column in columns.items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=25, deadline=None)
+@given(mixed(), st.sampled_from(CHUNKS), st.booleans(), st.booleans(), st.integers(1, 5))
+def test_times_names_words_pairs_and_gaps_are_the_same_in_every_format(
+    bits, kind, columns, chunk_bytes, is_timed, flag, group
+):
+    parts = ("month", "hour", "weekday")
+    fields = replace(
+        KINDS[kind],
+        times=(("t", parts),) if is_timed else (),
+        time=None if is_timed else "t",
+        gaps=Gaps("mean", (), (("b", "t hour") if is_timed else ("b",))),
+    )
+    if fields.features is None:
+        left_out = () if fields.hashed.bits else ("c", "n", "w")
+        columns = {name: cells for name, cells in columns.items() if name not in left_out}
+    elif not is_timed:
+        fields = replace(fields, features=("b", "a"))
+    spelt = columns | {"t": [TIMES[place] for place in columns["t"]]}
+    with_commas = replace(fields, dialect=Dialect(";", decimal=","))
+    expected = bits(as_csv(spelt, "\n", csv.QUOTE_MINIMAL), "t.csv", fields, 4 << 20)
+    files = {
+        "a.csv": as_csv(spelt, "\r\n", csv.QUOTE_ALL),
+        "b.jsonl": as_jsonl(spelt, flag),
+        "c.parquet": as_parquet(spelt, group),
+        "d.npz": as_npz(_arrays(spelt), flag),
+    }
+    for name, data in files.items():
+        assert bits(data, name, fields, chunk_bytes) == expected, name
+    commaed = as_csv(_with_commas(spelt), "\n", csv.QUOTE_ALL).replace(b'","', b'";"')
+    assert bits(commaed, "e.csv", with_commas, chunk_bytes) == expected
+    if is_timed:  # else their text is asked for, which keeps how they were spelt
+        times = np.array([PLAIN_TIMES[place] or "NaT" for place in columns["t"]], "M8[ms]")
+        got = bits(as_npz(_arrays(spelt) | {"t": times}, flag), "f.npz", fields, chunk_bytes)
+        assert got == bits(files["a.csv"], "a.csv", fields, 4 << 20)
+
+
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+def test_times_among_columns_that_are_numbers_are_the_same(bits, chunk_bytes):
+    rows = [["2024-02-29 13:30", "1.5", "7"], ["2023-01-01", "-2", "8"]]
+    text = "".join(",".join(row) + "\n" for row in rows).encode()
+    out = io.BytesIO()
+    np.save(out, np.array(rows))
+    for features in (None, ("0 hour", "0 month", "1")):
+        fields = Fields(2, features, times=((0, ("hour", "month")),))
+        got = bits(out.getvalue(), "t.npy", fields, chunk_bytes)
+        assert got == bits(text, "t.csv", fields, 4 << 20)
+        assert got[0] == (2, 3)
+
+
 FLAGS = {"f": [True, False, True], "y": [False, True, True]}
 BOOLEAN_FILES = {
     "a.csv": as_csv({name: [str(v).lower() for v in FLAGS[name]] for name in FLAGS}, "\n", 0),
@@ -184,6 +274,41 @@ def test_booleans_are_their_words_where_they_are_names_ids_or_text(read, name, c
             slots[kind, columns] = got.sparse.slots.tolist()
     assert slots["given", (("f",), ())] == slots["words", (("f",), ())]
     assert slots["given", ((), ("f",))] == slots["words", ((), ("f",))]
+
+
+SPELT = {
+    name: as_csv(
+        {column: [spell(str(v)) for v in FLAGS[column]] for column in FLAGS}, "\n", quoting
+    )
+    for name, spell, quoting in (
+        ("upper", str.upper, csv.QUOTE_MINIMAL),
+        ("title", str.title, csv.QUOTE_ALL),
+        ("odd", lambda word: f" {word.swapcase()}\t", csv.QUOTE_MINIMAL),
+    )
+} | {"text.npz": as_npz({name: [str(v) for v in FLAGS[name]] for name in FLAGS}, False)}
+
+
+@pytest.mark.parametrize("spelt", SPELT)
+@pytest.mark.parametrize("classes", [("true", "false"), ("TRUE", "False")])
+def test_names_and_classes_that_are_booleans_are_one_in_any_case(read, tmp_path, spelt, classes):
+    name = spelt if "." in spelt else "t.csv"
+    fields = Fields("y", labels="class", classes=classes, hashed=Hashed(20, ("f",)))
+    got, expected = (
+        read(*file, fields)
+        for file in ((SPELT[spelt], name), (BOOLEAN_FILES["b.jsonl"], "b.jsonl"))
+    )
+    assert got.bits() == expected.bits()
+    assert got.y.tolist() == [1, 0, 0]
+    (tmp_path / "1").write_bytes(SPELT[spelt])
+    source = prepare(tmp_path / "1", name, tmp_path / "2", fields)
+    (chunk,) = Survey(source, 4 << 20)
+    assert labels(source, chunk, fields) == {"false": 1, "true": 2}
+
+
+def test_words_of_text_and_names_that_hold_more_keep_their_case(read):
+    fields = Fields("y", hashed=Hashed(20, ("f",)))
+    one, other = (read(b"f,y\n" + f + b",1\n", "t.csv", fields) for f in (b"True1", b"true1"))
+    assert one.sparse.slots.tolist() != other.sparse.slots.tolist()
 
 
 @pytest.mark.parametrize("name", BOOLEAN_FILES)

@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 
 from service.formats import Fields, Limits
+from service.formats.contract import Hashed
 
 Y = Fields("y")
 
@@ -134,6 +135,32 @@ def test_a_parquet_file_with_no_rows_or_no_label_is_refused(refused):
     assert refused(other, "t.parquet", Y).refusal.value == "columns a, z"
 
 
+PANDAS = '{"index_columns": ["k", {"kind": "range", "name": null}], "columns": []}'
+
+
+def test_the_index_of_a_frame_of_pandas_is_no_feature_unless_it_is_named(read):
+    frame = pl.DataFrame({"a": [1.0, 2.0], "k": [7, 8], "y": [1, 2]})
+    data = parquet(frame, metadata={"pandas": PANDAS})
+    assert read(data, "t.parquet", Y).x.tolist() == [[1], [2]]
+    assert read(data, "t.parquet", Fields("y", features=("k",))).x.tolist() == [[7], [8]]
+    assert read(data, "t.parquet", Fields("y", id="k")).carried == {"id": ["7", "8"]}
+    named = read(data, "t.parquet", Fields("y", hashed=Hashed(20, ("k",))))
+    assert (named.x.tolist(), named.sparse.starts.tolist()) == ([[1], [2]], [0, 1, 2])
+    assert read(data, "t.parquet", Fields("y", times=(("k", ("day",)),))).rejected == 2
+
+
+def test_a_frame_of_nothing_but_an_index_is_told_to_name_it(refused):
+    data = parquet(pl.DataFrame({"k": [7], "y": [1]}), metadata={"pandas": PANDAS})
+    assert "pandas' index" in refused(data, "t.parquet", Y).refusal.remedy
+
+
+@pytest.mark.parametrize("said", ["", "[", "[" * 100_000, "[]", "{}", '{"index_columns": 1}'])
+def test_what_pandas_is_said_to_have_written_is_not_relied_on(read, said):
+    frame = pl.DataFrame({"a": [1.0, 2.0], "k": [7, 8], "y": [1, 2]})
+    got = read(parquet(frame, metadata={"pandas": said}), "t.parquet", Y)
+    assert got.x.tolist() == [[1, 7], [2, 8]]
+
+
 def test_an_encrypted_parquet_file_is_refused(refused):
     data = parquet(pl.DataFrame({"a": [1.0], "y": [1]}))
     assert "footer" in refused(data[:-4] + b"PARE", "t.parquet", Y).refusal.rule
@@ -204,7 +231,9 @@ LIES = b"{'descr': '<f8', 'fortran_order': False, 'shape': (%s), }\n"
 BAD_ARRAYS = [
     (npy(np.array([[1, "a", None]], dtype=object)), "never objects"),
     (npy(np.zeros((2, 2), dtype=complex)), "never objects"),
-    (npy(np.zeros((2, 2), dtype="M8[s]")), "never objects"),
+    (npy(np.zeros((2, 2), dtype="M8")), "never objects"),
+    (npy(np.zeros((2, 2), dtype="M8[s]")), "numbers or text"),
+    (npy(np.zeros((2, 2), dtype="m8[s]")), "never objects"),
     (npy(np.zeros((2, 2), dtype=np.longdouble)), "never objects"),
     (npy(np.zeros(2, dtype=[("a", "f8"), ("y", "f8")])), "never objects"),
     (npy(np.zeros(4)), "two dimensions"),
@@ -256,9 +285,32 @@ def test_a_broken_archive_is_refused(refused, data, rule):
     assert rule in refused(data, "t.npz", Y).refusal.rule
 
 
-def test_a_text_column_is_no_feature(refused):
-    data = npz(a=np.array(["1", "x"]), y=np.zeros(2))
-    assert refused(data, "t.npz", Y).refusal.rule == "a feature is a number"
+def test_text_among_features_counts_as_the_numbers_it_says(read):
+    data = npz(a=np.array(["1.5", "x", "true"]), b=np.arange(3), y=np.zeros(3))
+    got = read(data, "t.npz", Y)
+    assert got.x.tolist() == [[1.5, 0], [1, 2]]
+    assert got.bad == [(1, "a", "a feature is a number", "x")]
+
+
+def test_an_array_of_objects_is_told_what_to_become(refused):
+    refusal = refused(npz(a=np.array([date(2024, 1, 1)]), y=np.zeros(1)), "t.npz", Y).refusal
+    assert refusal.remedy.startswith("save it as numbers, as text (astype(str)), or as times")
+
+
+@pytest.mark.parametrize("unit", ["h", "m", "s", "ms", "us", "ns", ">ns", "ps", "10m"])
+def test_times_of_every_unit_are_text_as_parquet_has_it(read, unit):
+    order, unit = (">", unit[1:]) if unit[0] == ">" else ("<", unit)
+    times = np.array(["1970-02-27T22:10", "NaT"], "M8[s]").astype(f"{order}M8[{unit}]")
+    got = read(npz(t=times, a=np.zeros(2), y=np.zeros(2)), "t.npz", Fields("y", time="t"))
+    text, nothing = got.carried["time"]
+    assert (text[:16], nothing) == (f"1970-02-27T22:{'00' if unit == 'h' else '10'}", None)
+
+
+@pytest.mark.parametrize(("unit", "time"), [("s", 2**62), ("Y", 300_000), ("D", 2**40)])
+def test_a_time_beyond_all_calendars_is_refused(refused, unit, time):
+    times = np.array([0, time]).astype(f"M8[{unit}]")
+    data = npz(t=times, a=np.zeros(2), y=np.zeros(2))
+    assert str(time) in refused(data, "t.npz", Fields("y", time="t")).refusal.value
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(refused):
