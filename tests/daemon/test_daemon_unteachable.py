@@ -69,6 +69,10 @@ def test_a_slip_of_the_pen_among_the_labels_is_told_with_its_line(root: Root) ->
     assert note["place"] == "a.csv:31: row 29, column y"
     assert note["value"] == '"no", "ye", "yes"'
     assert "the rarest, ye, first stands here" in note["remedy"]
+    note = root.note("a.csv", "kinds")
+    assert note["rule"] == "labels must be all names or all numbers"
+    assert note["place"] == "a.csv:31: row 29, column y"
+    assert note["value"] == '7, "yes"'
 
 
 def test_where_bad_rows_are_skipped_a_few_other_labels_are_bad_rows_of_the_first_file_too(
