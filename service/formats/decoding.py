@@ -29,14 +29,17 @@ from service.formats.contract import (
 )
 from service.formats.features import words
 from service.formats.frames import pl
+from service.formats.quoting import count_lines
 from service.formats.refusing import with_lines
 from service.formats.registry import FORMATS
 from service.formats.survey import Survey
 from service.formats.table import block, distinct
+from service.formats.text import read_range
 from service.formats.values import COMMAED
 from service.formats.wording import listed, shown
 
 MOST_CLASSES = 1000
+WIDE_CELLS = 1 << 25
 HEAD_CHUNKS = 4
 """Of `HEAD_BYTES` at most; those of text grow, and hold about as many bytes together."""
 MOST_ODD = 0.1
@@ -131,7 +134,8 @@ def block_bytes(source: Source, chunk: Chunk, fields: Fields) -> int:
     """A bound on the bytes of the arrays x, y, w, offset and row of the chunk's block (not of the carried
     text).
 
-    Text: every row holds at least a character for each value that it must have, and its marks.
+    Text: every row holds at least a character for each value that it must have, and its marks. The lines of wide JSON are
+    counted, which reads the chunk.
     """
     features = features_of(source, fields)
     beside = [c for c in (fields.weight, fields.offset, fields.exposure) if c is not None]
@@ -147,6 +151,8 @@ def block_bytes(source: Source, chunk: Chunk, fields: Fields) -> int:
         rows = (rows + 1) // (len(source.columns) + len(must))
     elif source.format == "jsonl":
         rows = (rows + 1) // (2 + sum(len(name.encode()) + 5 for name in must))
+        if rows * len(features) > WIDE_CELLS:  # no room would do for rows of {} by the million
+            rows = min(rows, count_lines(read_range(source, chunk)) + 1)
     own = len(fields.hashed.categorical) + len(fields.hashed.interactions)
     words = fields.hashed.ngrams * (chunk.stop - chunk.start + rows) if fields.hashed.text else 0
     slots = rows * (1 + own) + 1 + words if fields.hashed.bits else 0
