@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from service.formats.cells import cell_hashes
 from service.formats.contract import Gaps, Hashed
 from service.formats.hashing import hash_of
 
+CHECKOUT = Path(__file__).parents[2]
 BITS = 20
 MASK = (1 << BITS) - 1
 TABLE: dict[str, list[Any]] = {
@@ -227,3 +230,40 @@ def test_only_columns_without_a_part_are_counted_as_unused(tmp_path: Path) -> No
     source = prepare(tmp_path / "file", "t.csv", tmp_path / "scratch", fields)
     assert features_of(source, fields) == ("size",)
     assert unused_of(source, fields) == 1
+
+
+LONG = """
+import resource, sys
+from service.formats import Fields, Survey, decode, prepare
+from service.formats import cells
+from service.formats.contract import Hashed
+import polars
+fields = Fields("y", hashed=Hashed(20, tuple(sys.argv[2:3]), tuple(sys.argv[3:])))
+source = prepare(sys.argv[1], "t.parquet", "unused", fields)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+(chunk,) = Survey(source, 4 << 20)
+assert len(decode(source, chunk, fields).sparse.slots) == 2 * 30
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before >> 10)
+"""
+
+
+def test_text_that_many_rows_share_is_never_copied_for_all_of_them(tmp_path: Path) -> None:
+    texts = pl.Series(["q" * (7 << 20)]).new_from_index(0, 30)
+    path = tmp_path / "t.parquet"
+    pl.DataFrame({"y": [1.0] * 30, "a": texts, "b": texts}).write_parquet(path)
+    assert path.stat().st_size < 1 << 20
+    command = [sys.executable, "-c", LONG, str(path), "a", "b"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CHECKOUT)
+    assert int(run.stdout) < 300  # MB, where the rows hold 420 of text
+
+
+@pytest.mark.parametrize("used", [Hashed(BITS, ("a",)), Hashed(BITS, (), ("a",)), Hashed()])
+def test_a_row_of_parquet_has_as_much_text_as_any_other(
+    read: Read, tmp_path: Path, used: Hashed
+) -> None:
+    texts = ["q" * (9 << 20), "q" * 10]
+    frame = pl.DataFrame({"y": [1.0, 2.0], "a": texts, "b": texts[::-1], "k": texts})
+    frame.write_parquet(tmp_path / "t")
+    data = (tmp_path / "t").read_bytes()
+    with pytest.raises(FileRefused, match="a row has at most 16777216 bytes"):
+        read(data, _fields(used, features=("a",), id="k"), "t.parquet")
