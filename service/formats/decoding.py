@@ -7,13 +7,15 @@ Which columns a file has is checked once, by `prepare`.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 
+import numpy as np
+
 from service.core.errors import FileRefused
 from service.core.spelling import spelt
+from service.formats import disguise
 from service.formats.columns import derived_from, features_of, wanted
 from service.formats.contract import (
     HEAD_BYTES,
@@ -35,8 +37,7 @@ from service.formats.registry import FORMATS
 from service.formats.survey import Survey
 from service.formats.table import block, distinct
 from service.formats.text import read_range
-from service.formats.values import COMMAED
-from service.formats.wording import listed, shown
+from service.formats.wording import listed
 
 MOST_CLASSES = 1000
 WIDE_CELLS = 1 << 25
@@ -92,19 +93,23 @@ def names(source: Source, fields: Fields) -> tuple[str, ...]:
     """The features that are columns of names, judged by the file's first rows: those of whose values more than one in ten are
     no numbers. What is odd in the others makes bad rows, as ever.
 
-    Raises FileRefused for faults of structure, and where all that is odd in a column are numbers with a decimal comma.
+    Raises FileRefused for faults of structure, and where a column looks like one of numbers or times, see `disguise`.
     """
     features = wanted(source, fields).features
-    values, odd = Counter[str](), {name: pl.Series(dtype=pl.String) for name in features}
+    numbers = {name: np.empty(0) for name in features}
+    odd = {name: pl.Series(dtype=pl.String) for name in features}
     for frame in _head(source, features):
         for name in features:
-            count, found = words(frame[name], fields)
-            values[name] += count
+            values, found = words(frame[name], fields)
+            numbers[name] = np.append(numbers[name], values)
             odd[name] = odd[name].append(found)
-    chosen = tuple(name for name in features if odd[name].len() > MOST_ODD * values[name])
+    chosen = tuple(
+        name
+        for name in features
+        if odd[name].len() > MOST_ODD * (len(numbers[name]) + odd[name].len())
+    )
     for name in chosen:
-        if odd[name].str.contains(COMMAED).all():
-            raise _commaed(source, name, odd[name][0])
+        disguise.check(source, name, numbers[name], odd[name])
     return chosen
 
 
@@ -118,16 +123,6 @@ def _head(source: Source, features: tuple[str, ...]) -> Iterator[pl.DataFrame]:
         left -= table.rows_seen
         if left <= 0:
             break
-
-
-def _commaed(source: Source, name: str, value: str) -> FileRefused:
-    said = 'set csv.decimal = ","' if source.format == "csv" else "write it as 1234.5"
-    return FileRefused(
-        "a column of names holds more than numbers with a decimal comma",
-        place=f"{source.name}: column {shown(name)}",
-        value=shown(value),
-        remedy=f"{said}; where these are names, list the columns of names in hashing.categorical",
-    )
 
 
 def block_bytes(source: Source, chunk: Chunk, fields: Fields) -> int:

@@ -118,10 +118,11 @@ def numbers_or_gaps(column: pl.Series, fields: Fields) -> tuple[Floats, Mask, Ma
     return values, gap, no_number
 
 
-def words(column: pl.Series, fields: Fields) -> tuple[int, pl.Series]:
-    """How many cells of a column have a value, and those of them that are no numbers."""
-    _, gap, no_number = numbers_or_gaps(column, fields)
-    return int((~gap).sum()), nameless(column).filter(no_number).cast(pl.String)
+def words(column: pl.Series, fields: Fields) -> tuple[Floats, pl.Series]:
+    """Those values of a column that are numbers, and those that are none; without the cells where none stands."""
+    values, gap, no_number = numbers_or_gaps(column, fields)
+    texts = nameless(column).filter(no_number).cast(pl.String).str.strip_chars(BLANK)
+    return values[~gap & ~no_number], texts
 
 
 def _as_words(gaps: Gaps) -> pl.Series:

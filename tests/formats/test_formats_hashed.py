@@ -198,6 +198,56 @@ def test_numbers_with_another_decimal_sign_are_no_names(
     assert caught.value.refusal.remedy.startswith(remedy)
 
 
+MANY = range(1000, 1040)
+DISGUISES = {
+    "percent": ([f"{i}%" for i in MANY], "numbers that are written otherwise", "write it as 1234.5"),
+    "thousands": (
+        [f"{i // 1000},{i % 1000:03},000" for i in MANY], "numbers that are written otherwise", "write it as 1234.5, without anything between",
+    ),
+    "behind": ([f"0.{i}-" for i in MANY], "numbers that are written otherwise", "write it as 1234.5"),
+    "money": ([f"$ {i}.5" for i in MANY], "numbers that are written otherwise", "write it as 1234.5"),
+    "dates": ([f"2024-0{i % 9 + 1}-{i % 28 + 1:02}" for i in MANY], "dates and times", "name the column in `times`"),
+    "few dates": (["2024-05-01", "2024-05-02", "2024-05-03"], "dates and times", "name the column in `times`"),
+    "days": ([f"{i % 28 + 1}/{i % 9 + 1}/2024 12:30" for i in MANY], "dates and times", "write times as"),
+    "marks": ([r"\N" if i % 4 == 0 else str(i) for i in MANY], "numbers, beside at most 3 words", "add it to missing.values"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("called", DISGUISES)
+def test_numbers_and_times_in_disguise_are_no_names_unless_the_settings_say_so(
+    read: Read, tmp_path: Path, called: str
+) -> None:
+    cells, rule, remedy = DISGUISES[called]
+    data = "y;c\n" + "".join(f'1;"{cell}"\n' for cell in cells)
+    (tmp_path / "file").write_text(data)
+    fields = Fields("y", gaps=Gaps("mean"))
+    source = prepare(tmp_path / "file", "t.csv", tmp_path / "scratch", fields)
+    with pytest.raises(FileRefused, match=rule) as caught:
+        names(source, fields)
+    assert caught.value.refusal.value == cells[0]
+    assert caught.value.refusal.remedy.startswith(remedy)
+    assert "hashing.categorical" in caught.value.refusal.remedy
+    assert len(read(data.encode(), _fields(Hashed(BITS, ("c",))))) == len(cells)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["5%", "10%", "5%", "20%"] * 20,
+        ["2024-05-01", "2024-06-01"] * 20,
+        [f"{i}" if i % 4 else f"PC {i}" for i in MANY],  # numbers of tickets
+        [f"{i} AB" for i in MANY],
+        [f"10.0.{i % 200}.{i % 7}" for i in MANY],
+        ["1", "2", "3", "unknown"] * 10,
+        [f"shop {i}" for i in MANY],
+    ],
+)
+def test_codes_are_names_whatever_they_look_like(tmp_path: Path, cells: list[str]) -> None:
+    (tmp_path / "file").write_text("y,c\n" + "".join(f"1,{cell}\n" for cell in cells))
+    source = prepare(tmp_path / "file", "t.csv", tmp_path / "scratch", Fields("y"))
+    assert names(source, Fields("y")) == ("c",)
+
+
 def test_a_file_without_a_hashed_column_is_refused(read: Read) -> None:
     table = {name: cells for name, cells in TABLE.items() if name != "note"}
     with pytest.raises(FileRefused, match="hashed column note"):
