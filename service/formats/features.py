@@ -70,8 +70,8 @@ def _filled(
 def _checked(
     table: Table, x: Floats, features: Sequence[str], fields: Fields, faults: Faults
 ) -> tuple[Floats, dict[str, Mask]]:
-    """Numbers in one matrix, filled in place: where a table is wide and most of its cells are gaps, what each column costs by
-    itself is most of all."""
+    """Numbers in one matrix, filled in place, so that notes have copies. Where a table is wide and most of its cells are gaps,
+    what each column costs by itself is most of all."""
     numbers = _as_numbers(fields.gaps, fields.dialect.decimal)
     if not numbers.size and np.isfinite(x).all():
         return x, {}
@@ -81,7 +81,7 @@ def _checked(
     wrong = gap | np.isinf(x) if fields.gaps.fill == "none" else np.isinf(x) & ~gap
     for place in np.flatnonzero(wrong.any(axis=0)).tolist():
         name = features[place]
-        column = pl.Series(name, x[:, place]) if table.x is not None else table.frame[name]
+        column = table.frame[name] if table.x is None else pl.Series(name, x[:, place].copy())
         _column(column, fields, faults)
     x[gap] = _filling(fields)
     lacking = np.flatnonzero(gap.any(axis=0)).tolist()
