@@ -7,14 +7,15 @@ Which columns a file has is checked once, by `prepare`.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
+import numpy as np
+
 from service.core.errors import FileRefused
 from service.core.spelling import spelt
-from service.formats import mending
+from service.formats import disguise
 from service.formats.columns import derived_from, features_of, wanted
 from service.formats.contract import (
     HEAD_BYTES,
@@ -31,14 +32,16 @@ from service.formats.contract import (
 )
 from service.formats.features import words
 from service.formats.frames import pl
+from service.formats.quoting import count_lines
 from service.formats.refusing import with_lines
 from service.formats.registry import FORMATS
 from service.formats.survey import Survey
 from service.formats.table import block, distinct
-from service.formats.values import COMMAED
-from service.formats.wording import listed, shown
+from service.formats.text import read_range
+from service.formats.wording import listed
 
 MOST_CLASSES = 1000
+WIDE_CELLS = 1 << 25
 HEAD_CHUNKS = 4
 """Of `HEAD_BYTES` at most; those of text grow, and hold about as many bytes together."""
 MOST_ODD = 0.1
@@ -107,19 +110,23 @@ def names(source: Source, fields: Fields) -> tuple[str, ...]:
     """The features that are columns of names, judged by the file's first rows: those of whose values more than one in ten are
     no numbers. What is odd in the others makes bad rows, as ever.
 
-    Raises FileRefused for faults of structure, and where all that is odd in a column are numbers with a decimal comma.
+    Raises FileRefused for faults of structure, and where a column looks like one of numbers or times, see `disguise`.
     """
     features = wanted(source, fields).features
-    values, odd = Counter[str](), {name: pl.Series(dtype=pl.String) for name in features}
+    numbers = {name: np.empty(0) for name in features}
+    odd = {name: pl.Series(dtype=pl.String) for name in features}
     for frame in _head(source, features):
         for name in features:
-            count, found = words(frame[name], fields)
-            values[name] += count
+            values, found = words(frame[name], fields)
+            numbers[name] = np.append(numbers[name], values)
             odd[name] = odd[name].append(found)
-    chosen = tuple(name for name in features if odd[name].len() > MOST_ODD * values[name])
+    chosen = tuple(
+        name
+        for name in features
+        if odd[name].len() > MOST_ODD * (len(numbers[name]) + odd[name].len())
+    )
     for name in chosen:
-        if odd[name].str.contains(COMMAED).all():
-            raise _commaed(source, fields, name, odd[name][0])
+        disguise.check(source, fields, name, numbers[name], odd[name])
     return chosen
 
 
@@ -135,21 +142,12 @@ def _head(source: Source, features: tuple[str, ...]) -> Iterator[pl.DataFrame]:
             break
 
 
-def _commaed(source: Source, fields: Fields, name: str, value: str) -> FileRefused:
-    said = mending.remedy(value, mending.written(source, fields))
-    return FileRefused(
-        "a column of names holds more than numbers with a comma",
-        place=f"{source.name}: column {shown(name)}",
-        value=shown(value),
-        remedy=f"{said}; where these are names, list the columns of names in hashing.categorical",
-    )
-
-
 def block_bytes(source: Source, chunk: Chunk, fields: Fields) -> int:
     """A bound on the bytes of the arrays x, y, w, offset and row of the chunk's block (not of the carried
     text).
 
-    Text: every row holds at least a character for each value that it must have, and its marks.
+    Text: every row holds at least a character for each value that it must have, and its marks. The lines of wide JSON are
+    counted, which reads the chunk.
     """
     features = features_of(source, fields)
     beside = [c for c in (fields.weight, fields.offset, fields.exposure) if c is not None]
@@ -165,6 +163,8 @@ def block_bytes(source: Source, chunk: Chunk, fields: Fields) -> int:
         rows = (rows + 1) // (len(source.columns) + len(must))
     elif source.format == "jsonl":
         rows = (rows + 1) // (2 + sum(len(name.encode()) + 5 for name in must))
+        if rows * len(features) > WIDE_CELLS:  # no room would do for rows of {} by the million
+            rows = min(rows, count_lines(read_range(source, chunk)) + 1)
     own = len(fields.hashed.categorical) + len(fields.hashed.interactions)
     words = fields.hashed.ngrams * (chunk.stop - chunk.start + rows) if fields.hashed.text else 0
     slots = rows * (1 + own) + 1 + words if fields.hashed.bits else 0

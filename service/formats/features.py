@@ -70,8 +70,8 @@ def _filled(
 def _checked(
     table: Table, x: Floats, features: Sequence[str], fields: Fields, faults: Faults
 ) -> tuple[Floats, dict[str, Mask]]:
-    """Numbers in one matrix, filled in place: where a table is wide and most of its cells are gaps, what each column costs by
-    itself is most of all."""
+    """Numbers in one matrix, filled in place, so that notes have copies. Where a table is wide and most of its cells are gaps,
+    what each column costs by itself is most of all."""
     numbers = _as_numbers(fields.gaps, fields.dialect.decimal)
     if not numbers.size and np.isfinite(x).all():
         return x, {}
@@ -120,10 +120,11 @@ def numbers_or_gaps(column: pl.Series, fields: Fields) -> tuple[Floats, Mask, Ma
     return values, gap, no_number
 
 
-def words(column: pl.Series, fields: Fields) -> tuple[int, pl.Series]:
-    """How many cells of a column have a value, and those of them that are no numbers."""
-    _, gap, no_number = numbers_or_gaps(column, fields)
-    return int((~gap).sum()), nameless(column).filter(no_number).cast(pl.String)
+def words(column: pl.Series, fields: Fields) -> tuple[Floats, pl.Series]:
+    """Those values of a column that are numbers, and those that are none; without the cells where none stands."""
+    values, gap, no_number = numbers_or_gaps(column, fields)
+    texts = nameless(column).filter(no_number).cast(pl.String).str.strip_chars(BLANK)
+    return values[~gap & ~no_number], texts
 
 
 def _as_words(gaps: Gaps) -> pl.Series:

@@ -15,7 +15,7 @@ letter changes, for what is upper case elsewhere depends on the version of Unico
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +26,7 @@ from service.formats.contract import Floats, Hashed, Integers
 from service.formats.frames import nameless, pl
 from service.formats.values import Faults, as_names
 
+PIECE_BYTES = 16 << 20
 LARGEST = float(np.finfo(np.float32).max)
 Hashes = npt.NDArray[np.uint32]
 
@@ -91,16 +92,37 @@ def _run(column: Column) -> Run:
 def _names(cells: pl.Series) -> Hashes:
     from service.formats.cells import cell_hashes
 
-    return cell_hashes(*_bytes(as_names(cells)), _own(cells.name))
+    own = _own(cells.name)
+    found = [cell_hashes(*_bytes(as_names(piece)), own) for piece in _pieces(cells)]
+    return np.concatenate(found)
 
 
 def _words(cells: pl.Series, ngrams: int) -> Run:
     from service.formats.cells import word_hashes
 
-    data, ends = _bytes(nameless(cells))
-    lower = data + 32 * ((data >= ord("A")) & (data <= ord("Z"))).astype(np.uint8)
-    counts, hashes = word_hashes(lower, ends, _own(cells.name), ngrams)
+    own = _own(cells.name)
+
+    def words(piece: pl.Series) -> tuple[Integers, Hashes]:
+        data, ends = _bytes(piece)
+        lower = data + 32 * ((data >= ord("A")) & (data <= ord("Z"))).astype(np.uint8)
+        counts, hashes = word_hashes(lower, ends, own, ngrams)
+        return counts, hashes.copy()  # its room was for a word at every other byte
+
+    counts, hashes = map(np.concatenate, zip(*map(words, _pieces(cells)), strict=True))
     return Run(counts, hashes, np.ones(len(hashes), np.float32))
+
+
+def _pieces(cells: pl.Series) -> Iterator[pl.Series]:
+    """The cells in order, at least once: as many together as hold about `PIECE_BYTES`. Rows of Parquet can share what they hold,
+    and a copy of all would be any multiple of the file."""
+    column = nameless(cells).cast(pl.String)
+    ends = np.cumsum(column.str.len_bytes().fill_null(0).to_numpy().astype(np.int64))
+    first = 0
+    while not first or first < len(ends):
+        before = ends[first - 1] if first else 0
+        last = max(first + 1, int(np.searchsorted(ends, before + PIECE_BYTES, "right")))
+        yield column[first:last]
+        first = last
 
 
 def _bytes(cells: pl.Series) -> tuple[npt.NDArray[np.uint8], Integers]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -46,6 +46,9 @@ QUOTE, COLON, BRACE, BRACKET = b'":{['
 ESCAPE = re.compile(rb"\\.", re.DOTALL)
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 FRACTION = rb"[ \t]*:[ \t]*-?[0-9]+[.eE]"
+WIDE = 10_000
+"""Columns in the head; with more of them its rows are few, and those behind it are counted, too."""
+MANY_KEYS = "write what varies from row to row as values, under keys that all rows share; or list the `features`"
 CORRECT = "correct the line, or delete it"
 Cell = str | None
 
@@ -98,9 +101,13 @@ def inspect(source: Source, fields: Fields) -> Source:
         where = f"{source.name}: first rows"
         rule, remedy = "a key is valid Unicode", "rename the key in every line"
         raise FileRefused(rule, place=where, value=listed(odd), remedy=remedy)
-    if len(columns) > source.limits.max_columns:
-        rule = f"a file has at most {source.limits.max_columns} columns"
-        raise FileRefused(rule, place=source.name, value=str(len(columns)), remedy="split the file")
+    most = source.limits.max_columns
+    is_cut = fields.features is None and WIDE < len(columns) <= most and len(lines) < HEAD_ROWS
+    count = _count_on(source, start, columns) if is_cut else len(columns)
+    if count > most:
+        value = str(count) if count == len(columns) else f"more than {most}"
+        rule, remedy = f"a file has at most {most} columns", MANY_KEYS
+        raise FileRefused(rule, place=source.name, value=value, remedy=remedy)
     first_line = lines_before(source, start) + 1
     return replace(source, columns=tuple(columns), data_start=start, first_line=first_line)
 
@@ -116,6 +123,20 @@ def _keys(lines: list[bytes]) -> Iterator[str]:
     for line in lines:
         with suppress(BadLine):
             yield from (key for key, _ in _pairs(line))
+
+
+def _count_on(source: Source, start: int, columns: Collection[str]) -> int:
+    """How many keys the first rows have, also beyond the head; counted until they are too many. Where keys are data each row
+    brings others, and no table is large enough for them."""
+    keys = set(columns)
+    with open(source.path, "rb") as file:
+        file.seek(start)
+        for _ in range(HEAD_ROWS):
+            line = file.readline(source.limits.max_row_bytes)
+            keys.update(_keys([line]))
+            if not line or len(keys) > source.limits.max_columns:
+                break
+    return len(keys)
 
 
 def _later(lines: list[bytes], names: set[str]) -> list[str]:

@@ -68,6 +68,10 @@ def inspect(source: Source, fields: Fields) -> Source:
     if width > source.limits.max_columns:
         rule = f"a file has at most {source.limits.max_columns} columns"
         raise refused(source, rule, str(width), "split the file")
+    row_bytes = sum(np.dtype(array.dtype).itemsize * (array.columns or 1) for array in arrays)
+    if row_bytes > source.limits.max_row_bytes:
+        rule = f"a row has at most {source.limits.max_row_bytes} bytes"
+        raise refused(source, rule, str(row_bytes), "save shorter text, or leave arrays out")
     columns = tuple(name for array in arrays for name in _columns(array))
     if len(set(columns)) < width:
         value = listed(sorted(name for name, count in Counter(columns).items() if count > 1))

@@ -5,6 +5,7 @@ Rules
 - Numbers (decimals among them) and booleans of every width count as float64, rounded as in CSV. Booleans among names, ids and text
   are "true" and "false".
 - Text and categories are text; dates and times are text in ISO 8601, for `id` and `time` only.
+- Of the columns that are read a row has as much text as a row of text may have.
 - What pandas wrote as a frame's index is no feature, unless the fields name it.
 - Nested and binary columns may be there, but can't be used.
 """
@@ -22,10 +23,12 @@ from service.core.errors import FileRefused
 from service.formats import contents, mending
 from service.formats.contract import Chunk, Fields, Source, Table, Wanted
 from service.formats.footer import MAGIC, group_rows
-from service.formats.frames import named, pl
+from service.formats.frames import named, nameless, pl
 from service.formats.wording import shown
 
 Value = TypeVar("Value")
+MOST_TEXT_BYTES = 1 << 30
+"""In the rows that are read at once. Words of 16 bytes each would have as many slots as a chunk may have."""
 
 
 def inspect(source: Source, fields: Fields) -> Source:
@@ -82,7 +85,24 @@ def table(source: Source, chunk: Chunk, wanted: Wanted) -> Table:
     if frame.height != rows:
         rule = "a parquet file holds the rows that its footer counts"
         raise _refused(source, rule, f"{frame.height} of {rows}", "write the file again")
+    _check_text(source, frame)
     return Table(frame, np.arange(rows, dtype=np.int64), rows)
+
+
+def _check_text(source: Source, frame: pl.DataFrame) -> None:
+    """Holds text to the limits before anything copies it: rows may share one value of the file, so it can be any multiple of its size."""
+    sizes = np.zeros(frame.height, np.int64)
+    for column in frame:
+        if column.dtype == pl.String:
+            sizes += nameless(column).str.len_bytes().fill_null(0).to_numpy()
+    longest, total = int(sizes.max(initial=0)), int(sizes.sum())
+    remedy = "shorten the values, or leave the columns of text out"
+    if longest > source.limits.max_row_bytes:
+        rule = f"a row has at most {source.limits.max_row_bytes} bytes"
+        raise _refused(source, rule, f"{longest} of text in one", remedy)
+    if total > MOST_TEXT_BYTES:
+        rule = f"the rows of a chunk hold at most {MOST_TEXT_BYTES} bytes of text"
+        raise _refused(source, rule, str(total), remedy)
 
 
 def _scan(source: Source) -> pl.LazyFrame:

@@ -16,6 +16,8 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from typing import BinaryIO
 
+import numpy as np
+
 from service.core.errors import FileRefused
 from service.formats.contract import Chunk, Source
 from service.formats.text import UNCLOSED, lines_before
@@ -25,7 +27,7 @@ FIRST_BYTES = 1 << 16
 """A file's first chunk of text, and each is twice as long as the one before, up to `chunk_bytes`: learning begins sooner."""
 BLOCK_RATIO = 4
 """Parquet and arrays: a chunk is as many rows as give 4 times `chunk_bytes` of float64, about what
-text of that size gives."""
+text of that size gives; fewer where an array's text is wider."""
 
 
 class Survey:
@@ -76,7 +78,9 @@ class Survey:
     def _table_chunks(self, reader: _Reader) -> Iterator[Chunk]:
         """The rows are known beforehand; the digest keeps pace with the chunks."""
         rows = self._source.rows or 0
-        step = max(1, self._chunk_bytes * BLOCK_RATIO // (8 * len(self._source.columns)))
+        held = sum(np.dtype(a.dtype).itemsize * (a.columns or 1) for a in self._source.arrays)
+        row_bytes = max(8 * len(self._source.columns), held)
+        step = max(1, self._chunk_bytes * BLOCK_RATIO // row_bytes)
         groups = self._source.groups if sum(self._source.groups) == rows else (rows,)
         for index, (start, stop) in enumerate(_pieces(groups, step)):
             reader.skim(self._source.size * stop // rows)

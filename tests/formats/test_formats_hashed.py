@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from service.formats.cells import cell_hashes
 from service.formats.contract import Gaps, Hashed
 from service.formats.hashing import hash_of
 
+CHECKOUT = Path(__file__).parents[2]
 BITS = 20
 MASK = (1 << BITS) - 1
 TABLE: dict[str, list[Any]] = {
@@ -195,6 +198,56 @@ def test_numbers_with_another_decimal_sign_are_no_names(
     assert caught.value.refusal.remedy.startswith(remedy)
 
 
+MANY = range(1000, 1040)
+DISGUISES = {
+    "percent": ([f"{i}%" for i in MANY], "numbers that are written otherwise", "write it as 1234.5"),
+    "thousands": (
+        [f"{i // 1000},{i % 1000:03},000" for i in MANY], "numbers that are written otherwise", "write it as 1234.5, without anything between",
+    ),
+    "behind": ([f"0.{i}-" for i in MANY], "numbers that are written otherwise", "write a number below zero as -1234.5"),
+    "money": ([f"$ {i}.5" for i in MANY], "numbers that are written otherwise", "write it as 1234.5"),
+    "dates": ([f"2024-0{i % 9 + 1}-{i % 28 + 1:02}" for i in MANY], "dates and times", "name the column in `times`"),
+    "few dates": (["2024-05-01", "2024-05-02", "2024-05-03"], "dates and times", "name the column in `times`"),
+    "days": ([f"{i % 28 + 1}/{i % 9 + 1}/2024 12:30" for i in MANY], "dates and times", "write times as"),
+    "marks": ([r"\N" if i % 4 == 0 else str(i) for i in MANY], "numbers, beside at most 3 words", "add it to missing.values"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("called", DISGUISES)
+def test_numbers_and_times_in_disguise_are_no_names_unless_the_settings_say_so(
+    read: Read, tmp_path: Path, called: str
+) -> None:
+    cells, rule, remedy = DISGUISES[called]
+    data = "y;c\n" + "".join(f'1;"{cell}"\n' for cell in cells)
+    (tmp_path / "file").write_text(data)
+    fields = Fields("y", gaps=Gaps("mean"))
+    source = prepare(tmp_path / "file", "t.csv", tmp_path / "scratch", fields)
+    with pytest.raises(FileRefused, match=rule) as caught:
+        names(source, fields)
+    assert caught.value.refusal.value == cells[0]
+    assert caught.value.refusal.remedy.startswith(remedy)
+    assert "hashing.categorical" in caught.value.refusal.remedy
+    assert len(read(data.encode(), _fields(Hashed(BITS, ("c",))))) == len(cells)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["5%", "10%", "5%", "20%"] * 20,
+        ["2024-05-01", "2024-06-01"] * 20,
+        [f"{i}" if i % 4 else f"PC {i}" for i in MANY],  # numbers of tickets
+        [f"{i} AB" for i in MANY],
+        [f"10.0.{i % 200}.{i % 7}" for i in MANY],
+        ["1", "2", "3", "unknown"] * 10,
+        [f"shop {i}" for i in MANY],
+    ],
+)
+def test_codes_are_names_whatever_they_look_like(tmp_path: Path, cells: list[str]) -> None:
+    (tmp_path / "file").write_text("y,c\n" + "".join(f"1,{cell}\n" for cell in cells))
+    source = prepare(tmp_path / "file", "t.csv", tmp_path / "scratch", Fields("y"))
+    assert names(source, Fields("y")) == ("c",)
+
+
 def test_a_file_without_a_hashed_column_is_refused(read: Read) -> None:
     table = {name: cells for name, cells in TABLE.items() if name != "note"}
     with pytest.raises(FileRefused, match="hashed column note"):
@@ -227,3 +280,40 @@ def test_only_columns_without_a_part_are_counted_as_unused(tmp_path: Path) -> No
     source = prepare(tmp_path / "file", "t.csv", tmp_path / "scratch", fields)
     assert features_of(source, fields) == ("size",)
     assert unused_of(source, fields) == 1
+
+
+LONG = """
+import resource, sys
+from service.formats import Fields, Survey, decode, prepare
+from service.formats import cells
+from service.formats.contract import Hashed
+import polars
+fields = Fields("y", hashed=Hashed(20, tuple(sys.argv[2:3]), tuple(sys.argv[3:])))
+source = prepare(sys.argv[1], "t.parquet", "unused", fields)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+(chunk,) = Survey(source, 4 << 20)
+assert len(decode(source, chunk, fields).sparse.slots) == 2 * 30
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before >> 10)
+"""
+
+
+def test_text_that_many_rows_share_is_never_copied_for_all_of_them(tmp_path: Path) -> None:
+    texts = pl.Series(["q" * (7 << 20)]).new_from_index(0, 30)
+    path = tmp_path / "t.parquet"
+    pl.DataFrame({"y": [1.0] * 30, "a": texts, "b": texts}).write_parquet(path)
+    assert path.stat().st_size < 1 << 20
+    command = [sys.executable, "-c", LONG, str(path), "a", "b"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CHECKOUT)
+    assert int(run.stdout) < 300  # MB, where the rows hold 420 of text
+
+
+@pytest.mark.parametrize("used", [Hashed(BITS, ("a",)), Hashed(BITS, (), ("a",)), Hashed()])
+def test_a_row_of_parquet_has_as_much_text_as_any_other(
+    read: Read, tmp_path: Path, used: Hashed
+) -> None:
+    texts = ["q" * (9 << 20), "q" * 10]
+    frame = pl.DataFrame({"y": [1.0, 2.0], "a": texts, "b": texts[::-1], "k": texts})
+    frame.write_parquet(tmp_path / "t")
+    data = (tmp_path / "t").read_bytes()
+    with pytest.raises(FileRefused, match="a row has at most 16777216 bytes"):
+        read(data, _fields(used, features=("a",), id="k"), "t.parquet")

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from service.formats import Fields, Gaps, Limits, features_of
+from service.formats import Fields, Gaps, Limits, Survey, block_bytes, decode, features_of, prepare
 
 Y = Fields("y")
 CHUNKS = (1, 40, 4 << 20)
@@ -242,3 +242,27 @@ def test_a_rule_counts_in_the_row_and_not_in_lines_that_the_parser_saw(read):
     ((row, _, rule, _),) = got.bad
     assert row == 9
     assert rule == "a row is one JSON object: expecting ':' delimiter, at its character 14"
+
+
+def test_keys_that_are_data_are_too_many_columns_however_long_the_rows_are(refused):
+    rows = range(300)
+    keys = [",".join(f'"key of {row} and {place}":1' for place in range(400)) for row in rows]
+    data = "".join(f'{{{some},"y":1}}\n' for some in keys).encode()
+    assert len(data) > 2 << 20
+    refusal = refused(data, "t.jsonl", Fields("y", gaps=Gaps("zero"))).refusal
+    assert (refusal.rule, refusal.value) == (
+        "a file has at most 100000 columns",
+        "more than 100000",
+    )
+    assert "as values" in refusal.remedy
+
+
+def test_the_room_for_wide_rows_with_gaps_is_that_of_their_lines(tmp_path):
+    keys = [",".join(f'"{row} {place}":1' for place in range(100)) for row in range(100)]
+    (tmp_path / "1").write_text("".join(f'{{{some},"y":1}}\n' for some in keys))
+    fields = Fields("y", gaps=Gaps("zero"))
+    source = prepare(tmp_path / "1", "t.jsonl", tmp_path / "2", fields)
+    chunk = next(Survey(source, 1 << 20))
+    x = decode(source, chunk, fields).x
+    assert x.shape[1] == 10_000
+    assert x.nbytes <= block_bytes(source, chunk, fields) <= 2 * x.nbytes

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from service.formats import Fields, Limits
+from service.formats import Fields, Limits, Survey
 from service.formats.contract import Hashed
 
 Y = Fields("y")
@@ -327,3 +327,13 @@ def test_overlapping_members_are_refused(refused):
         "members lie side by side, in the clear",
         "an NPZ archive is whole",
     )
+
+
+def test_rows_of_wide_text_come_in_small_chunks_and_within_the_limit(read, refused):
+    data = npz(a=np.array(["x" * 1000, "y"] * 20), y=np.zeros(40))
+    fields = Fields("y", features=(), hashed=Hashed(20, ("a",)))
+    got = read(data, "t.npz", fields, 10_000)
+    assert got.rows_seen == 40
+    assert len([*Survey(got.source, 10_000)]) == 4
+    refusal = refused(data, "t.npz", fields, limits=Limits(max_row_bytes=4007)).refusal
+    assert (refusal.rule, refusal.value) == ("a row has at most 4007 bytes", "4008")
