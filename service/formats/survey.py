@@ -24,7 +24,8 @@ from service.formats.text import UNCLOSED, lines_before
 
 PIECE_BYTES = 1 << 20
 FIRST_BYTES = 1 << 16
-"""A file's first chunk of text, and each is twice as long as the one before, up to `chunk_bytes`: learning begins sooner."""
+"""A file's first chunk of text, if nothing else is asked for, and each is twice as long as the one before, up to `chunk_bytes`:
+learning begins sooner."""
 BLOCK_RATIO = 4
 """Parquet and arrays: a chunk is as many rows as give 4 times `chunk_bytes` of float64, about what
 text of that size gives; fewer where an array's text is wider."""
@@ -38,10 +39,11 @@ class Survey:
     Raises FileRefused from a step; the survey is over then. An opening that failed may be tried again.
     """
 
-    def __init__(self, source: Source, chunk_bytes: int) -> None:
+    def __init__(self, source: Source, chunk_bytes: int, first_bytes: int = FIRST_BYTES) -> None:
         self.sha256: str | None = None
         self._source = source
         self._chunk_bytes = max(1, chunk_bytes)
+        self._first_bytes = first_bytes
         self._was_opened = False
         self._is_over = False
         self._chunks = self._run()
@@ -70,7 +72,7 @@ class Survey:
             self._was_opened = True
             reader = _Reader(self._source, file)
             if self._source.is_text:
-                yield from _text_chunks(self._source, reader, self._chunk_bytes)
+                yield from _text_chunks(self._source, reader, self._chunk_bytes, self._first_bytes)
             else:
                 yield from self._table_chunks(reader)
             self.sha256 = reader.finish()
@@ -171,14 +173,16 @@ class _Window:
         self.length -= count
 
 
-def _text_chunks(source: Source, reader: _Reader, chunk_bytes: int) -> Iterator[Chunk]:
+def _text_chunks(
+    source: Source, reader: _Reader, chunk_bytes: int, first_bytes: int
+) -> Iterator[Chunk]:
     """The window starts at a row's start and grows until a row ends in it, up to the longest row
     allowed."""
     longest = source.limits.max_row_bytes
     reader.fill(memoryview(bytearray(source.data_start)))
     start, index, window = source.data_start, 0, _Window(reader)
     while start < source.size:
-        size = min(FIRST_BYTES << min(index, 32), chunk_bytes, longest)
+        size = min(first_bytes << min(index, 32), chunk_bytes, longest)
         window.grow(size)
         while not (cut := last_row_end(window.bytes, _quote(source), window.length)):
             if reader.position == source.size:

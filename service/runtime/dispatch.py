@@ -4,7 +4,8 @@ The rules, in the order in which they decide who is next:
 - what a job waits for (`NOW`) comes before decoding ahead (`AHEAD`);
 - the job that the pool has served least comes before the others, so that a small file of one job
   is never stuck behind a huge one of another; a job that was idle starts level with the least
-  served of the busy ones, and can't save up its claim;
+  served of the busy ones, and can't save up its claim; when all were idle all start level, and nobody
+  pays for what he had when nobody else wanted it (start-time fair queueing: Goyal, Vin & Cheng 1996);
 - within a job, first come, first served.
 
 A sub-task is a pure function of its arguments, so one whose worker died runs again; after a second
@@ -60,7 +61,11 @@ class _Ticket:
     submit: Callable[[Executor], Any]
     deaths: int = 0
     begun: float = 0.0
+    ended: float = 0.0
     left: bool = False  # its caller was cancelled while it ran
+
+    def end(self) -> None:
+        self.ended = time.monotonic()
 
     @property
     def alone(self) -> bool:
@@ -100,7 +105,9 @@ class Dispatcher:
 
     def __init__(self, executor: Executor, workers: int) -> None:
         self._executor = executor
+        self._workers = workers
         self._width = workers + 1
+        self._lying: deque[_Ticket] = deque()  # ready for a worker that has none yet
         self._running = 0
         self._alone = False
         self._serials = itertools.count()
@@ -122,6 +129,11 @@ class Dispatcher:
             f" after {MOST_KILLS} its file is refused"
             for job, count in deaths.items()
         )
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether more jobs want a worker than can have one: whatever a job asks for waits for the others then."""
+        return sum(queue.busy for queue in self._jobs.values()) > self._width
 
     async def run(
         self, function: Callable[..., R], *args: Any, job: str, urgency: Urgency = Urgency.NOW
@@ -186,7 +198,8 @@ class Dispatcher:
         queue = self._jobs.setdefault(ticket.job, _Queue())
         if not queue.busy:
             busy = [q.served_seconds for q in self._jobs.values() if q.busy]
-            queue.served_seconds = max([queue.served_seconds, *([min(busy)] if busy else [])])
+            level = min(busy) if busy else max(q.served_seconds for q in self._jobs.values())
+            queue.served_seconds = max(queue.served_seconds, level)
         queue.waiting[ticket.urgency].append(ticket)
         self._hand_over()
 
@@ -215,7 +228,9 @@ class Dispatcher:
 
     def _start(self, ticket: _Ticket) -> None:
         try:
-            handed = asyncio.wrap_future(ticket.submit(self._executor))
+            future = ticket.submit(self._executor)
+            future.add_done_callback(lambda _: ticket.end())  # here, since the loop may be late
+            handed = asyncio.wrap_future(future)
         except Exception as error:  # shut down, or it can't be had: its own caller's trouble alone
             ticket.outcome.set_exception(error)
             return
@@ -223,12 +238,14 @@ class Dispatcher:
         self._alone = ticket.alone
         self._jobs[ticket.job].running += 1
         ticket.begun = time.monotonic()
+        if self._running > self._workers:
+            self._lying.append(ticket)
         handed.add_done_callback(lambda done: self._came_back(ticket, done))
 
     def _came_back(self, ticket: _Ticket, done: asyncio.Future[Any]) -> None:
         queue = self._jobs[ticket.job]
         queue.running -= 1
-        queue.served_seconds += time.monotonic() - ticket.begun
+        queue.served_seconds += self._served(ticket)
         self._running -= 1
         self._alone = False
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
@@ -243,6 +260,17 @@ class Dispatcher:
             else:
                 ticket.outcome.set_exception(_translated(error))
         self._hand_over()
+
+    def _served(self, ticket: _Ticket) -> float:
+        """How long a worker had the sub-task that came back. One that lay ready begins now, and what it waited is not on its job's
+        account: among a hundred jobs it would wait that long fifty times over."""
+        now = time.monotonic()
+        if ticket in self._lying:
+            self._lying.remove(ticket)
+            return 0.0
+        if self._lying:
+            self._lying.popleft().begun = now
+        return max(0.0, ticket.ended - ticket.begun)
 
     def _try_again(self, ticket: _Ticket, error: WorkerDied) -> None:
         queue = self._jobs[ticket.job]

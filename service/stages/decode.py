@@ -60,6 +60,8 @@ R = TypeVar("R")
 
 AHEAD = 8
 """Chunks of one file that may be under way at a time; the slots bound them all."""
+CROWDED_BYTES = 1 << 20
+"""The first chunk of a file whose job shares the pool with many."""
 
 
 async def decode(line: Line, inbox: Receiver[Sample], outbox: Sender[Decoded]) -> None:
@@ -249,7 +251,7 @@ class _File:
 
     async def _blocks(self, source: Source, fields: Fields) -> Complete:
         """Sends the file's blocks in order, several being decoded at a time."""
-        survey = formats.Survey(source, self.line.conduct.chunk_bytes)
+        survey = self._survey(source)
         unsent: set[Held] = set()
         rows, unlabelled, missing = BadRows(source, self.sample.terms.rows), 0, Counter[str]()
         try:
@@ -283,6 +285,13 @@ class _File:
         is_learnt = self.sample.terms.job.features is None
         extra = formats.unused_of(source, fields) if is_learnt else 0
         return Complete(survey.sha256, unlabelled, gaps, self.rejected, extra)
+
+    def _survey(self, source: Source) -> formats.Survey:
+        """Small chunks first, with which learning begins sooner; but not where each waits for its turn among many jobs."""
+        most = self.line.conduct.chunk_bytes
+        if self.dispatcher.is_crowded:
+            return formats.Survey(source, most, first_bytes=CROWDED_BYTES)
+        return formats.Survey(source, most)
 
     async def _cut(
         self,

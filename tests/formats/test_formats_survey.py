@@ -63,6 +63,12 @@ def test_chunks_are_whole_rows_and_all_of_them(tmp_path, seed):
         assert all(c.stop - c.start <= max(chunk_bytes, 80) for c in chunks)
 
 
+def test_chunks_grow_from_the_size_of_the_first(tmp_path):
+    source = prepared(tmp_path, b"a,y\n" + b"1234567,1\n" * 200)
+    sizes = [chunk.stop - chunk.start for chunk in Survey(source, 500, first_bytes=100)]
+    assert sizes == [100, 200, 400, 500, 500, 300]
+
+
 @pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.parquet"])
 @pytest.mark.parametrize("chunk_bytes", [10, 4 << 20])
 def test_the_digest_is_known_after_the_last_chunk(tmp_path, name, chunk_bytes):

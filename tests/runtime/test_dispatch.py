@@ -150,10 +150,7 @@ def test_the_job_that_was_served_least_goes_first(clock: SimpleNamespace) -> Non
         clock.now += 4.0
         await bench.executor.end("a1")  # a has had 4 s
         await bench.ask("b1", "b2", "b3")
-        clock.now += 1.0
-        await bench.executor.end("a2")
-        await bench.executor.end("a3")
-        for name in ("b1", "b2"):
+        for name in ("a2", "a3", "b1", "b2"):
             clock.now += 1.0
             await bench.executor.end(name)
         await bench.drain()
@@ -166,15 +163,71 @@ def test_a_job_that_was_idle_has_saved_up_no_claim(clock: SimpleNamespace) -> No
         await bench.ask(*(f"a{n}" for n in range(1, 9)))
         for name in ("a1", "a2"):
             clock.now += 10.0
-            await bench.executor.end(name)  # a has had 10 s, and then 30
-        await bench.ask("b1", "b2", "b3")  # b begins level with a, not 30 s behind it
+            await bench.executor.end(name)  # a has had 10 s, and then 20
+        await bench.ask("b1", "b2", "b3")  # b begins level with a, not 20 s behind it
         for name in ("a3", "a4"):
+            clock.now += 1.0
             await bench.executor.end(name)
         for name in ("b1", "b2"):
             clock.now += 10.0
             await bench.executor.end(name)
 
     assert played(play).began.startswith("a1 a2 a3 a4 b1 b2 a5 a6")
+
+
+def test_what_a_job_had_when_nobody_else_wanted_it_is_not_held_against_it(
+    clock: SimpleNamespace,
+) -> None:
+    async def play(bench: Bench) -> None:
+        await bench.ask("a1")
+        clock.now += 100.0
+        await bench.executor.end("a1")
+        await bench.ask("b1", "b2", "b3", "b4")
+        await bench.ask("a2", "a3", "a4", "a5")
+        while bench.executor.running:
+            clock.now += 1.0
+            await bench.executor.end(next(iter(bench.executor.running)))
+
+    assert played(play).began == "a1 b1 b2 a2 a3 a4 b3 b4 a5"
+
+
+def test_what_lies_ready_is_not_served_yet(clock: SimpleNamespace) -> None:
+    async def play(bench: Bench) -> None:
+        await bench.ask("a1", "b1", "c1")
+        clock.now += 10.0
+        await bench.executor.end("a1")  # b1 has lain ready for as long, and begins
+        await bench.ask("a2", "b2", "c2")
+        clock.now += 1.0
+        await bench.executor.end("b1")
+        clock.now += 2.0
+        await bench.drain()
+
+    assert played(play).began == "a1 b1 c1 c2 b2 a2"
+
+
+def test_an_answer_that_the_loop_hears_late_is_served_no_longer(clock: SimpleNamespace) -> None:
+    async def play(bench: Bench) -> None:
+        await bench.ask("a1", "b1", "a2", "b2", "b3")
+        clock.now += 1.0
+        bench.executor.running.pop("a1").set_result(None)
+        clock.now += 10.0  # the loop was busy with other things
+        await turns()
+        clock.now += 2.0
+        await bench.drain()
+
+    assert played(play).began == "a1 b1 b2 a2 b3"
+
+
+def test_many_jobs_are_a_crowd(clock: SimpleNamespace) -> None:
+    async def play(bench: Bench) -> None:
+        await bench.ask("a1", "b1", "b2", "c1")
+        assert not bench.dispatcher.is_crowded  # two workers, and one sub-task that lies ready
+        await bench.ask("d1")
+        assert bench.dispatcher.is_crowded
+        await bench.executor.end("a1")
+        assert not bench.dispatcher.is_crowded
+
+    played(play, workers=2)
 
 
 def test_a_sub_task_whose_worker_died_runs_again_before_its_jobs_others() -> None:
