@@ -366,7 +366,8 @@ OPTIMIZERS: dict[str, Optimizer] = {
 def numbers(optimizer: Optimizer, options: Any, first: int, rows: Array) -> Array:
     """The k (steps, 5) float64 of steps `first`, first + 1, ... over batches of `rows` (steps,) rows."""
     steps = np.arange(first, first + len(rows), dtype=np.float64)
-    found = np.empty((len(steps), 5))
-    for place, k in enumerate(optimizer.numbers(options, steps, rows.astype(np.float64))):
-        found[:, place] = k
+    columns = optimizer.numbers(options, steps, rows.astype(np.float64))
+    found = np.empty((len(steps), len(columns)))
+    for place, column in enumerate(columns):
+        found[:, place] = column
     return found
