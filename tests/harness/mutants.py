@@ -28,15 +28,16 @@ from tests.harness import oracle
 from tests.harness.fault import Fault, Round
 
 WAVE_FILES = 50  # of each job
-WAVES, MANY_WAVES, EVERY = 2, 60, 10
-WARM_WAVES = 20
-"""By then allocators and SQLite's cache of pages have what they will have: some MiB come with the first four thousand files."""
+WAVES, MANY_WAVES, EVERY = 2, 200, 10
+WARM_WAVES = 40
+"""By then allocators and SQLite's cache of pages have what they will have: some MiB come with the first eight thousand files."""
 
 START_KIBIBYTES = 8 << 10
 """What a daemon may gain in a short round: twice what was seen."""
 FILE_BYTES = 100
 """And in a long one, once it is warm, for a file: 25 were seen, and 350 where each refusal was kept."""
-SLACK_KIBIBYTES = 1 << 9
+SLACK_KIBIBYTES = 4 << 10
+"""Beside them allocators take and give back pieces of two MiB."""
 WORKER_KIBIBYTES = 192 << 10
 """What a worker may gain: it keeps the room that its largest file took, and the window of a damaged zstd frame alone may be
 128 MiB."""
@@ -151,7 +152,7 @@ class Feast:
     def _damaged(self, name: str, wave: int) -> Iterator[tuple[str, bytes]]:
         for number in range(WAVE_FILES):
             kind = self.chance.choice(KINDS[name])
-            yield f"{wave:02}-{number:03}{_suffix(kind)}", _damaged(kind, self.chance)
+            yield f"{wave:03}-{number:03}{_suffix(kind)}", _damaged(kind, self.chance)
 
 
 def _fed(seed: int, place: Path) -> Round:
