@@ -21,7 +21,8 @@ from kernels.contract import Spec
 from kernels.learner import build
 from service.core.records import Subject, json_line
 from service.runtime.arena import Arena, arrays, view
-from service.subtasks import blocks, report
+from service.formats.frames import pl
+from service.subtasks import blocks, report, samples
 from service.subtasks.report import Books, Ending, Segment
 
 LOGISTIC = Spec("logistic", 2)
@@ -227,3 +228,29 @@ def test_times_are_compared_as_numbers_where_all_are_finite_ones(
 def test_what_is_not_finite_is_null() -> None:
     line = json_line({"loss": math.nan, "metrics": {"auc": -math.inf, "f1": 1.0}, "file": "größe"})
     assert line == '{"loss":null,"metrics":{"auc":null,"f1":1.0},"file":"größe"}\n'.encode()
+
+
+def test_a_few_rows_and_many_are_written_with_the_same_bytes() -> None:
+    few = samples.FEW_ROWS
+    random = np.random.default_rng(5)
+    bits = random.integers(0, 2**64, 2 * few, dtype=np.uint64)
+    floats = pl.Series("float", bits.view(np.float64))
+    points = (random.integers(1, 0xD800, (2 * few, 4)) % [0x80, 0x800, 0x3000, 0xD800]).tolist()
+    texts = pl.Series("text", ["".join(map(chr, row)) for row in points])
+    some = pl.Series("some", [None if i % 3 else f"{i}" for i in range(2 * few)])
+    columns = [
+        floats,
+        texts,
+        some,
+        pl.Series("rounded", random.normal(size=2 * few).round(3)),
+        pl.Series("single", bits.view(np.float32)[::2].copy()),
+        pl.Series("whole", bits.view(np.int64)),
+        pl.Series("gradient", random.normal(size=(2 * few, 3))),
+        pl.DataFrame([floats, pl.Series("delta", random.normal(size=(2 * few, 2)))]).to_struct("f"),
+    ]
+    frame = pl.DataFrame(columns)
+    assert samples.json_lines(frame) == samples.json_lines(frame[:few]) + samples.json_lines(
+        frame[few:]
+    )
+    assert len(samples.json_lines(frame).splitlines()) == 2 * few
+    assert samples.json_lines(frame[:0]) == b""
