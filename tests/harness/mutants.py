@@ -68,6 +68,8 @@ PACKS: Mapping[str, Callable[[bytes], bytes]] = {
     ".gz": lambda data: gzip.compress(data, 1, mtime=0),
     ".zst": zstandard.ZstdCompressor().compress,
 }
+LEARNT_SECONDS = 3600.0
+"""Within which a root learns the twenty thousand files of a long round that are good, on a machine that is busy, too."""
 USUAL = frozenset(
     {"ready", "started", "progress", "accepted", "duplicate", "refused", "stopping", "stopped"}
 )
@@ -293,7 +295,9 @@ def _differs(fed: Root, spared: Root) -> Iterator[str]:
             yield f"{name}: files of one listing were admitted in another order than their names'"
         for file in names:
             spared.drop(file, (fed.folder("done", name) / file).read_bytes(), name)
-    life = spared.once()
+    life = spared.start("--once", ready=False)
+    life.process.wait(LEARNT_SECONDS)
+    assert life.exit() == 0, life.said
     for name in JOBS:
         one, other = fed.outcome(name), spared.outcome(name)
         for part in ("model", "metrics", "samples", "digests"):
