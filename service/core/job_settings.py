@@ -27,6 +27,7 @@ from service.core.sections import (
     Columns,
     Count,
     Encoding,
+    Excluded,
     Label,
     Lanes,
     Name,
@@ -343,6 +344,7 @@ class Job(Section):
     format: Literal["auto", "svmlight", "vw"] = "auto"
     label: Column | None = None
     features: Columns | None = None
+    exclude: Excluded | None = None
     id: Column | None = None
     weight: Column | None = None
     time: Column | None = None
@@ -390,7 +392,11 @@ class Job(Section):
     def _check_columns(self) -> Self:
         taken: dict[Any, str] = {}
         features = {f"features[{i}]": column for i, column in enumerate(self.features or ())}
-        columns = self.columns | features
+        exclude = {f"exclude[{i}]": column for i, column in enumerate(self.exclude or ())}
+        if features and exclude:
+            rule = "must be left out where `features` are listed: they say already what is learnt"
+            raise broken(rule, "exclude", value=self.exclude)
+        columns = self.columns | features | exclude
         first = next(iter(columns), None)
         for key, column in columns.items():
             kind = type(columns[first])  # type: ignore[index]  # there is one

@@ -39,7 +39,7 @@ def spec(job: Job, features: int, classes: tuple[str | float, ...] | None) -> Sp
             f"kernel {whole.model.kernel} fits the file",
             place=f"{features} feature columns",
             value=str(error),
-            remedy="name the columns to learn from in `features`",
+            remedy="name the columns to learn from in `features`, or those not to in `exclude`",
         ) from None
     if whole.is_sparse:
         _check_weights(whole, outputs)

@@ -98,6 +98,13 @@ Columns = Annotated[
     Field(min_length=1),
     Says("a list of at least one column, by name or by number counted from 0"),
 ]
+Excluded = Annotated[
+    tuple[str | _Number, ...],
+    Field(min_length=1),
+    Says(
+        'a list of at least one column, by name ("" for those without one) or by number counted from 0'
+    ),
+]
 Label = Annotated[_Label, Says("a name or a number")]
 Classes = Annotated[
     Annotated[tuple[_Label, ...], Field(min_length=2)] | Annotated[int, Field(ge=2)],

@@ -91,7 +91,7 @@ def check_places(job: Job) -> None:
     own = CALLED[job.format]
     if job.id not in (None, own):
         raise broken(f'must be "{own}", or left out, {mine}', "id", value=job.id)
-    for key in ("label", "features", "weight", "time", "offset", "exposure", "times"):
+    for key in ("label", "features", "exclude", "weight", "time", "offset", "exposure", "times"):
         if getattr(job, key) is not None:
             rule = f"must be left out {mine}, whose rows have their own places for all"
             raise broken(rule, key, value=getattr(job, key))
@@ -138,12 +138,25 @@ def check_hashed(job: Job, taken: Mapping[Any, str]) -> None:
                 rule = f"must be another column than {taken[column]}"
                 raise broken(rule, "hashing", key, i, value=column)
             made = [part for time in job.times or () for part in _made(job, time)]
+            if column in (job.exclude or ()):
+                raise broken(
+                    "must be another column than those of `exclude`",
+                    "hashing",
+                    key,
+                    i,
+                    value=column,
+                )
             if job.features is not None and column not in (*job.features, *made):
                 raise broken("must be one of the features", "hashing", key, i, value=column)
 
 
 def check_times(job: Job) -> None:
     """Where the features are named, so are the times, or else all their parts: others would be asked for and never learnt."""
+    for time in job.times or ():
+        if time in map(str, job.exclude or ()):
+            raise broken(
+                "must be another column than those of `exclude`", "times", time, value=time
+            )
     if job.features is None:
         return
     categorical = job.hashing.categorical

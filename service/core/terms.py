@@ -76,7 +76,7 @@ _LABELS = ("model.classes", "model.positive")
 
 def _meanings(old: Job, new: Job) -> Iterator[tuple[str, Any, Any]]:
     """What gives the numbers of a model their meaning: (key, before, after)."""
-    for key in ("format", "label", "features", "offset", "exposure", "times"):
+    for key in ("format", "label", "features", "exclude", "offset", "exposure", "times"):
         yield key, getattr(old, key), getattr(new, key)
     if old.features is None:  # every other column: then these choose the features, too
         for key in ("id", "weight", "time"):

@@ -2,7 +2,8 @@
 
 Rules: a column is meant by its name; without a header by its number. Features stand in the order
 in which the fields give them, so that files whose columns are in another order are the same; by
-default every other column, in the file's order, but those that it sets aside.
+default every other column, in the file's order, but those that the settings exclude and those that
+the file sets aside.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from service.formats.times import called, parts_of
 from service.formats.values import label_key
 from service.formats.wording import listed, shown
 
-ROLES_IN_SETTINGS = {"feature": "features", "hashed": "hashing", "timed": "times"}
+ROLES_IN_SETTINGS = {
+    "feature": "features",
+    "hashed": "hashing",
+    "timed": "times",
+}
 
 
 def features_of(source: Source, fields: Fields) -> tuple[str, ...]:
@@ -32,8 +37,10 @@ def features_of(source: Source, fields: Fields) -> tuple[str, ...]:
         made = hashed | derived_from(fields).keys()
         _check_present(source, [c for c in given if c not in made], "feature")
     else:
+        _check_present(source, fields.exclude, "excluded")
         left = {str(c) for c in fields.roles} - times
         left |= set(source.aside) - set(map(str, fields.named))
+        left |= set(map(str, fields.exclude))
         given = [c for c in source.columns if c not in left]
     parts = [p for c in given for p in (parts_of(fields, c) if c in times else (c,))]
     names = tuple(name for name in parts if name not in hashed)
@@ -51,7 +58,7 @@ def features_of(source: Source, fields: Fields) -> tuple[str, ...]:
         remedy = (
             title.ALIGNED
             if source.dialect.delimiter == " "
-            else "name it in the header, or list the `features`"
+            else 'name it in the header, or leave it out: exclude = [""]'
         )
         raise _refused(source, rule, f"column {source.columns.index('')} without one", remedy)
     if len(known) < len(names):
@@ -76,10 +83,11 @@ def features_of(source: Source, fields: Fields) -> tuple[str, ...]:
 
 
 def unused_of(source: Source, fields: Fields) -> int:
-    """How many of the file's columns have no part."""
+    """How many of the file's columns nothing names."""
     if source.format in SPARSE_TEXTS:
         return 0  # what stands in a row has its place there
-    named = (*fields.roles, *fields.hashed.columns, *(time for time, _ in fields.times))
+    times = (time for time, _ in fields.times)
+    named = (*fields.roles, *fields.exclude, *fields.hashed.columns, *times)
     used = {*map(str, named), *features_of(source, fields)}
     return sum(column not in used for column in source.columns)
 
@@ -144,8 +152,9 @@ def _check_present(source: Source, names: Iterable[Column], role: str) -> None:
     missing = [name for name in map(str, names) if name not in present]
     if missing:
         line = title.header_line(source)
+        names = listed(name or '""' for name in missing)
         raise FileRefused(
-            f"a file has the {role} column {listed(missing)}",
+            f"a file has the {role} column {names}",
             place=f"{source.name}:{line}" if line else source.name,
             value=shown(f"columns {listed(source.columns)}"),
             remedy=_remedy(source, role, missing[0]),
@@ -171,6 +180,8 @@ def _add(role: str) -> str:
             "add the column, or correct `features`; where the settings name none, the job's first file"
             " taught it, and `headrace reset` forgets that"
         )
+    if role == "excluded":
+        return "correct `exclude`: what the job's first file lacks, later ones may have without being learnt"
     return f"add the column, or correct `{ROLES_IN_SETTINGS.get(role, role)}`"
 
 

@@ -107,7 +107,8 @@ class Fields:
 
     label: Column | None
     features: tuple[Column, ...] | None = None
-    """None: every column that has no other part, in the file's order."""
+    """None: every column that has no other part and is not in `exclude`, in the file's order."""
+    exclude: tuple[Column, ...] = ()
     id: Column | None = None
     weight: Column | None = None
     time: Column | None = None

@@ -151,8 +151,10 @@ def _check_columns(source: Source, names: list[str], fields: Fields) -> None:
     if len(names) > most:
         raise refused(source, f"a file has at most {most} columns", str(len(names)), "split it")
     counts = Counter(names)
-    used = counts.keys() - {""} if fields.features is None else set(map(str, fields.named))
-    twice = sorted(name for name in used if counts[name] > 1)
+    own = set(map(str, fields.named))
+    if fields.features is None:
+        own |= counts.keys() - {"", *map(str, fields.exclude)}
+    twice = sorted(name for name in own if counts[name] > 1)
     if twice and not fields.numbered:
         rule = "a header names each column once that has a part"
         raise refused(source, rule, listed(twice), "rename the columns that share a name")

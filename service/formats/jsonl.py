@@ -267,11 +267,11 @@ def _nested(column: str, value: object) -> tuple[str, str]:
     if isinstance(value, Pairs):
         return (
             "an object",
-            f"list `features` without it, or bring its keys up: jq -c '. + {key} | del({key})'",
+            f"leave it out by `exclude`, or bring its keys up: jq -c '. + {key} | del({key})'",
         )
     return (
         "a list",
-        f"list `features` without it, or give each element a key of its own: jq -c '.a = {key}[0] | del({key})'",
+        f"leave it out by `exclude`, or give each element a key of its own: jq -c '.a = {key}[0] | del({key})'",
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from service.formats.contract import Fields, Source
 from service.formats.wording import shown
 
-LEAVE = "leave the column out of `features`"
+LEAVE = "leave the column out (`exclude`, or `features` without it)"
 LINEAR = "kernels linear, logistic, softmax"
 COSTS = (
     "write one number, the label: labels of Vowpal Wabbit with costs or actions (1:0 2:1, 1:2:0.4, shared)"

@@ -18,6 +18,7 @@ def fields_of(sample: Sample, schema: Schema | None) -> Fields:
     return Fields(
         label=roles["label"],
         features=schema.features if schema else job.features,
+        exclude=job.exclude or (),
         id=roles["id"],
         weight=roles["weight"],
         time=roles["time"],

@@ -403,6 +403,27 @@ def test_options_without_an_optimizers_name_are_those_of_the_kernels_own() -> No
         ('features = ["a", "a"]', 'features[1]: must be another column than features[0], got "a"'),
         ('features = ["a"]\ntime = "a"', 'features[0]: must be another column than time, got "a"'),
         ("id = 3", "id: must be a name, as the label is, got 3"),
+        ('exclude = ["a", "y"]', 'exclude[1]: must be another column than label, got "y"'),
+        ('exclude = ["a", "a"]', 'exclude[1]: must be another column than exclude[0], got "a"'),
+        ("exclude = [0]", "exclude[0]: must be a name, as the label is, got 0"),
+        (
+            "exclude = []",
+            'exclude: must be a list of at least one column, by name ("" for those without one) '
+            "or by number counted from 0, got []",
+        ),
+        (
+            'features = ["a"]\nexclude = ["b"]',
+            "exclude: must be left out where `features` are listed: they say already what is learnt, "
+            'got ["b"]',
+        ),
+        (
+            'exclude = ["t"]\ntimes = {t = ["hour"]}',
+            'times.t: must be another column than those of `exclude`, got "t"',
+        ),
+        (
+            'exclude = ["c"]\nhashing.categorical = ["c"]',
+            'hashing.categorical[0]: must be another column than those of `exclude`, got "c"',
+        ),
         (
             "features = []",
             "features: must be a list of at least one column, "

@@ -111,6 +111,7 @@ def test_terms_that_are_unknown_by_now_are_refused_in_one_line() -> None:
     [
         (settings(kernel="linear"), "model.kernel"),
         (settings(keys='features = ["x"]'), "features"),
+        (settings(keys='exclude = ["x"]'), "exclude"),
         (settings(keys='weight = "w"'), "weight"),
         (settings(model="classes = [0, 1]"), "model.classes"),
         (settings(model="positive = 0"), "model.positive"),

@@ -199,6 +199,19 @@ def test_later_files_may_have_other_columns_too_in_any_order_but_lack_none(root:
     assert "add the column" in note["remedy"]
 
 
+def test_excluded_columns_are_not_learnt_and_need_not_come_again(root: Root) -> None:
+    root.configure(job(exclude=["b", ""]))
+    root.drop("0.csv", sample_tables.csv(TABLE, ("a", "b", "", "y")))
+    root.drop("1.csv", sample_tables.csv([(row[0], row[3]) for row in TABLE[::-1]], ("a", "y")))
+    root.once()
+    assert [record.get("columns_extra") for record in root.accepted()] == [None, None]
+    assert root.header()["features"] == ["a"]
+    root.configure(job(exclude=["b"]))
+    told = root.ask("run", "-c", str(root.config), "--root", str(root.path), "--once")
+    assert told.returncode != 0
+    assert 'jobs.j.exclude: must stay ["b", ""] while the job has a model, got ["b"]' in told.stderr
+
+
 def test_the_second_file_teaches_a_job_whose_first_is_refused(root: Root) -> None:
     root.drop("0.csv", b"d,y\n1,0\n2,x\n")
     root.drop("1.csv", sample_tables.csv(TABLE))

@@ -20,8 +20,8 @@ from subtask_bench import FIELDS, SUBJECT, Bench
 from kernels.contract import Spec
 from kernels.learner import build
 from service.core.records import Subject, json_line
-from service.runtime.arena import Arena, arrays, view
 from service.formats.frames import pl
+from service.runtime.arena import Arena, arrays, view
 from service.subtasks import blocks, report, samples
 from service.subtasks.report import Books, Ending, Segment
 
