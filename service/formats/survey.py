@@ -12,8 +12,8 @@ Rules
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import suppress
 from typing import BinaryIO
 
 import numpy as np
@@ -46,26 +46,36 @@ class Survey:
         self._first_bytes = first_bytes
         self._was_opened = False
         self._is_over = False
+        self._turn = threading.Lock()  # who has it may touch the generator
         self._chunks = self._run()
 
     def __iter__(self) -> Iterator[Chunk]:
         return self
 
     def __next__(self) -> Chunk:
-        if not self._was_opened:
-            self._chunks = self._run()  # one that could not open its file has ended
         try:
-            return next(self._chunks)
+            with self._turn:
+                if not self._was_opened:
+                    self._chunks = self._run()  # one that could not open its file has ended
+                return next(self._chunks)
         finally:
             if self._is_over:
-                self.close()
+                self._end()
 
     def close(self) -> None:
         """Ends the survey early and closes the file; the digest stays unknown. While another thread is at a step, that step closes
         it at its end."""
         self._is_over = self._was_opened = True  # no other begins
-        with suppress(ValueError):  # the generator is at a step
-            self._chunks.close()
+        self._end()
+
+    def _end(self) -> None:
+        """Closes the generator, unless it is at a step: CPython 3.11 may crash when one is closed that runs, for it looks at the
+        instruction behind the one that runs, which may be a counter."""
+        if self._turn.acquire(blocking=False):
+            try:
+                self._chunks.close()
+            finally:
+                self._turn.release()
 
     def _run(self) -> Generator[Chunk]:
         with open(self._source.path, "rb", buffering=0) as file:

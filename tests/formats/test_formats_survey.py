@@ -10,6 +10,7 @@ import os
 import pickle
 import random
 import termios
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
@@ -119,6 +120,38 @@ def test_a_survey_that_ends_while_a_thread_is_at_a_step_closes_its_file_after_th
         assert step.result().stop == len(data)
     with pytest.raises(OSError):  # nobody reads
         os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+
+
+def test_no_thread_touches_a_survey_that_another_is_at_a_step_of(tmp_path):
+    """A generator that runs can't be closed: CPython 3.11 may crash then."""
+    survey = Survey(prepared(tmp_path, b"a,y\n1,2\n"), 8)
+    chunks = _Slow()
+    survey._chunks = chunks
+    survey._was_opened = True
+    with ThreadPoolExecutor() as threads:
+        step = threads.submit(next, survey, None)
+        chunks.begun.wait()
+        survey.close()
+        assert not chunks.closed
+        chunks.go_on.set()
+        assert step.result() == "chunk"
+    assert chunks.closed == 1
+
+
+class _Slow:
+    """A generator, as far as a survey needs one, that waits at its step."""
+
+    def __init__(self):
+        self.begun, self.go_on, self.closed = threading.Event(), threading.Event(), 0
+
+    def __next__(self):
+        self.begun.set()
+        self.go_on.wait()
+        return "chunk"
+
+    def close(self):
+        assert self.go_on.is_set()
+        self.closed += 1
 
 
 def _await_empty(writer):
