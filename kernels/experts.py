@@ -9,8 +9,9 @@ has run. For each rate η_e one learner takes implicit AdaGrad steps; π are the
 Rows are scored by Σ π_e θ_e, which for a linear kernel is one linear model. The step is implicit to
 first order (Kulis & Bartlett, ICML 2010): it can't shoot past its label, whatever the rate. Shares that
 never vanish follow a stream whose best rate changes (fixed share: Herbster & Warmuth, Machine Learning
-32, 1998). T is 1 where the loss is a logarithm of a likelihood, and for numbers twice the running mean
-loss, as if errors were normal with the spread that they have.
+32, 1998). T is the running mean of the rows' weights where the loss is a logarithm of a likelihood (1
+without weights: how rows compare counts, not what a unit of weight is), and for numbers twice the running
+mean loss, as if errors were normal with the spread that they have.
 
 One label that is far off must not carry a fast learner away for the next hundred rows. So where a loss's
 residual grows with the error, a step takes a learner's residual r at no more than c = 3 times the root mean
@@ -41,8 +42,8 @@ from kernels.optimizers import check_not_negative, check_positive, check_share, 
 from kernels.rules import Batch, Entry, Rule, Shapes, needs_linear, penalty
 from kernels.scaling import kept
 
-LOSS_MEMORY = 0.999
-"""What the running mean loss keeps of itself over a row."""
+HEAT_MEMORY = 0.999
+"""What the running mean of what losses are measured by keeps of itself over a row."""
 FAR_OFF = 3.0
 """A residual beyond so many root mean squares is held there."""
 SQUARES_MEMORY = 0.99
@@ -93,7 +94,7 @@ class Experts(Rule):
 
     experts/<name>, squares/<name>   (E, ...) their parameters, and G
     shares                           (E,) π
-    mean_loss                        (2,) the running mean loss, and the weight that it has
+    mean_heat                        (2,) the running mean of rows' losses, or of their weights, and how full it is
     mean_squares                     (E + 1,) those of the residuals, and their weight; where they are held
     frozen/<name>                    (E + 1, ...) the copies; the last is that of the mixture
     frozen/losses, frozen/rows       (E + 1,), (1,) what they cost since they were taken
@@ -113,7 +114,7 @@ class Experts(Rule):
         found: Layout = {
             "optimizer/frozen/losses": ((count + 1,), "float64"),
             "optimizer/frozen/rows": ((1,), "float64"),
-            "optimizer/mean_loss": ((2,), "float64"),
+            "optimizer/mean_heat": ((2,), "float64"),
             "optimizer/serving": ((count + 1,), "float64"),
             "optimizer/shares": ((count,), "float64"),
         }
@@ -141,9 +142,10 @@ class Experts(Rule):
             "frozen_losses": ((count + 1,), "float64"),
             "losses": ((count + 1,), "float64"),
             "rows": ((1,), "float64"),
+            "weight": ((1,), "float64"),
         }
         if self.is_held:
-            found["squares"] = ((count + 1,), "float64")
+            found["squares"] = ((count,), "float64")
         for name, shape in self.shapes.items():
             found[f"damped/{name}"] = ((count, *shape), self.dtype)
             found[f"plain/{name}"] = ((count, *shape), self.dtype)
@@ -155,10 +157,11 @@ class Experts(Rule):
             "frozen_losses": np.empty(count + 1),
             "losses": np.empty(count + 1),
             "rows": np.array([float((aim.w > 0).sum())]),
+            "weight": np.array([aim.w.sum()]),
         }
         found["losses"][count] = aim.values(batch.raw).sum()
         if self.is_held:
-            found["squares"] = np.append(np.zeros(count), aim.w.sum())
+            found["squares"] = np.zeros(count)
         for copy in range(count + 1):
             raw = self._forward(state, "frozen", copy, batch.z)
             found["frozen_losses"][copy] = aim.values(raw).sum()
@@ -216,14 +219,15 @@ class Experts(Rule):
     def _follow(self, state: State, sums: State) -> None:
         """The shares after a batch, by what each learner lost in it."""
         losses, shares, rows = sums["losses"], state["optimizer/shares"], sums["rows"][0]
-        mean_loss, keep = state["optimizer/mean_loss"], LOSS_MEMORY**rows
-        mean_loss *= keep
-        mean_loss += (1 - keep) * np.array([losses[-1] / rows, 1.0])
+        mean_heat, keep = state["optimizer/mean_heat"], HEAT_MEMORY**rows
+        total = losses[-1] if self.is_spread else sums["weight"][0]
+        mean_heat *= keep
+        mean_heat += (1 - keep) * np.array([total / rows, 1.0])
         if self.is_held:
             squares, keep = state["optimizer/mean_squares"], SQUARES_MEMORY**rows
             squares *= keep
-            squares += (1 - keep) * sums["squares"] / sums["squares"][-1]
-        heat = self._heat(mean_loss[0], mean_loss[1])
+            squares += (1 - keep) * np.append(sums["squares"] / sums["weight"], 1.0)
+        heat = self._heat(*mean_heat)
         shares[...] = moved(shares, losses[:-1], heat, self.options.share)
 
     def _serve(self, state: State, sums: State) -> None:
@@ -235,7 +239,8 @@ class Experts(Rule):
             return
         serving, shares = state["optimizer/serving"], state["optimizer/shares"]
         if serving.any():
-            heat = self._heat(losses[-1], rows[0])
+            watched = (losses[-1], rows[0]) if self.is_spread else state["optimizer/mean_heat"]
+            heat = self._heat(*watched)
             serving[...] = moved(serving, losses, heat, self.options.serve_share)
         else:
             serving[:-1], serving[-1] = 0.5 * shares, 0.5
@@ -246,11 +251,10 @@ class Experts(Rule):
         losses[...] = 0
         rows[...] = 0
 
-    def _heat(self, loss: float, weight: float) -> float:
-        """T, by a mean loss."""
-        if not self.is_spread:
-            return 1.0
-        return 2.0 * max(loss / weight, LEAST_LOSS)
+    def _heat(self, total: float, count: float) -> float:
+        """T, by a sum of what losses are measured by, and of how many."""
+        mean = total / count
+        return 2.0 * max(mean, LEAST_LOSS) if self.is_spread else mean
 
     def _held(self, batch: Batch, raw: Array, ease: Array, spread: float) -> Parameters:
         """The gradient with far-off residuals held, of one output; `ease` (n, 1) damps it."""

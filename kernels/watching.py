@@ -5,6 +5,7 @@ Rules: those of `learner`, whose state holds all of it by these names; every sum
     classes/weight              weights of the classes seen, if their steps are balanced
     scaling/count, m2, mean     of the features seen, if the job standardises
     target/count, m2, mean      of the labels seen, if they are scaled
+    target/far                  how many labels in a row were far off, to the last one
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Watching:
         if self.spec.standardise:
             found |= scaling.layout("scaling", self.spec.features, self.spec.gaps)
         if self.scale != "none":
-            found |= scaling.layout("target", 1)
+            found |= scaling.layout("target", 1) | {"target/far": ((1,), "float64")}
         return found
 
     def features(self, state: State) -> Moments | None:
@@ -56,8 +57,7 @@ class Watching:
             self.take_in(features, [(rows.x, rows.w) for rows in lanes])
         target = self._target(state)
         if target is not None:
-            plain = [(self._without_offset(rows)[:, None], rows.w) for rows in lanes]
-            self.take_in(target, plain)
+            self._take_in_labels(target, state["target/far"], lanes)
         if self.spec.class_weight == "balanced":
             for rows in lanes:
                 classes = rows.y.astype(np.intp)
@@ -70,6 +70,15 @@ class Watching:
         share = scaling.kept(self.spec.half_life, sum(len(w) for _, w in lanes))
         for x, w in lanes:
             loops.take_in_rows(x, w, share, *moments)
+            share = 1.0
+
+    def _take_in_labels(self, moments: Moments, far: Array, lanes: Sequence[Rows]) -> None:
+        """Takes a batch's labels into moments, in place, lane by lane; so many of the last were `far` (1,) off."""
+        from kernels import loops
+
+        share = scaling.kept(self.spec.half_life, sum(len(rows.y) for rows in lanes))
+        for rows in lanes:
+            loops.take_in_labels(self._without_offset(rows)[:, None], rows.w, share, *moments, far)
             share = 1.0
 
     def _without_offset(self, rows: Rows) -> Array:
@@ -128,6 +137,8 @@ class Watching:
                 after = scaling.moments(state, prefix)
                 scaling.merge(into, scaling.increment(after, faded))
             found |= {f"{prefix}/{name}": a for name, a in zip(_MOMENTS, into, strict=True)}
+        if self.scale != "none":
+            found["target/far"] = lanes[-1]["target/far"].copy()
         return found
 
 

@@ -75,21 +75,21 @@ def _learn(
     sums (k, f) and push_sums (1, k) are zeros, before and after.
     """
     x, y, plain, w, offset, push_w = lane
-    seen, mean, m2, target_seen, target_mean, target_m2 = watched
+    seen, mean, m2, target_seen, target_mean, target_m2, target_far = watched
     output, residual, norm, gradient, units = record
     weights, slots, intercept, intercept_slots = model
     s0, s1, s2, s3, s4 = slots
     i0, i1, i2, i3, i4 = intercept_slots
     total_rows, features = x.shape
     k = len(weights)
-    z, outputs, push, own, inverse, scratch, label_scratch = room
+    z, outputs, push, own, inverse, scratch = room
     code, l1, l2, most = step.optimizer, step.l1, step.l2, step.clip_gradient
     for batch in range(len(rates)):
         start = batch * batch_rows
         stop = min(start + batch_rows, total_rows)
         n = stop - start
         base, unit, base_after, unit_after = enter_labels(
-            plain, w, start, stop, plan, target_seen, target_mean, target_m2, label_scratch
+            plain, w, start, stop, plan, target_seen, target_mean, target_m2, target_far
         )
         enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch)
         rate, factor = rates[batch], 1.0 / n

@@ -20,8 +20,8 @@ from kernels.experts import (
     EPSILON,
     FAR_OFF,
     FARTHEST,
+    HEAT_MEMORY,
     LEAST_LOSS,
-    LOSS_MEMORY,
     SQUARES_MEMORY,
     Experts,
 )
@@ -79,7 +79,7 @@ class Model(NamedTuple):
     serving: Array  # (E + 1,)
     frozen_losses: Array  # (E + 1,)
     frozen_rows: Array  # (1,)
-    mean_loss: Array  # (2,)
+    mean_heat: Array  # (2,)
     mean_squares: Array  # (E + 1,) or empty
 
 
@@ -249,12 +249,13 @@ def _take_squares(mean_squares, squares, rows):
 
 
 @inlined
-def _heat(is_spread, loss, weight):
-    return 2.0 * max(loss / weight, LEAST_LOSS) if is_spread else 1.0
+def _heat(is_spread, total, weight):
+    """`Experts._heat`."""
+    return 2.0 * max(total / weight, LEAST_LOSS) if is_spread else total / weight
 
 
 @inlined
-def _serve(mix, model, k):
+def _serve(mix, model, heat, k):
     """The shares that serve, once the copies have been watched for long enough."""
     serving, losses, rows = model.serving, model.frozen_losses, model.frozen_rows
     shares = model.shares
@@ -265,7 +266,8 @@ def _serve(mix, model, k):
     for e in range(count + 1):
         total += serving[e]
     if total > 0.0:
-        heat = _heat(mix.is_spread, losses[count], rows[0])
+        if mix.is_spread:
+            heat = _heat(True, losses[count], rows[0])
         _move_shares(serving, losses, heat, mix.serve_share)
     else:
         for e in range(count):
@@ -281,15 +283,15 @@ def _serve(mix, model, k):
 def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record, room, own_room):
     """Learns from a lane, batch after batch; rates (batches,), own_rates (E,)."""
     x, y, plain_y, w, offset, push_w = lane
-    seen, mean, m2, target_seen, target_mean, target_m2 = watched
+    seen, mean, m2, target_seen, target_mean, target_m2, target_far = watched
     output, residual, norm, gradient, units = record
     weights, squares, frozen, intercept, intercept_squares, frozen_intercept = model[:6]
     shares, frozen_losses, frozen_rows = model[6], model[8], model[9]
-    mean_loss, mean_squares = model[10], model[11]
+    mean_heat, mean_squares = model[10], model[11]
     total_rows, features = x.shape
     count = len(shares)
     k = intercept.shape[1]
-    z, outputs, push, own, inverse, scratch, label_scratch = room
+    z, outputs, push, own, inverse, scratch = room
     zz, pace, plain, damped, plain_ones, damped_ones = own_room[:6]
     mixture, pushes, bents, losses, row_squares, roots = own_room[6:]
     for batch in range(len(rates)):
@@ -297,7 +299,7 @@ def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record
         stop = min(start + batch_rows, total_rows)
         n = stop - start
         base, unit, base_after, unit_after = enter_labels(
-            plain_y, w, start, stop, plan, target_seen, target_mean, target_m2, label_scratch
+            plain_y, w, start, stop, plan, target_seen, target_mean, target_m2, target_far
         )
         enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch)
         keep = kept(mix.half_life, n)
@@ -383,14 +385,15 @@ def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record
                 damped_ones[e, j] = 0.0
         if weighty > 0.0:
             frozen_rows[0] += weighty
-            memory = LOSS_MEMORY**weighty
-            mean_loss[0] = mean_loss[0] * memory + (1.0 - memory) * (losses[count] / weighty)
-            mean_loss[1] = mean_loss[1] * memory + (1.0 - memory)
+            memory = HEAT_MEMORY**weighty
+            total = losses[count] if mix.is_spread else row_squares[count]
+            mean_heat[0] = mean_heat[0] * memory + (1.0 - memory) * (total / weighty)
+            mean_heat[1] = mean_heat[1] * memory + (1.0 - memory)
             if mix.is_held:
                 _take_squares(mean_squares, row_squares, weighty)
-            heat = _heat(mix.is_spread, mean_loss[0], mean_loss[1])
+            heat = _heat(mix.is_spread, mean_heat[0], mean_heat[1])
             _move_shares(shares, losses, heat, mix.share)
-            _serve(mix, model, k)
+            _serve(mix, model, heat, k)
 
 
 def _entry(sources: int) -> Any:
@@ -482,6 +485,6 @@ def _model(state: State) -> Model:
         state["optimizer/serving"],
         state["optimizer/frozen/losses"],
         state["optimizer/frozen/rows"],
-        state["optimizer/mean_loss"],
+        state["optimizer/mean_heat"],
         state.get("optimizer/mean_squares", np.empty(0)),
     )

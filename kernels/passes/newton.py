@@ -60,19 +60,19 @@ def _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, 
     The vectors (m,) are a row of ones, scratch, and sums that are zeros before and after.
     """
     x, y, plain, w, offset, push_w = lane
-    seen, mean, m2, target_seen, target_mean, target_m2 = watched
+    seen, mean, m2, target_seen, target_mean, target_m2, target_far = watched
     output, residual, norm, gradient, units = record
     weights, intercept, covariance = model
     total_rows, features = x.shape
     ones = 1 if plan.intercept else 0
     size = features + ones
-    z, outputs, push, own, inverse, scratch, label_scratch = room
+    z, outputs, push, own, inverse, scratch = room
     v, u, sums = vectors
     for batch in range(len(rates)):
         start = batch * batch_rows
         stop = min(start + batch_rows, total_rows)
         base, unit, base_after, unit_after = enter_labels(
-            plain, w, start, stop, plan, target_seen, target_mean, target_m2, label_scratch
+            plain, w, start, stop, plan, target_seen, target_mean, target_m2, target_far
         )
         enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch)
         for i in range(start, stop):

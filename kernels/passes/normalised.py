@@ -91,19 +91,19 @@ def _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, 
     Room of its own: sums (k, f) and push_sums (1, k), zeros before and after, and an empty array.
     """
     x, y, plain, w, offset, push_w = lane
-    seen, mean, m2, target_seen, target_mean, target_m2 = watched
+    seen, mean, m2, target_seen, target_mean, target_m2, target_far = watched
     output, residual, norm, gradient, units = record
     weights, squares, intercept, intercept_squares, scale, size = model
     total_rows, features = x.shape
     k = len(weights)
-    z, outputs, push, own, inverse, scratch, label_scratch = room
+    z, outputs, push, own, inverse, scratch = room
     sums, push_sums, none = own_room
     ones = 1.0 if plan.intercept else 0.0
     for batch in range(len(rates)):
         start = batch * batch_rows
         stop = min(start + batch_rows, total_rows)
         base, unit, base_after, unit_after = enter_labels(
-            plain, w, start, stop, plan, target_seen, target_mean, target_m2, label_scratch
+            plain, w, start, stop, plan, target_seen, target_mean, target_m2, target_far
         )
         enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch)
         for i in range(start, stop):

@@ -29,6 +29,7 @@ from kernels.loops import (
     inverse_deviations_loop,
     loss_residual,
     scale_loop,
+    take_in_labels_loop,
     take_in_loop,
 )
 from kernels.losses import Scale
@@ -60,6 +61,7 @@ class Watched(NamedTuple):
     target_seen: Array
     target_mean: Array
     target_m2: Array
+    target_far: Array
 
 
 class Lane(NamedTuple):
@@ -92,7 +94,6 @@ class Room(NamedTuple):
     own: Array
     inverse: Array
     sums: Array
-    label_sums: Array
 
 
 @inlined
@@ -121,12 +122,14 @@ def enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch):
 
 
 @inlined
-def enter_labels(plain, w, start, stop, plan, seen, mean, m2, scratch):
+def enter_labels(plain, w, start, stop, plan, seen, mean, m2, far):
     """Takes a batch's labels in; returns their units without and with it: (base, unit, base, unit)."""
     if plan.scale == 0:
         return 0.0, 1.0, 0.0, 1.0
     base, unit = unit_of(plan.scale, seen, mean, m2)
-    take_in_loop(plain, w, start, stop, kept(plan.half_life, stop - start), seen, mean, m2, scratch)
+    take_in_labels_loop(
+        plain, w, start, stop, kept(plan.half_life, stop - start), seen, mean, m2, far
+    )
     base_after, unit_after = unit_of(plan.scale, seen, mean, m2)
     return base, unit, base_after, unit_after
 
@@ -268,9 +271,7 @@ def room_of(weights: Array) -> Room:
     k, features = weights.shape
     outputs, push, own = np.empty((3, k))
     inverse, sums = np.empty((2, features))
-    return Room(
-        np.empty((1, features), weights.dtype), outputs, push, own, inverse, sums, np.empty(1)
-    )
+    return Room(np.empty((1, features), weights.dtype), outputs, push, own, inverse, sums)
 
 
 def watched_of(state: State) -> Watched:
@@ -278,6 +279,7 @@ def watched_of(state: State) -> Watched:
     found = []
     for prefix in ("scaling", "target"):
         found += [state.get(f"{prefix}/{name}", np.zeros(1)) for name in ("count", "mean", "m2")]
+    found.append(state.get("target/far", np.zeros(1)))
     return Watched(*found)
 
 
