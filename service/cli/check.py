@@ -15,6 +15,7 @@ from service.cli.options import config_option
 from service.core.complaints import printable
 from service.core.errors import ConfigurationError
 from service.core.job_settings import Job
+from service.core.remedies import against_few_steps
 from service.core.resolution import follows_labels, resolve
 from service.core.settings import Settings
 
@@ -54,14 +55,17 @@ def in_force(settings: Settings) -> Iterator[str]:
         yield from _table("[[jobs]]", {k: v for k, v in table.items() if not isinstance(v, dict)})
         for part, inner in table.items():
             if isinstance(inner, dict):
-                yield from _table(f"[jobs.{part}]", inner, _rules(job) if part == "model" else ())
+                yield from _table(f"[jobs.{part}]", inner, _comments(job, part))
 
 
-def _rules(job: Job) -> Iterator[str]:
-    """What is in force of a resolved job and no number, as comments."""
+def _comments(job: Job, part: str) -> Iterator[str]:
+    """What is to be said of a part of a resolved job, and no key can say."""
     number = follows_labels(job)
-    if number is not None:
+    if part == "model" and number is not None:
         yield f"# {number.key} is left out: {number.default:g} standard deviations of the labels so far"
+    warning = against_few_steps(job)
+    if part == "optimizer" and warning is not None:
+        yield f"# in `headrace run`, which learns each file once, {warning}"
 
 
 def _table(heading: str, table: Mapping[str, Any], comments: Iterable[str] = ()) -> Iterator[str]:
