@@ -13,6 +13,7 @@ from cli_calls import CONFIG, DEADLINE_SECONDS, drop, headrace, plane, side
 from marked_blocks import CHECKOUT, PAGES, marked, of
 
 from service.cli import COMMANDS
+from service.core.resolution import resolve
 from service.core.settings import parse
 
 KINDS = {"run", "file", "json", "same", "header"}
@@ -144,3 +145,30 @@ def test_the_bike_sharing_job_learns_from_the_table_as_it_is(tmp_path: Path) -> 
     root = tmp_path / "root"
     run = headrace("train", "-c", tmp_path / "c.toml", "--root", root, tmp_path / "hour.csv")
     assert run.returncode == 0, run.stderr
+
+
+def test_what_parts_of_features_make_of_the_defaults_is_as_the_page_says() -> None:
+    text = (CHECKOUT / "docs" / "learning.md").read_text("utf-8")
+    said = re.findall(
+        r"^\| `((?:optimizer|training|scaling)\.\w+)` \| (.*?) \| (.*?) \|$", text, re.M
+    )
+    kernels = {"linear": "numbers, ", "logistic": "", "softmax": "", "mlp": "of the MLP "}
+    assert len(said) == 5
+    for kernel, words in kernels.items():
+        model = f'[[jobs]]\nname = "a"\nlabel = "y"\nmodel.kernel = "{kernel}"\n'
+        whole, cut = (
+            resolve(parse(f'{model}training.partition = "{way}"', "c").jobs[0])
+            for way in ("samples", "features")
+        )
+        for key, alone, parts in said:
+            own = re.search(rf"{words}`?(\w+)`?$", alone) if words else None
+            first = re.match(r"`?(\w+)`?", alone)
+            assert first is not None
+            assert _value(whole, key) == (own or first)[1], (kernel, key)
+            assert re.match(rf"`?{_value(cut, key)}\b", parts), (kernel, key)
+
+
+def _value(job: object, key: str) -> str:
+    for part in key.split("."):
+        job = getattr(job, part)
+    return f"{job:g}" if isinstance(job, float) else str(job)
