@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.contract import Array, Rows, Spec, State
+from kernels.contract import Array, Rows, Spec
 from kernels.learner import Learner
 
 
@@ -35,18 +35,23 @@ def gradient(
     return np.concatenate([_layer(delta, delta, inputs) for delta, inputs in parts])
 
 
-def scaled_rows(spec: Spec, before: State | None, rows: Rows, batch_rows: int) -> Array:
+def scaled_rows(
+    spec: Spec, before: Mapping[str, Array] | None, rows: Rows, batch_rows: int
+) -> Array:
     """The rows x (n, f) of a file as its steps saw them: scaled by moments that grow batch by batch.
 
-    `before` is the state in the model file from before the file, None for a job's first; `rows` are
-    the file's rows in order, and `batch_rows` those of a whole step (of all lanes, where several lanes
-    make one step).
+    `before` holds the tensors of the model file from before the file, by their names there (as
+    `safetensors.numpy.load_file` gives them), None for a job's first; `rows` are the file's rows that
+    were learnt from, in order, and `batch_rows` those of a whole step (of all lanes, where several
+    lanes make one step).
     """
     learner = Learner(spec)
     state = {name: np.zeros(shape, dtype) for name, (shape, dtype) in learner.layout().items()}
     learner.init(state)
-    for name, value in (before or {}).items():
-        state[name][...] = value
+    for name, array in state.items():
+        was = None if before is None else before.get(f"state/{name}")
+        if was is not None and (name.startswith("scaling/") or was.shape == array.shape):
+            array[...] = was  # what is of other classes, or of slots, has no part in the scaling
     found = np.empty(rows.x.shape, spec.dtype)
     for start in range(0, len(rows.y), batch_rows):
         stop = start + batch_rows

@@ -29,6 +29,8 @@ from service.core.errors import (
 )
 from service.core.job_settings import Job
 from service.core.layout import Layout, shown
+from service.core.remedies import against_few_steps
+from service.core.resolution import resolve
 from service.core.settings import Service, Settings
 from service.formats.contract import Limits
 from service.lines import orders
@@ -262,9 +264,16 @@ class Daemon:
                 path = shown(inbox / name)
                 self._log.write("inbox without a job: nothing in it is taken", path=path)
 
+    def _warn_of_few_steps(self, job: Job) -> None:
+        """A job that is meant for passes over named files learns next to nothing from an inbox."""
+        warning = against_few_steps(resolve(job))
+        if self._errand.named is None and warning is not None:
+            self._log.write("learns little from files that come once", job=job.name, remedy=warning)
+
     def _begin(self, job: Job) -> None:
         assert self._group is not None
         assert self._machinery is not None
+        self._warn_of_few_steps(job)
         life = Life(job, self.settings, self._errand, self._machinery, self._watch, self._keep)
         self.lives[job.name] = life
         if self._stopping.is_set():
@@ -334,6 +343,7 @@ class Daemon:
             if name not in jobs:
                 life.stop()
             elif not life.leaving:
+                self._warn_of_few_steps(jobs[name])
                 life.change(jobs.pop(name), fresh)
         for job in jobs.values():
             self._begin(job)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from service.cli.configuration import load
 from service.cli.options import config_option
 from service.core.complaints import printable
 from service.core.errors import ConfigurationError
-from service.core.resolution import resolve
+from service.core.job_settings import Job
+from service.core.remedies import against_few_steps
+from service.core.resolution import follows_labels, resolve
 from service.core.settings import Settings
 
 
@@ -45,21 +47,32 @@ def in_force(settings: Settings) -> Iterator[str]:
         yield DELETES
         yield ""
     whole = settings.model_dump(mode="json", exclude_none=True)
-    jobs = whole.pop("jobs")
+    del whole["jobs"]
     for name, table in whole.items():
         yield from _table(f"[{name}]", table)
-    for job, _ in zip(settings.jobs, jobs, strict=True):
-        table = resolve(job).model_dump(mode="json", exclude_none=True)
+    for job in map(resolve, settings.jobs):
+        table = job.model_dump(mode="json", exclude_none=True)
         yield from _table("[[jobs]]", {k: v for k, v in table.items() if not isinstance(v, dict)})
         for part, inner in table.items():
             if isinstance(inner, dict):
-                yield from _table(f"[jobs.{part}]", inner)
+                yield from _table(f"[jobs.{part}]", inner, _comments(job, part))
 
 
-def _table(heading: str, table: Mapping[str, Any]) -> Iterator[str]:
+def _comments(job: Job, part: str) -> Iterator[str]:
+    """What is to be said of a part of a resolved job, and no key can say."""
+    number = follows_labels(job)
+    if part == "model" and number is not None:
+        yield f"# {number.key} is left out: {number.default:g} standard deviations of the labels so far"
+    warning = against_few_steps(job)
+    if part == "optimizer" and warning is not None:
+        yield f"# in `headrace run`, which learns each file once, {warning}"
+
+
+def _table(heading: str, table: Mapping[str, Any], comments: Iterable[str] = ()) -> Iterator[str]:
     yield heading
     for key, value in table.items():
         yield f"{key} = {_value(value)}"
+    yield from comments
     yield ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from kernels import registry
 from service.core.job_settings import Job
 
 _SAFE_CLIP = 5
@@ -13,6 +14,20 @@ def against_divergence(job: Job) -> str:
     """What helps a resolved job whose step was no number any more: only what isn't done already."""
     others = ", or ".join(_calmer(job))
     return f"look for extreme values in this row and those before it; else {others}"
+
+
+def against_few_steps(job: Job) -> str | None:
+    """What helps a resolved job whose optimizer takes one step a file, where each file is learnt once; None where it takes more.
+
+    It is no mistake, for what `headrace train` has learnt may go on to predict in a daemon.
+    """
+    name = job.optimizer.name
+    if not getattr(registry.optimizer(name).make, "ends_files", False):
+        return None
+    return (
+        f'{name} takes one step a file, and none in the first two: set another optimizer.name ("auto"), '
+        "or learn one file by `headrace train` with some dozens of training.epochs"
+    )
 
 
 def _calmer(job: Job) -> Iterator[str]:

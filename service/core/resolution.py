@@ -1,36 +1,44 @@
 """Resolution: a job with nothing left open, and the Spec that its Learner is built from.
 
-Rules: what is "auto" becomes the kernel's own default, never a function of the machine; resolving twice changes nothing. Only
-`scaling.target` keeps its "auto" where labels are numbers, as a rule and not a number: standardise by the labels seen before.
+Rules: what is "auto" or left out becomes the kernel's own default, never a function of the machine; resolving twice changes
+nothing. What is a rule and not a number stays: `scaling.target` keeps its "auto" where labels are numbers (standardise by the
+labels seen before), and a loss's length that follows these labels is left out (`follows_labels`).
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
+from kernels import registry
 from kernels.contract import Spec
+from kernels.experts import SLOW
+from kernels.losses import LOSSES, LossOptions, Number
 from kernels.sparse import MOST_BITS
 from service.core.errors import FileRefused
-from service.core.job_settings import Job, Optimizer, Scaling, Training
+from service.core.job_settings import Job, Model, Optimizer, Scaling, Training
 from service.core.spelling import spelt
 
 
 def resolve(job: Job) -> Job:
     """The job with every "auto" replaced and every option written out."""
-    parts = {
-        "optimizer": _optimizer(job),
-        "training": _training(job),
-        "scaling": _scaling(job),
-    }
-    return job.model_copy(update=parts)
+    whole = _chosen(job)
+    return whole.model_copy(update={"model": _model(whole), "optimizer": _shared(whole)})
+
+
+def follows_labels(job: Job) -> Number | None:
+    """The number of a resolved job's loss that is so many standard deviations of the labels so far; None where there is none."""
+    number = _open_number(job)
+    is_rule = number is not None and number.is_length and job.scaling.target == "auto"
+    return number if is_rule else None
 
 
 def spec(job: Job, features: int, classes: tuple[str | float, ...] | None) -> Spec:
     """What a Learner of the job is built from, for so many features and these classes, by index.
 
-    Raises FileRefused where the features are not as many as the kernel needs.
+    An option that is left out stays so, for the Learner knows it: terms from before `resolve` wrote it out give the same
+    model files as ever. Raises FileRefused where the features are not as many as the kernel needs.
     """
-    whole = resolve(job)
+    whole = _chosen(job)
     outputs = whole.model.outputs(classes)
     try:
         whole.model.made(features, outputs)
@@ -100,6 +108,45 @@ def _class_weight(
 
 def _named(name: str, options: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, **options}
+
+
+def _chosen(job: Job) -> Job:
+    """The job with every "auto" replaced."""
+    parts = {
+        "optimizer": _optimizer(job),
+        "training": _training(job),
+        "scaling": _scaling(job),
+    }
+    return job.model_copy(update=parts)
+
+
+def _open_number(job: Job) -> Number | None:
+    """The number that the job's loss brings, where the job leaves it out."""
+    options = job.model.options
+    if not issubclass(registry.kernel(job.model.kernel).Options, LossOptions):
+        return None
+    formula = LOSSES.get(options["loss"])
+    number = formula.number if formula else None
+    return number if number is not None and options[number.key] is None else None
+
+
+def _model(job: Job) -> Model:
+    """With the number of its loss, unless it follows the labels."""
+    number = _open_number(job)
+    if number is None or follows_labels(job) is not None:
+        return job.model
+    options = job.model.options | {number.key: number.default}
+    return job.model.model_copy(update={"options": options})
+
+
+def _shared(job: Job) -> Optimizer:
+    """With what the slower half of experts has of the model that serves."""
+    options = job.optimizer.options
+    if job.optimizer.name != "experts" or options["serve_slow"] is not None:
+        return job.optimizer
+    is_spread = getattr(job.model.loss, "scale", "none") == "spread"
+    options = options | {"serve_slow": 0.0 if is_spread else SLOW}
+    return job.optimizer.model_copy(update={"options": options})
 
 
 def _optimizer(job: Job) -> Optimizer:

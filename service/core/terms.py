@@ -57,9 +57,10 @@ def parse_body(body: str) -> Terms:
 def incompatible(old_body: str, new_job: Job, *, has_model: bool = True) -> str | None:
     """Why a model trained on the old terms can't go on as `new_job`, with the remedy; None where it can.
 
-    Without a model the old terms are those of files that wait: what they left open may be said now.
+    Without a model the old terms are those of files that wait: what they left open may be said now. Both are resolved, for
+    old terms may lack a default that is written out by now.
     """
-    old, new = parse_body(old_body).job, resolve(new_job)
+    old, new = resolve(parse_body(old_body).job), resolve(new_job)
     for key, before, after in _meanings(old, new):
         if before == after or (not has_model and before is None and key in _LABELS):
             continue

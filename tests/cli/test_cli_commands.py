@@ -163,7 +163,20 @@ def test_check_prints_what_is_in_force_as_a_configuration(tmp_path: Path) -> Non
     assert plane_job["optimizer"]["rates"] == [0.02, 0.1, 0.5, 2.0]
     assert "delta" not in plane_job["model"]  # squared error has no use for it
     assert plane_job["training"]["batch_rows"] == 1
+    shares = [job["optimizer"]["serve_slow"] for job in printed["jobs"]]
+    assert shares == [0.0, 0.15]
     assert parse(run.stdout, "printed").service == parse(CONFIG, "given").service
+
+
+def test_check_says_of_a_number_that_follows_the_labels_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(
+        '[[jobs]]\nname = "a"\nlabel = "y"\nmodel = {kernel = "linear", loss = "huber"}\n'
+    )
+    run = headrace("check", "-c", path)
+    model = run.stdout.partition("[jobs.model]\n")[2].partition("\n\n")[0]
+    rule = "# delta is left out: 1.345 standard deviations of the labels so far"
+    assert rule in model.splitlines()
 
 
 def test_check_tries_a_strangers_kernel_and_names_what_it_breaks(

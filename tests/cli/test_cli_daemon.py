@@ -85,3 +85,28 @@ def test_sigterm_and_sigint_end_it_with_status_0(config: Path, tmp_path: Path) -
             process.send_signal(number)
             assert process.wait(DEADLINE_SECONDS) == 0
         assert status(tmp_path / "root")["state"] == "stopped"
+
+
+def test_an_optimizer_of_one_step_a_file_is_warned_of_where_files_come_once(
+    tmp_path: Path,
+) -> None:
+    config, root = tmp_path / "c.toml", tmp_path / "root"
+    job = (
+        '[[jobs]]\nname = "plane"\nlabel = "z"\nmodel.kernel = "linear"\noptimizer.name = "lbfgs"\n'
+    )
+    config.write_text(job)
+    (tmp_path / "plane.csv").write_bytes(plane(20))
+    checked = headrace("check", "-c", config)
+    warning = "lbfgs takes one step a file"
+    assert f"# in `headrace run`, which learns each file once, {warning}" in checked.stdout
+    trained = headrace("train", "-c", config, "--root", root, tmp_path / "plane.csv")
+    assert trained.returncode == 0, trained.stderr
+    log = root / "logs" / "service.jsonl"
+    assert warning not in log.read_text()
+    run = headrace("run", "-c", config, "--root", root, "--once")
+    assert run.returncode == 0, run.stderr
+    (told,) = [
+        event for event in map(json.loads, log.read_text().splitlines()) if "remedy" in event
+    ]
+    assert told["job"] == "plane"
+    assert told["remedy"].startswith(warning)

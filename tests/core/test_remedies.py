@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.core.remedies import against_divergence
+from service.core.remedies import against_divergence, against_few_steps
 from service.core.resolution import resolve
 from service.core.settings import parse
 
@@ -38,3 +38,14 @@ def test_a_divergence_is_met_by_what_is_not_done_already(
     text = f'[[jobs]]\nname = "a"\nlabel = "y"\n[jobs.model]\nkernel = "{kernel}"\n{tables}'
     told = against_divergence(resolve(parse(text, "c").jobs[0]))
     assert told == f"look for extreme values in this row and those before it; else {remedy}"
+
+
+@pytest.mark.parametrize(("name", "is_told"), [("lbfgs", True), ("auto", False), ("sgd", False)])
+def test_only_who_takes_one_step_a_file_is_told_so(name: str, is_told: bool) -> None:
+    text = f'[[jobs]]\nname = "a"\nlabel = "y"\nmodel.kernel = "linear"\noptimizer.name = "{name}"'
+    told = against_few_steps(resolve(parse(text, "c").jobs[0]))
+    assert (told is not None) == is_told
+    if told is not None:
+        assert told.startswith(
+            "lbfgs takes one step a file, and none in the first two: set another"
+        )

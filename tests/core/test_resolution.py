@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from kernels.contract import Spec
+from kernels.experts import Experts
+from kernels.learner import Learner
+from kernels.losses import LOSSES
 from service.core.errors import FileRefused
 from service.core.job_settings import Job
-from service.core.resolution import resolve, spec
+from service.core.resolution import follows_labels, resolve, spec
 from service.core.settings import parse
 
 
@@ -140,3 +143,54 @@ def test_classes_and_slots_must_not_make_too_many_weights() -> None:
     assert caught.value.refusal.remedy.startswith("lower hashing.bits to 17")
     fitting = job("softmax", '[jobs.hashing]\ncategorical = "auto"\nbits = 17')
     assert spec(fitting, 3, tuple(map(float, range(65)))).bits == 17
+
+
+@pytest.mark.parametrize(
+    ("loss", "target", "key", "number"),
+    [
+        ("quantile", "auto", "tau", 0.5),
+        ("tweedie", "auto", "power", 1.5),
+        ("huber", "auto", "delta", None),
+        ("huber", "none", "delta", 1.345),
+        ("epsilon_insensitive", "auto", "epsilon", None),
+        ("epsilon_insensitive", "none", "epsilon", 0.1),
+    ],
+)
+def test_the_number_of_a_loss_is_written_out_unless_it_follows_the_labels(
+    loss: str, target: str, key: str, number: float | None
+) -> None:
+    given = job("linear", f"loss = '{loss}'\n[jobs.scaling]\ntarget = '{target}'")
+    whole = resolve(given)
+    assert whole.model.options[key] == number
+    rule = follows_labels(whole)
+    assert (None if rule is None else rule.key) == (key if number is None else None)
+    assert resolve(whole) == whole
+
+
+@pytest.mark.parametrize(
+    ("kernel", "loss"),
+    [
+        *(("linear", name) for name in LOSSES),
+        ("logistic", ""),
+        ("softmax", ""),
+    ],
+)
+def test_the_share_of_slow_experts_is_written_out_as_they_take_it(kernel: str, loss: str) -> None:
+    given = job(kernel, f"loss = '{loss}'" if loss else "")
+    written = resolve(given).optimizer.options["serve_slow"]
+    taken = Learner(spec(given, 3, ("a", "b", "c") if kernel == "softmax" else None)).rule
+    assert isinstance(taken, Experts)
+    assert written == taken.slow.sum()
+
+
+def test_what_is_given_of_a_loss_and_of_experts_stays() -> None:
+    tables = "loss = 'huber'\ndelta = 2.0\n[jobs.optimizer]\nserve_slow = 0.25"
+    whole = resolve(job("linear", tables))
+    assert whole.model.options["delta"] == 2.0
+    assert whole.optimizer.options["serve_slow"] == 0.25
+
+
+def test_terms_that_leave_an_option_open_make_the_learner_that_they_made() -> None:
+    given = job("linear", "loss = 'quantile'")
+    made = spec(given, 3, None)
+    assert (made.options["tau"], made.optimizer["serve_slow"]) == (None, None)

@@ -55,7 +55,7 @@ def test_terms_come_back_from_the_journal_as_they_were(given: Settings) -> None:
 
 def test_a_default_that_is_written_out_changes_nothing() -> None:
     written = settings(
-        optimizer="name = 'experts'\nlearning_rate = 1",
+        optimizer="name = 'experts'\nlearning_rate = 1\nserve_slow = 0.15",
         training="batch_rows = 1\nlanes = 1",
         model="l2 = 0",
         scaling="clip = 5",
@@ -152,6 +152,23 @@ def test_the_layers_of_an_mlp_must_stay() -> None:
 )
 def test_how_the_next_step_is_made_may_change_under_a_model(new: Settings) -> None:
     assert terms.incompatible(body(settings()), new.jobs[0]) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "tau"), [("", None), ("\ntau = 0.5", None), ("\ntau = 0.9", "tau")]
+)
+def test_terms_from_before_a_default_was_written_out_mean_the_same(
+    said: str, tau: str | None
+) -> None:
+    table = json.loads(body(settings(kernel="linear", model="loss = 'quantile'")))
+    del table["job"]["model"]["tau"], table["job"]["optimizer"]["serve_slow"]
+    new = settings(kernel="linear", model=f"loss = 'quantile'{said}").jobs[0]
+    answer = terms.incompatible(json.dumps(table), new)
+    if tau is None:
+        assert answer is None
+    else:
+        assert answer is not None
+        assert answer.startswith("jobs.a.model.tau: must stay 0.5 while the job has a model")
 
 
 def test_an_exposure_changes_what_is_learnt_whatever_the_features_are() -> None:

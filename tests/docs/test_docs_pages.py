@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from cli_calls import CONFIG, DEADLINE_SECONDS, drop, headrace, plane, side
+from cli_calls import CONFIG, drop, headrace, plane, side
 from marked_blocks import CHECKOUT, PAGES, marked, of
+from page_user import at_home, runs
 
 from service.cli import COMMANDS
+from service.core.resolution import resolve
 from service.core.settings import parse
 
 KINDS = {"run", "file", "json", "same", "header"}
@@ -23,41 +22,19 @@ def test_every_example_of_the_page_runs(page: Path, tmp_path: Path) -> None:
     """In one folder, in the order of the page; as a user who has the command and a few files."""
     blocks = marked(page)
     assert {block.what for block in blocks} <= KINDS
-    _user(tmp_path)
+    at_home(tmp_path)
     for block in blocks:
         if block.what == "file":
             (tmp_path / block.argument).write_text(block.text)
         elif block.what == "run":
-            run = _run(block.text, tmp_path)
+            if "headrace-root/models" in block.text and not (tmp_path / "headrace-root").exists():
+                _train(tmp_path)
+            run = runs(block.text, tmp_path)
             assert run.returncode == 0, f"{block.text}\n{run.stdout}\n{run.stderr}"
 
 
-def _user(folder: Path) -> None:
-    """The command on the path, the docs beside, and a root that has been used where a page needs one."""
-    command = folder / "bin" / "headrace"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m service "$@"\n')
-    command.chmod(0o755)
-    (folder / "docs").symlink_to(CHECKOUT / "docs")
-
-
-def _run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    path = f"{folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    extra = {"PATH": path, "PYTHONPATH": str(CHECKOUT), "HEADRACE": str(CHECKOUT)}
-    if "headrace-root/models" in script and not (folder / "headrace-root").exists():
-        _train(folder)
-    return subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=folder,
-        env=os.environ | extra,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-        check=False,
-    )
-
-
 def _train(folder: Path) -> None:
+    """A root that has been used, where a page needs one."""
     (folder / "used.toml").write_text(CONFIG)
     drop(folder / "headrace-root", "side", "side.csv", side(200))
     run = headrace("run", "-c", folder / "used.toml", "--root", folder / "headrace-root", "--once")
@@ -144,3 +121,30 @@ def test_the_bike_sharing_job_learns_from_the_table_as_it_is(tmp_path: Path) -> 
     root = tmp_path / "root"
     run = headrace("train", "-c", tmp_path / "c.toml", "--root", root, tmp_path / "hour.csv")
     assert run.returncode == 0, run.stderr
+
+
+def test_what_parts_of_features_make_of_the_defaults_is_as_the_page_says() -> None:
+    text = (CHECKOUT / "docs" / "learning.md").read_text("utf-8")
+    said = re.findall(
+        r"^\| `((?:optimizer|training|scaling)\.\w+)` \| (.*?) \| (.*?) \|$", text, re.M
+    )
+    kernels = {"linear": "numbers, ", "logistic": "", "softmax": "", "mlp": "of the MLP "}
+    assert len(said) == 5
+    for kernel, words in kernels.items():
+        model = f'[[jobs]]\nname = "a"\nlabel = "y"\nmodel.kernel = "{kernel}"\n'
+        whole, cut = (
+            resolve(parse(f'{model}training.partition = "{way}"', "c").jobs[0])
+            for way in ("samples", "features")
+        )
+        for key, alone, parts in said:
+            own = re.search(rf"{words}`?(\w+)`?$", alone) if words else None
+            first = re.match(r"`?(\w+)`?", alone)
+            assert first is not None
+            assert _value(whole, key) == (own or first)[1], (kernel, key)
+            assert re.match(rf"`?{_value(cut, key)}\b", parts), (kernel, key)
+
+
+def _value(job: object, key: str) -> str:
+    for part in key.split("."):
+        job = getattr(job, part)
+    return f"{job:g}" if isinstance(job, float) else str(job)

@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from cli_calls import drop, headrace, side
-from marked_blocks import CHECKOUT, of
+from marked_blocks import CHECKOUT, marked, of
+from page_user import at_home, runs
 
 Record = dict[str, Any]
 
@@ -132,3 +134,19 @@ def test_every_key_of_a_model_files_header_is_explained(logs: Path, explained: s
     models = logs.parent / "models" / "visits"
     header = checkpoints.read(models / "current.safetensors", None).header
     assert set(header) <= explained
+
+
+def test_the_example_of_factors_puts_whole_gradients_back(tmp_path: Path) -> None:
+    """Of a later file, too, whose rows are scaled by what the model before it knew."""
+    (example,) = (m.text for m in marked(CHECKOUT / "docs" / "records.md") if "factored" in m.text)
+    at_home(tmp_path)
+    run = runs(example, tmp_path)
+    assert run.returncode == 0, run.stderr
+    put_back = [line.split() for line in run.stdout.splitlines()]
+    config = (tmp_path / "factored.toml").read_text().replace("factored", "full")
+    (tmp_path / "full.toml").write_text(config)
+    files = [tmp_path / name for name in ("three.csv", "later.csv")]
+    run = headrace("train", "-c", tmp_path / "full.toml", "--root", tmp_path / "full", *files)
+    assert run.returncode == 0, run.stderr
+    whole = [record["gradient"] for record in _records(tmp_path / "full/logs/side/samples.jsonl")]
+    np.testing.assert_allclose(np.array(put_back, float), whole, rtol=1e-9, atol=1e-12)

@@ -8,6 +8,7 @@ import torch
 from torch_losses import TORCH
 
 from kernels import factored, registry
+from kernels.contract import Rows, Spec
 from kernels.losses import LOSSES
 
 FEATURES, ROWS = 4, 11
@@ -202,6 +203,29 @@ def test_a_factored_gradient_is_rebuilt_to_the_whole_one(name):
             record["factors"] = nested
         found = factored.gradient(record, x[i], intercept="intercept" in parameters)
         np.testing.assert_allclose(found, whole[i], rtol=1e-12, atol=1e-15)
+
+
+def test_rows_are_scaled_by_a_model_file_also_where_a_file_brought_classes(bench):
+    """By a model file's names: what is scored there is left alone, and what has other shapes."""
+    old, new = (
+        Spec("softmax", FEATURES, outputs=outputs, optimizer={"name": "sgd"}) for outputs in (2, 3)
+    )
+    first, later = bench.rows(20, FEATURES, 2, seed=1), bench.rows(9, FEATURES, 2, seed=2)
+    state, _ = bench.run(old, first, 4)
+    before = {f"state/{name}": array for name, array in state.items()}
+    before["scores/life/rows"] = np.ones(1)
+    whole = factored.scaled_rows(old, None, _joined(first, later), 1)
+    for spec in (old, new):
+        found = factored.scaled_rows(spec, before, later, 1)
+        np.testing.assert_allclose(found, whole[20:], rtol=1e-9)
+
+
+def _joined(*files):
+    return Rows(*(np.concatenate(parts) for parts in zip(*map(_four, files), strict=True)))
+
+
+def _four(rows):
+    return rows.x, rows.y, rows.w, rows.offset
 
 
 class TestDropout:

@@ -325,6 +325,28 @@ def test_local_lanes_are_averaged_by_rows_and_their_moments_are_of_all_rows(benc
             np.testing.assert_allclose(out[key], whole[key], rtol=1e-12)
 
 
+def test_what_follows_serves_until_there_are_copies_and_half_of_it_until_they_were_watched(bench):
+    """As docs/learning.md tells how a model begins."""
+    learner = Learner(SPECS["experts of numbers"])
+    state = bench.state(learner)
+    parts = cut(bench.rows(600, 3), 299, 300, 599)
+    served, follows = [], []
+    for part in parts:
+        learner.run(state, part, 1, bench.results(learner, part))
+        served.append(state["parameters/weights"].copy())
+        follows.append(learner.rule.scoring(state)["weights"].copy())
+        if len(served) == 2:
+            shares = state["optimizer/shares"].copy()
+        if len(served) == 3:
+            experts = state["optimizer/experts/weights"].copy()
+            began = state["optimizer/serving"].copy()
+    np.testing.assert_allclose(served[0], follows[0], rtol=1e-12)
+    half = np.tensordot(shares, experts, axes=1) / 2 + follows[2] / 2
+    np.testing.assert_allclose(served[2], half, rtol=1e-12)
+    assert (state["optimizer/serving"] != began).all()
+    assert state["optimizer/serving"].min() >= 0.05 / 5
+
+
 @pytest.mark.parametrize(
     ("name", "slow"),
     [("experts", 0.15), ("experts of numbers", 0.0), ("experts of classes", 0.15)],
