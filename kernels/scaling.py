@@ -114,6 +114,14 @@ class Unit(NamedTuple):
         return (y - self.base) / self.unit if self.unit > 0 else np.zeros(len(y))
 
 
+def without_offset(scale: Scale, y: Array, offset: Array) -> Array:
+    """The labels (n,) that rows would have at offset 0: of losses with a logarithmic link y e^-offset, 0 where
+    y is 0, though the power may overflow; else y - offset."""
+    if scale == "mean":
+        return np.asarray(y * np.exp((y != 0.0) * -offset))
+    return np.asarray(y - offset)
+
+
 def unit(scale: Scale, target: Moments | None) -> Unit:
     """The unit of the labels seen. "spread": their mean and sd, which may be 0; "mean": log of the mean."""
     if target is None or target.seen[0] == 0:

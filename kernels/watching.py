@@ -74,9 +74,7 @@ class Watching:
 
     def _without_offset(self, rows: Rows) -> Array:
         """The labels (n,) that a row would have at offset 0: what their unit is taken from."""
-        if self.scale == "mean":
-            return np.asarray(rows.y * np.exp(-rows.offset))
-        return np.asarray(rows.y - rows.offset)
+        return scaling.without_offset(self.scale, rows.y, rows.offset)
 
     def class_factors(self, state: State, rows: Rows) -> Array | None:
         """The factors (n,) of the rows' steps by their classes; None where all are 1."""

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernels import losses
+from kernels import losses, scaling
 from kernels.contract import Array, Results, Rows, Spec, State
 from kernels.loops import (
     LOSS_CODES,
@@ -256,10 +256,9 @@ def lane_of(plan: Plan, rows: Rows, pushes: Array) -> Lane:
     x, y, w, offset = rows.x, rows.y, rows.w, rows.offset
     x, y, w, offset, push = (frozen(array) for array in (x, y, w, offset, pushes))
     plain = y
-    if plan.scale == MEAN:
-        plain = frozen(y * np.exp(-offset))
-    elif plan.scale == SPREAD:
-        plain = frozen(y - offset)
+    if plan.scale != 0:
+        scale: Scale = "mean" if plan.scale == MEAN else "spread"
+        plain = frozen(scaling.without_offset(scale, y, offset))
     return Lane(x, y.reshape(-1, 1), plain.reshape(-1, 1), w, offset, push)
 
 

@@ -104,6 +104,21 @@ def test_the_pass_equals_numpy_where_features_and_labels_lie_far_out(
     agree(*both(bench, strangers, spec_of(loss, "experts", clip=0.0), rows, batch_rows))
 
 
+@pytest.mark.parametrize("batch_rows", [1, 7])
+@pytest.mark.parametrize("optimizer", ["experts", "adagrad"])
+def test_no_claims_in_next_to_no_time_are_learnt(bench, strangers, optimizer, batch_rows):
+    """Worked out as they are written the loss is 0 · ∞, and so is the rate, which is then left out of the mean."""
+    rows = rows_for(bench, "tweedie")
+    rows.y[[10, 30]] = 0.0
+    rows.offset[[10, 30]] = -800.0
+    ours, expected = both(
+        bench, strangers, spec_of("tweedie", optimizer, {"power": 1.9}), rows, batch_rows
+    )
+    agree(ours, expected)
+    assert all(np.isfinite(value).all() for value in ours.values())
+    assert ours["target/count"] == pytest.approx(rows.w.sum())
+
+
 @pytest.mark.parametrize("optimizer", ["experts", "adagrad", "normalised"])
 @pytest.mark.parametrize("loss", ["logistic", "softmax"])
 @pytest.mark.parametrize("weights", ["balanced", (0.5, 2.0, 1.5)])
