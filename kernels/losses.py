@@ -276,8 +276,8 @@ class Number(NamedTuple):
 class Formula(NamedTuple):
     """One loss of one output: value, first and second derivative by the output, and what goes with it.
 
-    Where there is no `curvature` (a loss of straight pieces) a second-order step takes the residual's
-    square, as the online Newton step does. `floor` is the least value for a label, where deviance is
+    Where there is no `curvature` (a loss of straight pieces) the residual's square stands in its place;
+    settings don't let `newton` learn by it. `floor` is the least value for a label, where deviance is
     spoken of.
     """
 

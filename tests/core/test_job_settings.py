@@ -10,12 +10,23 @@ import pytest
 
 from kernels.losses import LOSSES, LossOptions
 from kernels.registry import RULES
+from kernels.schedules import SCHEDULES
 from service.core.errors import ConfigurationError
 from service.core.job_settings import Job
 from service.core.settings import parse
 
 BENT = [name for name, formula in LOSSES.items() if formula.curvature is not None]
 NUMBERS = [field.name for field in dataclasses.fields(LossOptions) if field.name != "loss"]
+
+
+def _having(option: str) -> str:
+    """The optimizers that have this option."""
+    names = [
+        name
+        for name, entry in RULES.items()
+        if option in {field.name for field in dataclasses.fields(entry.Options)}
+    ]
+    return ", ".join(names)
 
 
 def job(keys: str = "", kernel: str = "logistic", model: str = "", tables: str = "") -> Job:
@@ -107,7 +118,30 @@ def test_a_kernels_options_come_out_whole() -> None:
         (
             {"kernel": "logit"},
             "model.kernel: must be one of linear, logistic, softmax, mlp, fm, mf, kmeans "
-            "or package.module:Name, got 'logit'",
+            "or package.module:Name, got 'logit'; the nearest is logistic",
+        ),
+        (
+            {"tables": '[jobs.optimizer]\nname = "adagard"'},
+            f"optimizer.name: must be one of {', '.join(RULES)}, got 'adagard'; the nearest is adagrad",
+        ),
+        (
+            {"tables": '[jobs.schedule]\nname = "cosin"'},
+            f"schedule.name: must be one of {', '.join(SCHEDULES)}, got 'cosin'; the nearest is cosine",
+        ),
+        (
+            {"tables": "[jobs.optimizer]\nclip_gradient = 1"},
+            f"optimizer.clip_gradient: unknown key of experts: it belongs to {_having('clip_gradient')}, "
+            "allowed are half_life, learning_rate, name, rates, serve_rows, serve_share, serve_slow, share",
+        ),
+        (
+            {"tables": '[jobs.schedule]\nname = "cosine"\npower = 1'},
+            "schedule.power: unknown key of cosine: it belongs to inverse_scaling, "
+            "allowed are lowest, name, steps, warm_up",
+        ),
+        (
+            {"model": "hidden = [4]"},
+            "model.hidden: unknown key of logistic: it belongs to mlp, "
+            "allowed are classes, intercept, kernel, l1, l2, positive",
         ),
         (
             {"tables": '[jobs.optimizer]\nname = "foo"'},
@@ -119,7 +153,7 @@ def test_a_kernels_options_come_out_whole() -> None:
         ),
         (
             {"tables": "[jobs.optimizer]\nb1 = 0.5"},
-            "optimizer.b1: unknown key, allowed are half_life, learning_rate, name, rates, "
+            f"optimizer.b1: unknown key of experts: it belongs to {_having('b1')}, allowed are half_life, learning_rate, name, rates, "
             "serve_rows, serve_share, serve_slow, share",
         ),
         (
@@ -161,7 +195,7 @@ def test_a_kernels_options_come_out_whole() -> None:
         ),
         (
             {"tables": '[jobs.schedule]\nname = "constant"\npower = 1'},
-            "schedule.power: unknown key, allowed are name, warm_up",
+            "schedule.power: unknown key of constant: it belongs to inverse_scaling, allowed are name, warm_up",
         ),
         (
             {"tables": "[jobs.training]\nbatch_rows = 0"},
@@ -219,8 +253,13 @@ def test_an_option_that_does_not_fit_is_refused(parts: dict[str, str], expected:
         ),
         (
             {"kernel": "softmax", "tables": '[jobs.optimizer]\nname = "newton"'},
-            "optimizer.name: must be another one: newton learns one output: take a kernel of "
-            'numbers or of two classes, got "newton"',
+            "optimizer.name: must be another one: newton goes with the kernels linear and logistic only, "
+            'which have one output, got "newton"',
+        ),
+        (
+            {"kernel": "mlp", "tables": '[jobs.optimizer]\nname = "newton"'},
+            "optimizer.name: must be another one: newton goes with the kernels linear and logistic only, "
+            'which have one output, got "newton"',
         ),
         (
             {"kernel": "linear", "model": 'loss = "poisson"\ntau = 0.5'},
