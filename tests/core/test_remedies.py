@@ -38,3 +38,18 @@ def test_a_divergence_is_met_by_what_is_not_done_already(
     text = f'[[jobs]]\nname = "a"\nlabel = "y"\n[jobs.model]\nkernel = "{kernel}"\n{tables}'
     told = against_divergence(resolve(parse(text, "c").jobs[0]))
     assert told == f"look for extreme values in this row and those before it; else {remedy}"
+
+
+def test_columns_that_multiply_or_move_a_row_are_looked_at_too() -> None:
+    text = """
+[[jobs]]
+name = "a"
+label = "y"
+weight = "w"
+exposure = "e"
+model = {kernel = "linear", loss = "poisson"}
+"""
+    told = against_divergence(resolve(parse(text, "c").jobs[0]))
+    assert told.startswith(
+        "look for extreme values in this row (its `weight` and `exposure` among them) and those before it; else "
+    )

@@ -104,6 +104,29 @@ def test_the_pass_equals_numpy_where_features_and_labels_lie_far_out(
     agree(*both(bench, strangers, spec_of(loss, "experts", clip=0.0), rows, batch_rows))
 
 
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("batch_rows", [1, 4])
+@pytest.mark.parametrize(
+    ("loss", "part", "value"), [("squared", "w", 1e300), ("poisson", "offset", np.log(1e-300))]
+)
+def test_the_row_whose_step_threw_the_model_is_blamed_and_no_row_after_it(
+    bench, strangers, loss, part, value, batch_rows, plain
+):
+    rows = rows_for(bench, loss)
+    getattr(rows, part)[7] = value
+    rows.y[7] += 1.0
+    spec = spec_of(loss, "sgd")
+    if plain:
+        spec = replace(spec, kernel=f"{strangers}:PlainLinear")
+    made = learner.Learner(spec)
+    before, state = bench.state(made), bench.state(made)
+    results = bench.results(made, rows)
+    with np.errstate(all="ignore"):
+        broken = made.run(state, rows, batch_rows, results)
+        assert broken != 7
+        assert made.culprit(before, rows, batch_rows, broken, results) == 7
+
+
 @pytest.mark.parametrize("batch_rows", [1, 7])
 @pytest.mark.parametrize("optimizer", ["experts", "adagrad"])
 def test_no_claims_in_next_to_no_time_are_learnt(bench, strangers, optimizer, batch_rows):
