@@ -14,6 +14,7 @@ A stranger's kernel is any class that fulfils `Kernel`; `kernel = "package.modul
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -52,9 +53,11 @@ class KernelFault(Exception):
 
 
 def lookup(kind: str, table: Mapping[str, T], name: str, also: str = "") -> T:
-    """The entry called `name`; `UnknownName` says what else is allowed."""
+    """The entry called `name`; `UnknownName` says what else is allowed, and what is spelled nearly so."""
     if name not in table:
-        raise UnknownName(f"{kind}: must be one of {', '.join(table)}{also}, got {name!r}")
+        near = difflib.get_close_matches(name, table, n=1)
+        nearest = f"; the nearest is {near[0]}" if near else ""
+        raise UnknownName(f"{kind}: must be one of {', '.join(table)}{also}, got {name!r}{nearest}")
     return table[name]
 
 

@@ -181,6 +181,45 @@ class Learner:
         self.rule.settle(state)
         return self._first_broken(state, rows, results)
 
+    def culprit(
+        self, before: State, rows: Rows, batch_rows: int, broken: int, results: Results
+    ) -> int | None:
+        """The row whose step left parameters, or a mean of labels, beyond all bounds before row `broken` was scored; None
+        where that row is itself to blame.
+
+        `run` went from `before` over these rows, and filled `results`. The batch is found by running again, some of its
+        batches at a time; of its rows it is the one that pulled hardest, by its weight, the
+        length of its gradient, and what it is a count of. A weight beyond all bounds is to blame in any case.
+        """
+        heavy = rows.w[: (broken // batch_rows + 1) * batch_rows] > _LARGEST
+        if heavy.any():  # the rows of its batch are scaled by its moments
+            return int(np.argmax(heavy))
+        low, high = 0, broken // batch_rows  # the state is whole after `low` batches
+        if high == 0 or not self._is_wild_after(
+            before, rows.slice(0, high * batch_rows), batch_rows
+        ):
+            return None
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._is_wild_after(before, rows.slice(0, middle * batch_rows), batch_rows):
+                high = middle
+            else:
+                low = middle
+        batch = slice(low * batch_rows, high * batch_rows)
+        pulls = np.log(np.maximum(rows.w[batch], 1e-300))
+        if self._scale == "mean":
+            pulls -= rows.offset[batch]
+        pulls += np.log(np.maximum(results["norm"][batch], 1e-300))
+        return batch.start + int(np.argmax(pulls))
+
+    def _is_wild_after(self, before: State, rows: Rows, batch_rows: int) -> bool:
+        state = {name: array.copy() for name, array in before.items()}
+        layout = self.results_layout(len(rows.y))
+        results = {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout.items()}
+        self.run(state, rows, batch_rows, results)
+        kept = [a for name, a in state.items() if name.startswith(("parameters/", "target/mean"))]
+        return not all((np.abs(array) < _LARGEST).all() for array in kept)
+
     def gradient(
         self, state: State, lanes: Sequence[Rows], lane: int, out: State, results: Results
     ) -> int | None:

@@ -134,18 +134,22 @@ def gamma_floor(y: Any, c: Any) -> Any:
 
 
 def tweedie_value(o: Any, y: Any, c: Any) -> Any:
-    """e^((2-p)o)/(2-p) - y e^((1-p)o)/(1-p), 1 < p < 2. Source: Jørgensen, J. R. Stat. Soc. B 49, 1987."""
-    return np.exp((2.0 - c) * o) / (2.0 - c) - y * np.exp((1.0 - c) * o) / (1.0 - c)
+    """e^((2-p)o)/(2-p) - y e^((1-p)o)/(1-p), 1 < p < 2. Source: Jørgensen, J. R. Stat. Soc. B 49, 1987.
+
+    Where y is 0 the second power is e^0: it may overflow, and 0 · ∞ is no number.
+    """
+    return np.exp((2.0 - c) * o) / (2.0 - c) - y * np.exp((y > 0.0) * ((1.0 - c) * o)) / (1.0 - c)
 
 
 def tweedie_residual(o: Any, y: Any, c: Any) -> Any:
     """e^((2-p)o) - y e^((1-p)o)."""
-    return np.exp((2.0 - c) * o) - y * np.exp((1.0 - c) * o)
+    return np.exp((2.0 - c) * o) - y * np.exp((y > 0.0) * ((1.0 - c) * o))
 
 
 def tweedie_curvature(o: Any, y: Any, c: Any) -> Any:
     """(2-p) e^((2-p)o) + (p-1) y e^((1-p)o)."""
-    return (2.0 - c) * np.exp((2.0 - c) * o) + (c - 1.0) * y * np.exp((1.0 - c) * o)
+    power = np.exp((y > 0.0) * ((1.0 - c) * o))
+    return (2.0 - c) * np.exp((2.0 - c) * o) + (c - 1.0) * y * power
 
 
 def tweedie_floor(y: Any, c: Any) -> Any:
@@ -245,7 +249,8 @@ _INF = float("inf")
 
 
 class Number(NamedTuple):
-    """The number that a loss brings: its key, its default, and the open interval it lies in.
+    """The number that a loss brings: its key, its default, the open interval it lies in, and what there is
+    instead of its ends.
 
     A number that is a length is in the label's units where it is given, and shrinks with the unit of
     scaled labels. Its default is in that unit itself, the standard deviation of the labels so far: what
@@ -258,20 +263,21 @@ class Number(NamedTuple):
     above: float
     below: float
     is_length: bool = False
+    instead: str = ""
 
     @property
     def words(self) -> str:
         """Where it may lie, for people."""
         if self.below == _INF:
             return f"greater than {self.above:g} and finite"
-        return f"between {self.above:g} and {self.below:g}"
+        return f"greater than {self.above:g} and less than {self.below:g}{self.instead}"
 
 
 class Formula(NamedTuple):
     """One loss of one output: value, first and second derivative by the output, and what goes with it.
 
-    Where there is no `curvature` (a loss of straight pieces) a second-order step takes the residual's
-    square, as the online Newton step does. `floor` is the least value for a label, where deviance is
+    Where there is no `curvature` (a loss of straight pieces) the residual's square stands in its place;
+    settings don't let `newton` learn by it. `floor` is the least value for a label, where deviance is
     spoken of.
     """
 
@@ -290,9 +296,13 @@ _NOT_NEGATIVE, _POSITIVE = Domain(0.0, is_open=False), Domain(0.0)
 _DELTA = Number("delta", 1.345, 0.0, _INF, is_length=True)
 """95 % efficient for normal errors of that spread (Huber, Robust Statistics, 1981, 4.2). Not 1: of two labels
 both lie exactly there, and rounding would decide."""
-_TAU = Number("tau", 0.5, 0.0, 1.0)
+_TAU = Number(
+    "tau", 0.5, 0.0, 1.0, instead=", say 0.01 or 0.99 for nearly the least or the largest"
+)
 _EPSILON = Number("epsilon", 0.1, 0.0, _INF, is_length=True)
-_POWER = Number("power", 1.5, 1.0, 2.0)
+_POWER = Number(
+    "power", 1.5, 1.0, 2.0, instead=': at 1 it is loss = "poisson", at 2 loss = "gamma"'
+)
 
 # fmt: off
 LOSSES: dict[str, Formula] = {

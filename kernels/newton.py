@@ -5,9 +5,10 @@
 Rules: those of `rules`. What is kept is the covariance P = A⁻¹, one row at a time by the formula of
 Sherman and Morrison. It starts as `prior_variance` times the identity. For squared error this is
 recursive least squares, and for the others one extended Kalman filter step a row (Anderson & Moore,
-Optimal Filtering, 1979, 8); losses of straight pieces, which have no curvature, take the residual's
-square, which is the online Newton step (Hazan, Agarwal & Kale, Machine Learning 69, 2007). Work and
-memory grow with the square of the features.
+Optimal Filtering, 1979, 8). Losses of straight pieces have no curvature, and settings
+refuse them (`_fits`), though a step would go on with the residual's square in its place, as the online
+Newton step does (Hazan, Agarwal & Kale, Machine Learning 69, 2007). Work and memory grow with the square
+of the features.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 from kernels.contract import Kernel, Layout, State
 from kernels.losses import LOSSES
 from kernels.optimizers import check_positive, shrunk
-from kernels.rules import Batch, Entry, Rule, Shapes, needs_linear, penalty
+from kernels.rules import Batch, Entry, Rule, Shapes, penalty
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +78,15 @@ class Newton(Rule):
 
 
 def _fits(kernel: Any) -> str | None:
-    if getattr(kernel, "outputs", 1) != 1:
-        return "newton learns one output: take a kernel of numbers or of two classes"
+    if getattr(kernel, "outputs", 1) != 1 or not getattr(kernel, "is_linear", False):
+        return "newton goes with the kernels linear and logistic only, which have one output"
     if not getattr(kernel.loss, "is_bent", True):
         bent = ", ".join(name for name, one in LOSSES.items() if one.curvature is not None)
         return (
             f"newton steps by a loss's second derivative, which {kernel.loss.name} hasn't: "
             f"take another optimizer, or one of the losses {bent}"
         )
-    return needs_linear("newton", kernel)
+    return None
 
 
 NEWTON = Entry(NewtonOptions, Newton, _fits)

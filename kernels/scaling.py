@@ -17,6 +17,9 @@ import numpy as np
 from kernels.contract import Array, Layout, State
 from kernels.losses import Scale
 
+LARGEST_POWER = 700.0
+"""e to this is still a number."""
+
 
 def kept(half_life: float, rows: Any) -> Any:
     """The share of its weight that something keeps over so many rows: 2^(-rows / half_life)."""
@@ -112,6 +115,18 @@ class Unit(NamedTuple):
         if scale == "mean":
             return np.asarray(y / math.exp(self.base))
         return (y - self.base) / self.unit if self.unit > 0 else np.zeros(len(y))
+
+
+def without_offset(scale: Scale, y: Array, w: Array, offset: Array) -> tuple[Array, Array]:
+    """The labels (n,) that rows would have at offset 0, and the weights (n,) that these have, from those of the rows.
+
+    Of losses with a logarithmic link y e^-offset (0 where y is 0, though the power may overflow), a rate, which weighs as
+    much as the exposure that it was seen for: their mean is all counts over all exposures. Else y - offset.
+    """
+    if scale == "mean":
+        rate = y * np.exp((y != 0.0) * -offset)
+        return np.asarray(rate), np.asarray(w * np.exp(np.minimum(offset, LARGEST_POWER)))
+    return np.asarray(y - offset), w
 
 
 def unit(scale: Scale, target: Moments | None) -> Unit:

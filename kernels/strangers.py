@@ -2,7 +2,7 @@
 
 Rules: whoever writes a kernel should be told by name what it breaks of the contract: the function, what
 was expected of it, what came. `load` looks at the class, `tried` at what it says of a job's options,
-`rehearse` calls every function once with a few made-up rows, and `Inspected` looks at each answer later.
+`rehearse` calls every function with a few made-up rows and holds the gradient against numerical derivatives, and `Inspected` looks at each answer later.
 Built-in kernels have tests for all this, and are not inspected.
 """
 
@@ -35,9 +35,13 @@ ALLOWED = "bool, int, float, str, Literal, tuple of these, and `| None`"
 read back from a model file."""
 
 _MOST_PARAMETERS = 1_000_000
-"""Beyond so many whole gradients are not built to be tried."""
+"""Beyond so many whole gradients are not built to be tried, nor parameters moved."""
 _ROWS = 7
 """Of a rehearsal: no number that shapes are likely to have otherwise."""
+_PLACES = 5
+"""At so many a gradient may be tried."""
+_APART = 0.1
+"""How far these lie from fresh parameters, among which zeros often are kinks or saddles."""
 
 
 def load(name: str) -> type[Kernel]:
@@ -80,7 +84,7 @@ def made(name: str, found: Any, options: Any, features: int, outputs: int) -> An
 
 
 def rehearse(inspected: Inspected, features: int, problem: Problem) -> None:
-    """Calls every function of a kernel once, on made-up rows. Raises KernelFault."""
+    """Calls every function of a kernel on made-up rows, and compares what they say. Raises KernelFault."""
     name, outputs = inspected.name, inspected.outputs
     random = np.random.Generator(np.random.PCG64(0))
     x, y = random.normal(size=(_ROWS, features)), _labels(problem, outputs)
@@ -93,6 +97,7 @@ def rehearse(inspected: Inspected, features: int, problem: Problem) -> None:
     inspected.loss.link(raw)
     total = inspected.backward(parameters, tape, residual)
     norms = inspected.norms(parameters, tape, residual)
+    _check_residual(inspected, raw, y)
     if sum(value.size for value in parameters.values()) > _MOST_PARAMETERS:
         return
     each = inspected.gradients(parameters, tape, residual)
@@ -102,6 +107,99 @@ def rehearse(inspected: Inspected, features: int, problem: Problem) -> None:
     )
     lengths = np.linalg.norm(each, axis=1)
     _check_alike(name, "norms", "the lengths of the rows of gradients", norms, lengths)
+    _check_backward(inspected, parameters, x, y)
+
+
+def _check_residual(inspected: Inspected, raw: Array, y: Array) -> None:
+    """Whether the residual is the derivative of the loss by the outputs, at outputs near those of fresh parameters."""
+
+    def slopes(random: np.random.Generator) -> tuple[float, float]:
+        at = raw + _APART * random.normal(size=raw.shape)
+        along = random.normal(size=raw.shape)
+        loss = inspected.loss
+        slope = _slope(lambda step: loss.value(at + step * along, y).sum(), raw.dtype)
+        return float((loss.residual(at, y) * along).sum()), slope
+
+    told = _disagreement(slopes)
+    if told is not None:
+        raise _not_derivative(inspected.name, "loss.residual", "loss.value", "the outputs", told)
+
+
+def _check_backward(inspected: Inspected, parameters: Parameters, x: Array, y: Array) -> None:
+    """Whether backward is the derivative of the loss by all parameters, along a random direction of them.
+
+    What it gives is held against what `forward` and the loss themselves do; where they part, each parameter is tried
+    by itself, to name one.
+    """
+
+    def slopes_by(moved: Iterable[str]) -> Callable[[np.random.Generator], tuple[float, float]]:
+        def slopes(random: np.random.Generator) -> tuple[float, float]:
+            at = {
+                key: value + _APART * random.normal(size=value.shape)
+                for key, value in parameters.items()
+            }
+            along = {key: random.normal(size=at[key].shape) for key in moved}
+
+            def loss(step: float) -> float:
+                there = at | {key: at[key] + step * along[key] for key in along}
+                return float(inspected.loss.value(inspected.forward(there, x)[0], y).sum())
+
+            raw, tape = inspected.forward(at, x)
+            found = inspected.backward(at, tape, inspected.loss.residual(raw, y))
+            return float(sum((found[key] * along[key]).sum() for key in along)), _slope(
+                loss, raw.dtype
+            )
+
+        return slopes
+
+    told = _disagreement(slopes_by(parameters))
+    if told is None:
+        return
+    by = "all parameters"
+    for name in parameters:
+        alone = _disagreement(slopes_by([name]))
+        if alone is not None:
+            by, told = name, alone
+            break
+    raise _not_derivative(inspected.name, "backward", "forward and the loss", by, told)
+
+
+def _slope(function: Callable[[float], float], dtype: Any) -> float:
+    """The central difference of a function at 0; its step grows with the rounding of what `dtype` it works in."""
+    step = float(np.cbrt(np.finfo(dtype).eps))
+    with np.errstate(all="ignore"):
+        return float(function(step) - function(-step)) / (2 * step)
+
+
+def _disagreement(
+    slopes: Callable[[np.random.Generator], tuple[float, float]],
+) -> tuple[float, float] | None:
+    """What a gradient and a central difference say where they part at every one of some points; None where they agree.
+
+    At one point a kink of straight pieces (a ReLU, a hinge) may lie within the step, or numbers be no more finite: that
+    is nobody's fault. A gradient that is wrong is wrong nearly everywhere. So one agreement is enough, to 1 %.
+    """
+    told = None
+    for place in range(_PLACES):
+        found, slope = slopes(np.random.Generator(np.random.Philox(key=place)))
+        if not (np.isfinite(found) and np.isfinite(slope)):
+            continue
+        if abs(found - slope) <= 1e-2 * max(abs(found), abs(slope)) + 1e-6:
+            return None
+        told = told or (found, slope)
+    return told
+
+
+def _not_derivative(
+    name: str, function: str, of: str, by: str, told: tuple[float, float]
+) -> KernelFault:
+    found, slope = told
+    is_turned = abs(found + slope) <= 1e-2 * abs(slope)
+    remedy = "turn its sign" if is_turned else "look for a term or a factor that is missing"
+    return KernelFault(
+        f"{name}: {function} must give the derivative of {of} by {by}, got {found:.6g} along a random "
+        f"direction where central differences give {slope:.6g}: {remedy}"
+    )
 
 
 class Inspected:

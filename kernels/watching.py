@@ -78,14 +78,9 @@ class Watching:
 
         share = scaling.kept(self.spec.half_life, sum(len(rows.y) for rows in lanes))
         for rows in lanes:
-            loops.take_in_labels(self._without_offset(rows)[:, None], rows.w, share, *moments, far)
+            y, w = scaling.without_offset(self.scale, rows.y, rows.w, rows.offset)
+            loops.take_in_labels(y[:, None], w, share, *moments, far)
             share = 1.0
-
-    def _without_offset(self, rows: Rows) -> Array:
-        """The labels (n,) that a row would have at offset 0: what their unit is taken from."""
-        if self.scale == "mean":
-            return np.asarray(rows.y * np.exp(-rows.offset))
-        return np.asarray(rows.y - rows.offset)
 
     def class_factors(self, state: State, rows: Rows) -> Array | None:
         """The factors (n,) of the rows' steps by their classes; None where all are 1."""

@@ -74,7 +74,7 @@ def _learn(
 
     sums (k, f) and push_sums (1, k) are zeros, before and after.
     """
-    x, y, plain, w, offset, push_w = lane
+    x, y, plain, plain_w, w, offset, push_w = lane
     seen, mean, m2, target_seen, target_mean, target_m2, target_far = watched
     output, residual, norm, gradient, units = record
     weights, slots, intercept, intercept_slots = model
@@ -89,7 +89,7 @@ def _learn(
         stop = min(start + batch_rows, total_rows)
         n = stop - start
         base, unit, base_after, unit_after = enter_labels(
-            plain, w, start, stop, plan, target_seen, target_mean, target_m2, target_far
+            plain, plain_w, start, stop, plan, target_seen, target_mean, target_m2, target_far
         )
         enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch)
         rate, factor = rates[batch], 1.0 / n

@@ -282,7 +282,7 @@ def _serve(mix, model, heat, k):
 @inlined
 def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record, room, own_room):
     """Learns from a lane, batch after batch; rates (batches,), own_rates (E,)."""
-    x, y, plain_y, w, offset, push_w = lane
+    x, y, plain_y, plain_w, w, offset, push_w = lane
     seen, mean, m2, target_seen, target_mean, target_m2, target_far = watched
     output, residual, norm, gradient, units = record
     weights, squares, frozen, intercept, intercept_squares, frozen_intercept = model[:6]
@@ -299,7 +299,7 @@ def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record
         stop = min(start + batch_rows, total_rows)
         n = stop - start
         base, unit, base_after, unit_after = enter_labels(
-            plain_y, w, start, stop, plan, target_seen, target_mean, target_m2, target_far
+            plain_y, plain_w, start, stop, plan, target_seen, target_mean, target_m2, target_far
         )
         enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch)
         keep = kept(mix.half_life, n)

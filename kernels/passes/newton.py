@@ -59,7 +59,7 @@ def _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, 
 
     The vectors (m,) are a row of ones, scratch, and sums that are zeros before and after.
     """
-    x, y, plain, w, offset, push_w = lane
+    x, y, plain, plain_w, w, offset, push_w = lane
     seen, mean, m2, target_seen, target_mean, target_m2, target_far = watched
     output, residual, norm, gradient, units = record
     weights, intercept, covariance = model
@@ -72,7 +72,7 @@ def _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, 
         start = batch * batch_rows
         stop = min(start + batch_rows, total_rows)
         base, unit, base_after, unit_after = enter_labels(
-            plain, w, start, stop, plan, target_seen, target_mean, target_m2, target_far
+            plain, plain_w, start, stop, plan, target_seen, target_mean, target_m2, target_far
         )
         enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch)
         for i in range(start, stop):

@@ -90,7 +90,7 @@ def _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, 
 
     Room of its own: sums (k, f) and push_sums (1, k), zeros before and after, and an empty array.
     """
-    x, y, plain, w, offset, push_w = lane
+    x, y, plain, plain_w, w, offset, push_w = lane
     seen, mean, m2, target_seen, target_mean, target_m2, target_far = watched
     output, residual, norm, gradient, units = record
     weights, squares, intercept, intercept_squares, scale, size = model
@@ -103,7 +103,7 @@ def _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, 
         start = batch * batch_rows
         stop = min(start + batch_rows, total_rows)
         base, unit, base_after, unit_after = enter_labels(
-            plain, w, start, stop, plan, target_seen, target_mean, target_m2, target_far
+            plain, plain_w, start, stop, plan, target_seen, target_mean, target_m2, target_far
         )
         enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch)
         for i in range(start, stop):

@@ -123,7 +123,7 @@ def _step_slots(starts, places, values, i, push, per_row, weights, squares, scal
 @inlined
 def _learn_normalised(lane, entries, rates, plan, model, watched, record, room, own_room):
     """Learns from a lane, row after row. Room of its own: sums (k, f), push_sums (1, k), an empty array."""
-    x, y, plain, w, offset, push_w = lane
+    x, y, plain, plain_w, w, offset, push_w = lane
     starts, places, values = entries
     seen, mean, m2, target_seen, target_mean, target_m2, target_far = watched
     output, residual, norm, _, units = record
@@ -134,7 +134,7 @@ def _learn_normalised(lane, entries, rates, plan, model, watched, record, room, 
     ones = 1.0 if plan.intercept else 0.0
     for i in range(len(x)):
         base, unit, base_after, unit_after = enter_labels(
-            plain, w, i, i + 1, plan, target_seen, target_mean, target_m2, target_far
+            plain, plain_w, i, i + 1, plan, target_seen, target_mean, target_m2, target_far
         )
         enter_features(x, w, i, i + 1, plan, seen, mean, m2, inverse, scratch)
         scaled_row(x, i, plan, mean, inverse, z)
@@ -205,7 +205,7 @@ def _learn_ftrl(
     lane, entries, rates, numbers, plan, penalty, model, watched, record, room, push_sums
 ):
     """As `_learn_normalised`; numbers (rows + 1, 5) are those of the step before the first, and of each."""
-    x, y, plain, w, offset, push_w = lane
+    x, y, plain, plain_w, w, offset, push_w = lane
     starts, places, values = entries
     seen, mean, m2, target_seen, target_mean, target_m2, target_far = watched
     output, residual, norm, _, units = record
@@ -216,7 +216,7 @@ def _learn_ftrl(
     before = (numbers[0, 0], numbers[0, 1], 0.0, 0.0, 0.0)
     for i in range(len(x)):
         base, unit, base_after, unit_after = enter_labels(
-            plain, w, i, i + 1, plan, target_seen, target_mean, target_m2, target_far
+            plain, plain_w, i, i + 1, plan, target_seen, target_mean, target_m2, target_far
         )
         enter_features(x, w, i, i + 1, plan, seen, mean, m2, inverse, scratch)
         scaled_row(x, i, plan, mean, inverse, z)

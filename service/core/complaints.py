@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -73,23 +73,28 @@ def below(*place: str | int) -> Iterator[None]:
 
 
 def check_keys(
-    table: Mapping[str, Any], known: Iterable[str], idle: Container[str] = frozenset()
+    table: Mapping[str, Any],
+    known: Iterable[str],
+    idle: Container[str] = frozenset(),
+    elsewhere: Callable[[str], str] = lambda key: "",
 ) -> None:
     """Raises `broken` for the first key that is not known; names the nearest, and those that are allowed.
 
     `idle` keys are known, but what else stands in the table has no use for them: they aren't told as allowed.
+    What `elsewhere` says of a key ("which ... has", or nothing) is told instead of the nearest.
     """
     keys = sorted(known)
     for key in table:
         if key not in keys:
             allowed = [other for other in keys if other not in idle]
-            raise broken(f"unknown key{_nearest(key, keys, allowed)}", key)
+            told = elsewhere(key) or f"unknown key{_nearest(key, keys)}"
+            few = f", allowed are {', '.join(allowed)}" if len(allowed) <= FEW else ""
+            raise broken(told + few, key)
 
 
-def _nearest(key: str, keys: list[str], allowed: list[str]) -> str:
+def _nearest(key: str, keys: list[str]) -> str:
     near = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
-    nearest = f", the nearest is {near[0]}" if near else ""
-    return f"{nearest}, allowed are {', '.join(allowed)}" if len(allowed) <= FEW else nearest
+    return f", the nearest is {near[0]}" if near else ""
 
 
 def complaint(error: ValidationError, where: str, given: Any = None) -> str:

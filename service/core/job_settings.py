@@ -18,6 +18,7 @@ from kernels import registry, strangers
 from kernels.contract import CLIP, Defaults, Kernel, KernelFault, Problem
 from kernels.losses import LOSSES
 from kernels.optimizers import OPTIMIZERS as ELEMENTWISE
+from kernels.schedules import SCHEDULES
 from service.core import sparse_settings
 from service.core.complaints import Says, below, broken, shown
 from service.core.sections import (
@@ -56,6 +57,7 @@ class Model(OpenSection):
     """`[jobs.model]`: the kernel, the classes it tells apart, and the kernel's own options."""
 
     OWN = ("kernel", "positive", "classes", "classes_max")
+    BUILT_IN = registry.KERNELS
 
     kernel: Text
     positive: Label | None = None
@@ -196,6 +198,7 @@ class Optimizer(OpenSection):
     """`[jobs.optimizer]`: its name ("auto": the kernel's default), and its own options."""
 
     OWN = ("name",)
+    BUILT_IN = registry.RULES
 
     name: Text = "auto"
 
@@ -208,6 +211,7 @@ class Schedule(OpenSection):
     """`[jobs.schedule]`: how the learning rate goes on, and the schedule's own options."""
 
     OWN = ("name",)
+    BUILT_IN = SCHEDULES
 
     name: Text = "constant"
 

@@ -34,14 +34,16 @@ def complete(
     given: Mapping[str, Any],
     own: Iterable[str],
     idle: Iterable[str] = (),
+    elsewhere: Callable[[str], str] = lambda key: "",
 ) -> dict[str, Any]:
     """Every option by name, the given ones checked, the others by default; `own` keys may stand beside them.
 
     `idle` keys are of no use beside what is given; `Options` may say which of its own are (`idle(given)`).
+    `elsewhere` says of a key that isn't known here what it is an option of.
     """
     types = _types(options)  # type: ignore[arg-type]  # a class is hashable: mypy thinks of its metaclass
     own_idle = options.idle(given) if hasattr(options, "idle") else ()
-    check_keys(given, {*types, *own}, {*idle, *own_idle})
+    check_keys(given, {*types, *own}, {*idle, *own_idle}, elsewhere)
     checked = {name: _checked(types[name], name, value) for name, value in given.items()}
     for name in _required(options):
         if name not in checked:

@@ -13,7 +13,11 @@ _SAFE_CLIP = 5
 def against_divergence(job: Job) -> str:
     """What helps a resolved job whose step was no number any more: only what isn't done already."""
     others = ", or ".join(_calmer(job))
-    return f"look for extreme values in this row and those before it; else {others}"
+    columns = [
+        f"`{key}`" for key in ("weight", "offset", "exposure") if getattr(job, key) is not None
+    ]
+    among = f" (its {' and '.join(columns)} among them)" if columns else ""
+    return f"look for extreme values in this row{among} and those before it; else {others}"
 
 
 def against_few_steps(job: Job) -> str | None:

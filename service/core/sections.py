@@ -7,6 +7,8 @@ once, in the words that a user reads when a value breaks it.
 from __future__ import annotations
 
 import codecs
+import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, get_args
@@ -134,10 +136,11 @@ class OpenSection(Section):
     """A table that holds the options of what it names beside its own keys.
 
     It is read and written flat; inside, `options` holds every option by name, defaults included.
-    `OWN` are the keys of ours, the first of them the name.
+    `OWN` are the keys of ours, the first of them the name; `BUILT_IN` is what there is to name, by name.
     """
 
     OWN: ClassVar[tuple[str, ...]]
+    BUILT_IN: ClassVar[Mapping[str, Any]]
 
     options: dict[str, Any] = {}
 
@@ -162,7 +165,20 @@ class OpenSection(Section):
         if not isinstance(name, str) or name == "auto":
             return dict(given)
         meant = found(cls.meant, name, cls.OWN[0])
-        return complete(meant.Options, given, cls.OWN, cls.idle(meant, given))
+        elsewhere = functools.partial(cls._elsewhere, name)
+        return complete(meant.Options, given, cls.OWN, cls.idle(meant, given), elsewhere)
+
+    @classmethod
+    def _elsewhere(cls, name: str, key: str) -> str:
+        """That `key` is no option of `name`, but of others; nothing where it is nobody's."""
+        having = [
+            other
+            for other, entry in cls.BUILT_IN.items()
+            if key in {field.name for field in dataclasses.fields(entry.Options)}
+        ]
+        if not having:
+            return ""
+        return f"unknown key of {name}: it belongs to {', '.join(having)}"
 
     @classmethod
     def idle(cls, meant: Any, given: Mapping[str, Any]) -> tuple[str, ...]:

@@ -88,7 +88,7 @@ async def learn_round(line: Line, file: OpenFile, rows: int) -> Learnt:
     with dropped_on_error(*holds, *results, target):
         learnt = await _sub_tasks(line, file, lanes, results, target)
         if not learnt.finite:
-            raise _diverged(file, pieces, learnt.broken)
+            raise _diverged(file, pieces, learnt.broken, learnt.by_step)
     done = RoundResults(
         parts=tuple(_parts(pieces)),
         results=tuple((r.region, _rows(lane)) for r, lane in zip(results, lanes, strict=True)),
@@ -168,14 +168,15 @@ async def _sub_tasks(
                         result.region, file.extra, job=job,
                     )))  # fmt: skip
         regions, rows = [out.region for out in outs], [_rows(lane) for lane in lanes]
-        broken = _first_broken([one.result() for one in under_way], rows)
+        broken, by_step = _first_broken([one.result() for one in under_way], rows)
         if exact:
             learnt = await run(
                 learn.apply, spec, source, target.region, regions, sum(rows), job=job
             )
         else:
             learnt = await run(learn.average, spec, source, target.region, regions, rows, job=job)
-        return replace(learnt, finite=learnt.finite and broken is None, broken=broken)
+        finite = learnt.finite and broken is None
+        return replace(learnt, finite=finite, broken=broken, by_step=by_step)
     except* (WorkerError, Stopped) as errors:
         raise _one_of(errors) from None
     finally:
@@ -242,19 +243,23 @@ async def end_file(line: Line, file: OpenFile) -> None:
     file.version += 1
 
 
-def _first_broken(found: list[learn.Learnt | int | None], rows: list[int]) -> int | None:
-    """The round's first row that a lane found its numbers broken at."""
+def _first_broken(
+    found: list[learn.Learnt | int | None], rows: list[int]
+) -> tuple[int | None, bool]:
+    """The round's first row that a lane found its numbers broken at, and whether those of others are by its step."""
     at = 0
     for lane, size in zip(found, rows, strict=True):
         broken = lane.broken if isinstance(lane, learn.Learnt) else lane
         if broken is not None:
-            return at + broken
+            return at + broken, isinstance(lane, learn.Learnt) and lane.by_step
         at += size
-    return None
+    return None, False
 
 
-def _diverged(file: OpenFile, pieces: list[Piece[Block]], broken: int | None) -> FileRefused:
-    """The refusal of a file whose step, after `broken` rows of a round, is no number any more."""
+def _diverged(
+    file: OpenFile, pieces: list[Piece[Block]], broken: int | None, by_step: bool = False
+) -> FileRefused:
+    """The refusal of a file whose step, at row `broken` of a round or just after it, is no number any more."""
     name = file.subject.file
     where = f"{name}, rows {file.row} to {file.row + _rows(pieces)} of those learnt"
     value = "the parameters after this step are infinity or NaN"
@@ -263,6 +268,8 @@ def _diverged(file: OpenFile, pieces: list[Piece[Block]], broken: int | None) ->
         row = int(file_rows([piece.block.part(piece.start, piece.stop)])[0])
         where = f"{name}, data row {row}"
         value = "the loss or the gradient of this row is infinity or NaN"
+        if by_step:
+            value = "the step of this row threw the model beyond all bounds: the loss of others is infinity or NaN"
     return FileRefused(
         "the loss, the gradient and the parameters stay finite in every step",
         place=f"{where}, step to version {file.version + 1}",

@@ -11,7 +11,7 @@ a sub-task may run again; sums go in the order of the lanes, never in that of th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -87,12 +87,14 @@ class Shape:
 class Learnt:
     """What a round's last sub-task says of the state that it made.
 
-    `broken` is the first row of the lane, or of the round, after which its numbers are not finite.
+    `broken` is the first row of the lane, or of the round, whose numbers are not finite; `by_step` says that the row's own
+    are, and those after its step aren't.
     """
 
     finite: bool
     learning_rate: float
     broken: int | None = None
+    by_step: bool = False
 
 
 SCORED = ("file", "before", "lifetime", "segment")
@@ -224,7 +226,11 @@ def go_on(
     rows = rows_of(parts)
     found = arrays(results, learner.results_layout(len(rows.y), extra))
     broken = learner.run(state, rows, batch_rows, found)
-    return learnt(learner, state, broken)
+    if broken is None:
+        return learnt(learner, state)
+    culprit = learner.culprit(arrays(source, learner.layout()), rows, batch_rows, broken, found)
+    told = learnt(learner, state, broken)
+    return told if culprit in (None, broken) else replace(told, broken=culprit, by_step=True)
 
 
 def gradient(

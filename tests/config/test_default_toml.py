@@ -17,8 +17,9 @@ from kernels.registry import RULES
 from kernels.schedules import SCHEDULES
 from service.cli.configuration import load
 from service.cli.shipped import shipped
+from service.core.errors import ConfigurationError
 from service.core.job_settings import Job
-from service.core.settings import Settings
+from service.core.settings import Settings, parse
 
 TEXT = shipped("default.toml").read_text("utf-8")
 TABLES = tomllib.loads(TEXT)
@@ -99,21 +100,44 @@ def test_every_key_follows_a_comment_that_explains_it() -> None:
 
 
 def test_the_kernels_options_are_those_in_force() -> None:
+    listed = _listed("model")
+    assert set(listed) == set(registry.KERNELS)
     for name, kernel in registry.KERNELS.items():
-        assert _listed(name) == _written(kernel.Options), name
+        assert listed[name] == _written(kernel.Options), name
 
 
-@pytest.mark.parametrize("entries", [RULES, SCHEDULES])
-def test_the_options_of_optimizers_and_schedules_are_those_in_force(entries: Any) -> None:
+@pytest.mark.parametrize(("section", "entries"), [("optimizer", RULES), ("schedule", SCHEDULES)])
+def test_the_options_that_are_listed_of_optimizers_and_schedules_are_those_in_force(
+    section: str, entries: Any
+) -> None:
+    """The comments show the best known ones; what there is at all, a wrong name is told (see below)."""
+    listed = _listed(section)
+    assert listed
+    for name, options in listed.items():
+        assert options == _written(entries[name].Options), name
+
+
+@pytest.mark.parametrize(("section", "entries"), [("optimizer", RULES), ("schedule", SCHEDULES)])
+def test_an_unknown_name_or_key_is_told_every_optimizer_and_schedule_and_all_their_options(
+    section: str, entries: Any
+) -> None:
+    """So says the comment, and so a name that isn't listed is found in the program itself."""
+    assert f'name = "?" makes `headrace check` list every {section}' in TEXT
+    job = '[[jobs]]\nname = "a"\nlabel = "y"\nmodel.kernel = "linear"\n'
+    with pytest.raises(ConfigurationError, match=f"must be one of {', '.join(entries)}, got '\\?'"):
+        parse(f'{job}[jobs.{section}]\nname = "?"\n', "c")
     for name, entry in entries.items():
-        assert _listed(name) == _written(entry.Options), name
+        options = sorted(["name", *(field.name for field in dataclasses.fields(entry.Options))])
+        with pytest.raises(ConfigurationError, match=f"allowed are {', '.join(options)}$"):
+            parse(f'{job}[jobs.{section}]\nname = "{name}"\nzzzz = 1\n', "c")
 
 
-def _listed(name: str) -> str:
-    """What the comments list as the options of `name`."""
-    found = re.search(rf"^#   (?:\w+, )*{name}(?:, \w+)* {{2,}}(.*)$", TEXT, re.MULTILINE)
-    assert found, f"{name} is not in default.toml"
-    return found[1]
+def _listed(section: str) -> dict[str, str]:
+    """The options that the comments of a section of jobs list, by the name of what has them."""
+    text = TEXT.split(f"\n[jobs.{section}]\n")[1].split("\n[jobs.")[0]
+    rows = re.findall(r"^#   (\w+(?:, \w+)*) {2,}(.*)$", text, re.MULTILINE)
+    is_options = re.compile(r"\w+(?: = |, |$)").match
+    return {name: row[1] for row in rows if is_options(row[1]) for name in row[0].split(", ")}
 
 
 def _written(options: type[Any]) -> str:

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
 import pytest
 
+from kernels.losses import LOSSES, LossOptions
+from kernels.registry import RULES
+from kernels.schedules import SCHEDULES
 from service.core.errors import ConfigurationError
 from service.core.job_settings import Job
 from service.core.settings import parse
+
+BENT = [name for name, formula in LOSSES.items() if formula.curvature is not None]
+NUMBERS = [field.name for field in dataclasses.fields(LossOptions) if field.name != "loss"]
+
+
+def _having(option: str) -> str:
+    """The optimizers that have this option."""
+    names = [
+        name
+        for name, entry in RULES.items()
+        if option in {field.name for field in dataclasses.fields(entry.Options)}
+    ]
+    return ", ".join(names)
 
 
 def job(keys: str = "", kernel: str = "logistic", model: str = "", tables: str = "") -> Job:
@@ -59,20 +76,14 @@ def test_a_name_that_is_no_safe_folder_is_refused(name: str) -> None:
 def test_a_kernels_options_come_out_whole() -> None:
     assert job(kernel="linear", model="l2 = 1").model.options == {
         "loss": "squared",
-        "delta": None,
-        "tau": None,
-        "epsilon": None,
-        "power": None,
+        **dict.fromkeys(NUMBERS),
         "intercept": True,
         "l1": 0.0,
         "l2": 1.0,
     }
     assert job(kernel="mlp", model="hidden = [3, 2]").model.options == {
         "loss": "softmax",
-        "delta": None,
-        "tau": None,
-        "epsilon": None,
-        "power": None,
+        **dict.fromkeys(NUMBERS),
         "hidden": (3, 2),
         "activation": "relu",
         "dropout": 0.0,
@@ -107,12 +118,34 @@ def test_a_kernels_options_come_out_whole() -> None:
         (
             {"kernel": "logit"},
             "model.kernel: must be one of linear, logistic, softmax, mlp, fm, mf, kmeans "
-            "or package.module:Name, got 'logit'",
+            "or package.module:Name, got 'logit'; the nearest is logistic",
+        ),
+        (
+            {"tables": '[jobs.optimizer]\nname = "adagard"'},
+            f"optimizer.name: must be one of {', '.join(RULES)}, got 'adagard'; the nearest is adagrad",
+        ),
+        (
+            {"tables": '[jobs.schedule]\nname = "cosin"'},
+            f"schedule.name: must be one of {', '.join(SCHEDULES)}, got 'cosin'; the nearest is cosine",
+        ),
+        (
+            {"tables": "[jobs.optimizer]\nclip_gradient = 1"},
+            f"optimizer.clip_gradient: unknown key of experts: it belongs to {_having('clip_gradient')}, "
+            "allowed are half_life, learning_rate, name, rates, serve_rows, serve_share, serve_slow, share",
+        ),
+        (
+            {"tables": '[jobs.schedule]\nname = "cosine"\npower = 1'},
+            "schedule.power: unknown key of cosine: it belongs to inverse_scaling, "
+            "allowed are lowest, name, steps, warm_up",
+        ),
+        (
+            {"model": "hidden = [4]"},
+            "model.hidden: unknown key of logistic: it belongs to mlp, "
+            "allowed are classes, intercept, kernel, l1, l2, positive",
         ),
         (
             {"tables": '[jobs.optimizer]\nname = "foo"'},
-            "optimizer.name: must be one of sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, "
-            "ftrl, coin_betting, experts, normalised, newton, lbfgs, counting, got 'foo'",
+            f"optimizer.name: must be one of {', '.join(RULES)}, got 'foo'",
         ),
         (
             {"tables": "[jobs.optimizer]\nlearning_rate = -1"},
@@ -120,7 +153,7 @@ def test_a_kernels_options_come_out_whole() -> None:
         ),
         (
             {"tables": "[jobs.optimizer]\nb1 = 0.5"},
-            "optimizer.b1: unknown key, allowed are half_life, learning_rate, name, rates, "
+            f"optimizer.b1: unknown key of experts: it belongs to {_having('b1')}, allowed are half_life, learning_rate, name, rates, "
             "serve_rows, serve_share, serve_slow, share",
         ),
         (
@@ -162,7 +195,7 @@ def test_a_kernels_options_come_out_whole() -> None:
         ),
         (
             {"tables": '[jobs.schedule]\nname = "constant"\npower = 1'},
-            "schedule.power: unknown key, allowed are name, warm_up",
+            "schedule.power: unknown key of constant: it belongs to inverse_scaling, allowed are name, warm_up",
         ),
         (
             {"tables": "[jobs.training]\nbatch_rows = 0"},
@@ -220,8 +253,13 @@ def test_an_option_that_does_not_fit_is_refused(parts: dict[str, str], expected:
         ),
         (
             {"kernel": "softmax", "tables": '[jobs.optimizer]\nname = "newton"'},
-            "optimizer.name: must be another one: newton learns one output: take a kernel of "
-            'numbers or of two classes, got "newton"',
+            "optimizer.name: must be another one: newton goes with the kernels linear and logistic only, "
+            'which have one output, got "newton"',
+        ),
+        (
+            {"kernel": "mlp", "tables": '[jobs.optimizer]\nname = "newton"'},
+            "optimizer.name: must be another one: newton goes with the kernels linear and logistic only, "
+            'which have one output, got "newton"',
         ),
         (
             {"kernel": "linear", "model": 'loss = "poisson"\ntau = 0.5'},
@@ -319,7 +357,8 @@ def test_parts_that_do_not_fit_each_other_are_refused(parts: dict[str, str], exp
         ),
         (
             {"kernel": "linear", "model": 'loss = "quantile"\ntau = 1'},
-            "model.tau: must be between 0 and 1, got 1.0",
+            "model.tau: must be greater than 0 and less than 1, say 0.01 or 0.99 for nearly the least or the largest, "
+            "got 1.0",
         ),
         (
             {"kernel": "mlp", "model": "hidden = [4, 0]"},
@@ -348,8 +387,7 @@ def test_parts_that_do_not_fit_each_other_are_refused(parts: dict[str, str], exp
                 "tables": '[jobs.optimizer]\nname = "newton"',
             },
             "optimizer.name: must be another one: newton steps by a loss's second derivative, which hinge hasn't: take "
-            "another optimizer, or one of the losses squared, huber, poisson, gamma, tweedie, logistic, squared_hinge, "
-            'modified_huber, got "newton"',
+            f'another optimizer, or one of the losses {", ".join(BENT)}, got "newton"',
         ),
     ],
 )

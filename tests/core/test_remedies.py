@@ -49,3 +49,18 @@ def test_only_who_takes_one_step_a_file_is_told_so(name: str, is_told: bool) -> 
         assert told.startswith(
             "lbfgs takes one step a file, and none in the first two: set another"
         )
+
+
+def test_columns_that_multiply_or_move_a_row_are_looked_at_too() -> None:
+    text = """
+[[jobs]]
+name = "a"
+label = "y"
+weight = "w"
+exposure = "e"
+model = {kernel = "linear", loss = "poisson"}
+"""
+    told = against_divergence(resolve(parse(text, "c").jobs[0]))
+    assert told.startswith(
+        "look for extreme values in this row (its `weight` and `exposure` among them) and those before it; else "
+    )

@@ -187,6 +187,16 @@ def test_a_divergence_names_the_row_and_the_step_in_lanes_too(root: Root) -> Non
         assert root.log("samples.jsonl", name) == b""
 
 
+def test_a_divergence_names_the_row_that_made_it_and_its_weight(root: Root) -> None:
+    root.configure(job(weight="w", model={"kernel": "linear"}))
+    rows = [f"{i % 5},{i % 7},{1e300 if i == 7 else 1.0}\n" for i in range(20)]
+    root.drop("a.csv", ("x,y,w\n" + "".join(rows)).encode())
+    root.once()
+    note = root.note("a.csv")
+    assert "data row 7," in note["place"]
+    assert "its `weight` among them" in note["remedy"]
+
+
 @pytest.mark.parametrize("optimizer", ["experts", "sgd"])
 def test_huber_without_a_delta_learns_cents_as_it_learns_dollars(
     root: Root, optimizer: str

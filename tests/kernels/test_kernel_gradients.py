@@ -117,14 +117,17 @@ def torch_output(kind, settings, weights, row):
 
 
 def torch_loss(name, output, y):
-    if name == "softmax":
-        return torch.nn.functional.cross_entropy(output[None], y.long()[None])
     if name == "nearest":
         return output.min()
-    return TORCH[name](output, y[None])[0]
+    return TORCH[name](output[None] if name == "softmax" else output, y[None])[0]
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if not name.startswith("mf ")])
+def is_in_torch(name):
+    """Whether torch has the case's kernel and loss; numerical derivatives there are of all cases."""
+    return CASES[name][0] != "mf" and made(name)[0].loss.name in (*TORCH, "nearest")
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if is_in_torch(name)])
 def test_torch_finds_the_same_gradient_of_each_row(name):
     kernel, parameters, x, y = case(name)
     kind, settings, _ = CASES[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -398,6 +398,50 @@ def test_a_label_that_is_far_off_moves_a_learner_as_one_at_the_edge_of_the_ordin
 
     edge, off = moves(500.0 + 3 * 80), moves(500.0 + 100 * 80)
     assert (off < 1.5 * edge).all()
+
+
+@pytest.mark.parametrize(
+    ("loss", "optimizer"),
+    [
+        ("squared", "experts"),
+        ("squared", "adagrad"),
+        ("poisson", "experts"),
+        *product(["huber", "absolute"], ["experts", "adagrad", "normalised", "newton"]),
+    ],
+)
+@pytest.mark.parametrize("batch_rows", [1, 7])
+def test_one_wrong_label_does_not_spoil_the_next_rows(bench, loss, optimizer, batch_rows):
+    random = np.random.default_rng(4)
+    x = random.normal(size=(1500, 4))
+    output = x @ [0.8, -0.5, 0.3, 0.0]
+    y = output + random.normal(0, 0.5, 1500)
+    if loss == "poisson":
+        y, output = random.poisson(np.exp(output)).astype(np.float64), np.exp(output)
+    wrong = y.copy()
+    wrong[1000] = 1e6
+    spec = Spec("linear", 4, {"loss": loss}, optimizer={"name": optimizer})
+
+    def error(labels):
+        """How far the predictions of the rows behind the wrong one are from the truth."""
+        rows = Rows(x, labels, np.ones(1500), np.zeros(1500))
+        _, results = bench.run(spec, rows, batch_rows)
+        found = Learner(spec).prediction(results["output"])
+        return np.sqrt(np.mean((found - output)[1014:] ** 2))
+
+    assert error(wrong) < 0.5 * output.std()
+
+
+@pytest.mark.parametrize("loss", ["logistic", "poisson", "softmax", "squared"])
+def test_what_a_unit_of_weight_is_makes_no_difference_to_experts(bench, loss):
+    rows = bench.rows(900, 3, 3 if loss == "softmax" else 0, loss=loss)
+    spec = Spec("linear", 3, {"loss": loss}, optimizer={"name": "experts"}, clip=5.0)
+    if loss == "softmax":
+        spec = Spec("softmax", 3, outputs=3, optimizer={"name": "experts"}, clip=5.0)
+    outputs = [
+        bench.run(spec, rows._replace(w=rows.w * c), 1)[1]["output"] for c in (1.0, 30.0, 1e3)
+    ]
+    near(outputs[1], outputs[0])
+    near(outputs[2], outputs[0])
 
 
 def test_a_rare_feature_s_weight_takes_what_its_few_rows_tell_of_it(bench):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import decimal
+
 import numba as nb
 import numpy as np
 import pytest
@@ -30,24 +32,28 @@ def cases(name, n=200, spread=2.0):
     return made(name), output, y.astype(np.float64)
 
 
-def test_torch_has_a_formula_for_every_loss_of_the_table():
-    assert set(TORCH) == set(LOSSES)
+def test_torch_has_formulas_for_these_thirteen():
+    assert set(TORCH) == {
+        *("squared", "absolute", "huber", "quantile", "epsilon_insensitive"),
+        *("poisson", "gamma", "tweedie"),
+        *("logistic", "hinge", "squared_hinge", "modified_huber", "softmax"),
+    }
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", TORCH)
 def test_value_and_residual_are_those_of_torch(name):
     loss, output, y = cases(name)
-    o = torch.tensor(output[:, 0], requires_grad=True)
+    o = torch.tensor(output if name == "softmax" else output[:, 0], requires_grad=True)
     value = TORCH[name](o, torch.tensor(y))
     np.testing.assert_allclose(loss.value(output, y), value.detach().numpy(), rtol=1e-9, atol=1e-12)
     value.sum().backward()
-    np.testing.assert_allclose(
-        loss.residual(output, y)[:, 0], o.grad.numpy(), rtol=1e-9, atol=1e-12
-    )
+    residual = loss.residual(output, y).reshape(o.shape)
+    np.testing.assert_allclose(residual, o.grad.numpy(), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", [*LOSSES, "softmax"])
 def test_residual_is_the_numerical_derivative_of_the_value(name):
+    """A step that is off by its square, 1e-12, and by rounding, 1e-16 / 1e-6."""
     loss, output, y = cases(name)
     step = 1e-6
     for j in range(output.shape[1]):
@@ -170,6 +176,51 @@ def test_squared_error_has_no_half_and_is_zero_at_the_label():
     assert loss.residual(np.array([[3.0], [5.0]]), np.array([5.0, 5.0])).tolist() == [[-4.0], [0.0]]
 
 
+def _exactly(power, y, o):
+    """The Tweedie family's value, residual and curvature at (y, o), in decimals without bounds; 1 and 2 are its ends."""
+    with decimal.localcontext(prec=40, Emax=10**9, Emin=-(10**9)):
+        p, y, o = map(decimal.Decimal, (power, y, o))
+        up, down = ((2 - p) * o).exp(), y * ((1 - p) * o).exp()
+        value = (o if p == 2 else up / (2 - p)) - (y * o if p == 1 else down / (1 - p))
+        return [float(found) for found in (value, up - down, (2 - p) * up + (p - 1) * down)]
+
+
+@pytest.mark.parametrize("o", [-1e5, -1e3, -800.0, 800.0, 1e3, 1e5])
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("poisson", 1.0), ("gamma", 2.0), *(("tweedie", p) for p in (1.125, 1.5, 1.9))],
+)
+def test_losses_of_counts_are_right_at_outputs_far_out(name, number, o):
+    formula = LOSSES[name]
+    parts = [formula.value, formula.residual, formula.curvature]
+    labels = np.array([0.0, 1e-3, 1.0, 1e3])
+    for y in labels[formula.domain.holds(labels)]:
+        expected = _exactly(number, y, o)
+        with np.errstate(over="ignore"):
+            found = [part(np.array([o]), np.array([y]), number)[0] for part in parts]
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        compiled = [nb.njit(part)(o, y, number) for part in parts]
+        np.testing.assert_allclose(compiled, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("o", [-1e5, -1e3, 1e3, 1e5])
+@pytest.mark.parametrize("name", LOSSES)
+def test_no_part_of_any_loss_is_nan_at_outputs_far_out(name, o):
+    formula, (loss, _, y) = LOSSES[name], cases(name, n=20)
+    output = np.full((20, 1), o)
+    with np.errstate(over="ignore"):
+        parts = [loss.value(output, y), loss.residual(output, y)[:, 0], loss.curvature(output, y)]
+    for part, found in zip(
+        (formula.value, formula.residual, formula.curvature), parts, strict=True
+    ):
+        assert not np.isnan(found).any()
+        assert loss.problem == "counts" or np.isfinite(found).all()
+        if part is not None:
+            compiled = nb.njit(part)
+            ours = [compiled(o, one, loss.number) for one in y]
+            np.testing.assert_allclose(ours, found, rtol=1e-12)
+
+
 @pytest.mark.parametrize("name", [*LOSSES, "softmax"])
 def test_a_row_has_the_same_bits_whatever_its_neighbours_are(name):
     loss, output, y = cases(name, n=67)
@@ -185,8 +236,16 @@ def test_a_row_has_the_same_bits_whatever_its_neighbours_are(name):
     ("given", "text"),
     [
         ({"loss": "huber", "delta": 0.0}, "delta: must be greater than 0 and finite, got 0.0"),
-        ({"loss": "quantile", "tau": 1.0}, "tau: must be between 0 and 1, got 1.0"),
-        ({"loss": "tweedie", "power": 2.5}, "power: must be between 1 and 2, got 2.5"),
+        (
+            {"loss": "quantile", "tau": 1.0},
+            "tau: must be greater than 0 and less than 1, say 0.01 or 0.99 for nearly the least or the "
+            "largest, got 1.0",
+        ),
+        (
+            {"loss": "tweedie", "power": 1.0},
+            'power: must be greater than 1 and less than 2: at 1 it is loss = "poisson", at 2 loss = '
+            '"gamma", got 1.0',
+        ),
         ({"loss": "squared", "delta": 1.0}, "delta: must be left out: loss squared has no use"),
         ({"loss": "cubed"}, "loss: must be one of squared, .* softmax, got 'cubed'"),
     ],

@@ -104,6 +104,44 @@ def test_the_pass_equals_numpy_where_features_and_labels_lie_far_out(
     agree(*both(bench, strangers, spec_of(loss, "experts", clip=0.0), rows, batch_rows))
 
 
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("batch_rows", [1, 4])
+@pytest.mark.parametrize(
+    ("loss", "part", "value"), [("squared", "w", 1e300), ("poisson", "offset", np.log(1e-300))]
+)
+def test_the_row_whose_step_threw_the_model_is_blamed_and_no_row_after_it(
+    bench, strangers, loss, part, value, batch_rows, plain
+):
+    rows = rows_for(bench, loss)
+    getattr(rows, part)[7] = value
+    rows.y[7] += 1.0
+    spec = spec_of(loss, "sgd")
+    if plain:
+        spec = replace(spec, kernel=f"{strangers}:PlainLinear")
+    made = learner.Learner(spec)
+    before, state = bench.state(made), bench.state(made)
+    results = bench.results(made, rows)
+    with np.errstate(all="ignore"):
+        broken = made.run(state, rows, batch_rows, results)
+        assert broken != 7
+        assert made.culprit(before, rows, batch_rows, broken, results) == 7
+
+
+@pytest.mark.parametrize("batch_rows", [1, 7])
+@pytest.mark.parametrize("optimizer", ["experts", "adagrad"])
+def test_no_claims_in_next_to_no_time_are_learnt(bench, strangers, optimizer, batch_rows):
+    """Worked out as they are written the loss is 0 · ∞, and so is the rate, which is then left out of the mean."""
+    rows = rows_for(bench, "tweedie")
+    rows.y[[10, 30]] = 0.0
+    rows.offset[[10, 30]] = -800.0
+    ours, expected = both(
+        bench, strangers, spec_of("tweedie", optimizer, {"power": 1.9}), rows, batch_rows
+    )
+    agree(ours, expected)
+    assert all(np.isfinite(value).all() for value in ours.values())
+    assert ours["target/count"] == pytest.approx(rows.w.sum())
+
+
 @pytest.mark.parametrize("optimizer", ["experts", "adagrad", "normalised"])
 @pytest.mark.parametrize("loss", ["logistic", "softmax"])
 @pytest.mark.parametrize("weights", ["balanced", (0.5, 2.0, 1.5)])
@@ -152,6 +190,22 @@ def test_short_runs_one_after_the_other_are_one_long_run_bit_for_bit(bench, loss
             assert state[name].tobytes() == value.tobytes(), name
         for name, value in recorded.items():
             assert np.concatenate([part[name] for part in parts]).tobytes() == value.tobytes(), name
+
+
+@pytest.mark.parametrize("optimizer", ["experts", "adagrad", "newton", "normalised"])
+@pytest.mark.parametrize("loss", ["squared", "huber", "poisson"])
+@pytest.mark.parametrize("batch_rows", [1, 7])
+def test_the_pass_equals_numpy_where_labels_are_far_off_and_exposures_differ(
+    bench, strangers, loss, optimizer, batch_rows
+):
+    if (loss, optimizer) == ("poisson", "newton"):
+        pytest.skip("a count of 40,000 among fours leaves no number of the curvature")
+    rows = rows_for(bench, loss)
+    offset = np.random.default_rng(1).normal(size=60)
+    rows.y[[20, 22, 30, 31, 32, 33, 34]] *= 1e4
+    rows.w[[22, 32]] = 0.0
+    spec = spec_of(loss, optimizer, clip=1.5)
+    agree(*both(bench, strangers, spec, rows._replace(offset=offset), batch_rows))
 
 
 @pytest.mark.parametrize("optimizer", ["adagrad", "experts"])

@@ -129,6 +129,62 @@ def test_rows_count_by_their_weights():
         np.testing.assert_allclose(one, other, rtol=1e-14)
 
 
+def labels_taken(y, w=None, batch=1):
+    """Moments of labels that came in batches; and how many of the last ones were far off in a row."""
+    y, w = np.asarray(y, np.float64)[:, None], np.ones(len(y)) if w is None else w
+    moments, far = nothing(1), np.zeros(1)
+    for i in range(0, len(y), batch):
+        loops.take_in_labels(y[i : i + batch], w[i : i + batch], 1.0, *moments, far)
+    return moments, far[0]
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_labels_are_taken_in_as_features_are_to_the_last_bit(batch):
+    y = np.random.default_rng(0).lognormal(0, 1, 300)
+    plain = taken(y[:, None], *range(batch, 300, batch))
+    assert [a.tolist() for a in labels_taken(y, batch=batch)[0]] == [a.tolist() for a in plain]
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("wrong", [1e3, -1e6, 1e300])
+def test_a_label_that_is_far_off_counts_as_one_at_twenty_deviations(wrong, batch):
+    y = np.random.default_rng(1).normal(5.0, 2.0, 900)
+    before, _ = labels_taken(y, batch=batch)
+    edge = before.mean[0] + np.sign(wrong) * 20.0 * before.deviation()[0]
+    held, far = labels_taken([*y, wrong], batch=batch)
+    assert far == 1
+    for one, other in zip(held, labels_taken([*y, edge], batch=batch)[0], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
+    assert labels_taken([*y, wrong, y[0]], batch=batch)[1] == 0
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_labels_that_stay_far_off_are_believed_within_a_few_rows(batch):
+    y = np.random.default_rng(2).normal(5.0, 2.0, 900)
+    there = y[:30] + 2000.0
+    plain = taken(np.append(y, there)[:, None])
+    held, far = labels_taken([*y, *there], batch=batch)
+    assert far == 0
+    assert held.deviation()[0] == pytest.approx(plain.deviation()[0], rel=0.1)
+
+
+def test_a_label_without_weight_is_neither_near_nor_far():
+    y = [*np.random.default_rng(3).normal(5.0, 2.0, 900), 1e5]
+    w = np.ones(len(y) + 1)
+    w[-1] = 0.0
+    for last in (5.0, 1e9):
+        assert labels_taken([*y, last], w)[1] == labels_taken(y)[1] == 1
+        assert labels_taken([*y, last], w, batch=7)[1] == 1
+
+
+def test_a_rate_weighs_as_much_as_its_exposure():
+    exposure = np.array([2.0, 1e-9, 500.0, 1e-300])
+    y = np.array([4.0, 1.0, 300.0, 0.0])
+    rate, w = scaling.without_offset("mean", y, np.array([1.0, 1.0, 3.0, 1.0]), np.log(exposure))
+    np.testing.assert_allclose(rate, y / exposure)
+    assert (rate * w).sum() / w.sum() == pytest.approx((4 + 1 + 900) / (2 + 1500), rel=1e-8)
+
+
 def test_what_was_seen_long_ago_counts_less():
     moments, one = nothing(1), np.ones(1)
     for value in [0.0] * 100 + [10.0] * 100:

@@ -16,6 +16,7 @@ from kernels import registry, strangers
 from kernels.contract import KernelFault, Rows, Spec, UnknownName
 from kernels.learner import Learner
 from kernels.linear import Linear, LinearOptions, Logistic
+from kernels.losses import LOSSES
 
 ROWS = Rows(np.ones((4, 2)), np.array([0.0, 1.0, 0.0, 1.0]), np.ones(4), np.zeros(4))
 
@@ -50,6 +51,15 @@ def test_kernels_that_keep_the_contract_pass():
     strangers.tried("q", found, found.Options())
     made = found(found.Options(), 2, 1)
     strangers.rehearse(strangers.Inspected("q", made, 1), 2, "binary")
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("name", ["linear", "mlp", "fm"])
+def test_kinks_of_losses_and_of_layers_are_nobody_s_fault(name, loss):
+    found = registry.kernel(name)
+    options = found.Options(loss=loss, **({"hidden": (50, 50)} if name == "mlp" else {}))
+    made = strangers.Inspected("odd:Odd", found(options, 2, 1), 1)
+    strangers.rehearse(made, 2, made.problem(options))
 
 
 FAULTS = {
@@ -101,6 +111,32 @@ FAULTS = {
     "gradients in another order": (
         kernel(gradients=lambda self, p, t, r: Linear.gradients(self, p, t, r)[:, ::-1]),
         "gradients must give rows that add up to what backward gives",
+    ),
+    "a gradient of the wrong sign": (
+        kernel(
+            backward=lambda self, p, t, r: {
+                key: -value for key, value in Linear.backward(self, p, t, r).items()
+            },
+            gradients=lambda self, p, t, r: -Linear.gradients(self, p, t, r),
+        ),
+        r"odd:Odd: backward must give the derivative of forward and the loss by weights, got -?[\d.]+ along a random "
+        r"direction where central differences give -?[\d.]+: turn its sign",
+    ),
+    "a gradient that is twice too long by one parameter": (
+        kernel(
+            backward=lambda self, p, t, r: (
+                Linear.backward(self, p, t, r) | {"intercept": 2 * r.sum(axis=0)}
+            ),
+            gradients=lambda self, p, t, r: Linear.gradients(self, p, t, r) * [2, 1, 1],
+            norms=lambda self, p, t, r: np.linalg.norm(
+                Linear.gradients(self, p, t, r) * [2, 1, 1], axis=1
+            ),
+        ),
+        "by intercept, got .*: look for a term or a factor that is missing",
+    ),
+    "a residual of another loss": (
+        with_loss(value=lambda o, y: (o[:, 0] - y) ** 2, residual=lambda o, y: o - y[:, None]),
+        "odd:Odd: loss.residual must give the derivative of loss.value by the outputs, got",
     ),
     "parameters in a list": (
         kernel(init=lambda self, generator: [np.zeros(2)]),

@@ -1,4 +1,7 @@
-"""The losses in torch's words, as oracles: o and y are tensors (n,); numbers at their defaults."""
+"""The losses in torch's words, as oracles: y (n,) and o (n,), or (n, k) for softmax; numbers at their defaults.
+
+A loss that isn't here is held against numerical derivatives of its own value, as these are, too.
+"""
 
 from __future__ import annotations
 
@@ -19,4 +22,5 @@ TORCH = {
     "modified_huber": lambda o, y: torch.where(
         (2 * y - 1) * o >= -1, torch.relu(1 - (2 * y - 1) * o) ** 2, -4 * (2 * y - 1) * o
     ),
+    "softmax": lambda o, y: torch.nn.functional.cross_entropy(o, y.long(), reduction="none"),
 }
