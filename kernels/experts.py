@@ -34,6 +34,7 @@ each is damped as if it were the whole batch. Rows may cancel in g and not in gÌ
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -107,7 +108,7 @@ class Experts(Rule):
         scale = getattr(kernel.loss, "scale", "none")
         self.is_spread, self.is_bounded = scale == "spread", scale == "mean"
         self.is_held = self.is_spread and bool(getattr(kernel.loss, "is_bent", False))
-        self.slow = _slow_shares(options.rates, options.serve_slow, 0.0 if self.is_spread else SLOW)
+        self.slow = _slow_shares(options.rates, serve_slow(options.serve_slow, kernel.loss))
 
     def layout(self) -> Layout:
         count = len(self.rates)
@@ -314,11 +315,18 @@ def served_shares(shares: Array, serving: Array, slow: Array) -> Array:
     return np.asarray((1.0 - slow.sum()) * (serving[:-1] + serving[-1] * shares) + slow)
 
 
-def _slow_shares(rates: tuple[float, ...], given: float | None, default: float) -> Array:
+def serve_slow(given: float | None, loss: Any) -> float:
+    """What the slower half of the learners has of the model that serves."""
+    if given is not None:
+        return given
+    return 0.0 if getattr(loss, "scale", "none") == "spread" else SLOW
+
+
+def _slow_shares(rates: tuple[float, ...], share: float) -> Array:
     """What each learner (E,) has of the model that serves for being one of the slower half."""
     count = (len(rates) + 1) // 2
     is_slow = np.argsort(np.argsort(rates, kind="stable"), kind="stable") < count
-    return np.asarray(is_slow * ((default if given is None else given) / count))
+    return np.asarray(is_slow * (share / count))
 
 
 def _mixed(shares: Array, arrays: Array) -> Array:

@@ -56,7 +56,7 @@ _TILE_ROWS = 256
 one shape then give a row the same bits wherever it stands. OpenBLAS' float32 kernels don't: there the
 last bit depends on a row's place among the others, and so would on chunks."""
 
-_LARGEST = 1e150
+LARGEST = 1e150
 """An output beyond this has a squared error that is no number any more: the model has diverged."""
 
 
@@ -180,45 +180,6 @@ class Learner:
             )
         self.rule.settle(state)
         return self._first_broken(state, rows, results)
-
-    def culprit(
-        self, before: State, rows: Rows, batch_rows: int, broken: int, results: Results
-    ) -> int | None:
-        """The row whose step left parameters, or a mean of labels, beyond all bounds before row `broken` was scored; None
-        where that row is itself to blame.
-
-        `run` went from `before` over these rows, and filled `results`. The batch is found by running again, some of its
-        batches at a time; of its rows it is the one that pulled hardest, by its weight, the
-        length of its gradient, and what it is a count of. A weight beyond all bounds is to blame in any case.
-        """
-        heavy = rows.w[: (broken // batch_rows + 1) * batch_rows] > _LARGEST
-        if heavy.any():  # the rows of its batch are scaled by its moments
-            return int(np.argmax(heavy))
-        low, high = 0, broken // batch_rows  # the state is whole after `low` batches
-        if high == 0 or not self._is_wild_after(
-            before, rows.slice(0, high * batch_rows), batch_rows
-        ):
-            return None
-        while high - low > 1:
-            middle = (low + high) // 2
-            if self._is_wild_after(before, rows.slice(0, middle * batch_rows), batch_rows):
-                high = middle
-            else:
-                low = middle
-        batch = slice(low * batch_rows, high * batch_rows)
-        pulls = np.log(np.maximum(rows.w[batch], 1e-300))
-        if self._scale == "mean":
-            pulls -= rows.offset[batch]
-        pulls += np.log(np.maximum(results["norm"][batch], 1e-300))
-        return batch.start + int(np.argmax(pulls))
-
-    def _is_wild_after(self, before: State, rows: Rows, batch_rows: int) -> bool:
-        state = {name: array.copy() for name, array in before.items()}
-        layout = self.results_layout(len(rows.y))
-        results = {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout.items()}
-        self.run(state, rows, batch_rows, results)
-        kept = [a for name, a in state.items() if name.startswith(("parameters/", "target/mean"))]
-        return not all((np.abs(array) < _LARGEST).all() for array in kept)
 
     def gradient(
         self, state: State, lanes: Sequence[Rows], lane: int, out: State, results: Results
@@ -398,7 +359,7 @@ class Learner:
         """As `first_broken`; of features so large that only their squares overflow, the first row with one."""
         broken = first_broken(results)
         if broken is None and not self.finite(state):
-            huge = (np.abs(rows.x) > _LARGEST).any(axis=1)
+            huge = (np.abs(rows.x) > LARGEST).any(axis=1)
             return int(np.argmax(huge)) if huge.any() else None
         return broken
 
@@ -531,5 +492,5 @@ class Scoring(NamedTuple):
 
 def first_broken(results: Results) -> int | None:
     """The first row whose output is beyond all bounds, or whose gradient is no finite number."""
-    whole = np.isfinite(results["norm"]) & (np.abs(results["output"]) < _LARGEST).all(axis=1)
+    whole = np.isfinite(results["norm"]) & (np.abs(results["output"]) < LARGEST).all(axis=1)
     return None if whole.all() else int(np.argmin(whole))

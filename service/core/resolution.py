@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from kernels import registry
 from kernels.contract import Spec
-from kernels.experts import SLOW
+from kernels.experts import serve_slow
 from kernels.losses import LOSSES, LossOptions, Number
 from kernels.sparse import MOST_BITS
 from service.core.errors import FileRefused
@@ -144,8 +144,7 @@ def _shared(job: Job) -> Optimizer:
     options = job.optimizer.options
     if job.optimizer.name != "experts" or options["serve_slow"] is not None:
         return job.optimizer
-    is_spread = getattr(job.model.loss, "scale", "none") == "spread"
-    options = options | {"serve_slow": 0.0 if is_spread else SLOW}
+    options = options | {"serve_slow": serve_slow(None, job.model.loss)}
     return job.optimizer.model_copy(update={"options": options})
 
 

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from kernels import metrics, sparse
+from kernels import guard, metrics, sparse
 from kernels.columns import ByColumns
 from kernels.contract import Array, Layout, Problem
 from kernels.learner import Extra, Learner, build
@@ -228,7 +228,9 @@ def go_on(
     broken = learner.run(state, rows, batch_rows, found)
     if broken is None:
         return learnt(learner, state)
-    culprit = learner.culprit(arrays(source, learner.layout()), rows, batch_rows, broken, found)
+    culprit = guard.culprit(
+        learner, arrays(source, learner.layout()), rows, batch_rows, broken, found
+    )
     told = learnt(learner, state, broken)
     return told if culprit in (None, broken) else replace(told, broken=culprit, by_step=True)
 

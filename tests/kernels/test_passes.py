@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kernels import learner, loops, registry, warming
+from kernels import guard, learner, loops, registry, warming
 from kernels.contract import Rows, Spec
 from kernels.losses import LOSSES
 from kernels.passes import elementwise
@@ -106,14 +106,12 @@ def test_the_pass_equals_numpy_where_features_and_labels_lie_far_out(
 
 @pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize("batch_rows", [1, 4])
-@pytest.mark.parametrize(
-    ("loss", "part", "value"), [("squared", "w", 1e300), ("poisson", "offset", np.log(1e-300))]
-)
+@pytest.mark.parametrize("loss", ["squared", "poisson"])
 def test_the_row_whose_step_threw_the_model_is_blamed_and_no_row_after_it(
-    bench, strangers, loss, part, value, batch_rows, plain
+    bench, strangers, loss, batch_rows, plain
 ):
     rows = rows_for(bench, loss)
-    getattr(rows, part)[7] = value
+    rows.w[7] = 1e300
     rows.y[7] += 1.0
     spec = spec_of(loss, "sgd")
     if plain:
@@ -124,7 +122,7 @@ def test_the_row_whose_step_threw_the_model_is_blamed_and_no_row_after_it(
     with np.errstate(all="ignore"):
         broken = made.run(state, rows, batch_rows, results)
         assert broken != 7
-        assert made.culprit(before, rows, batch_rows, broken, results) == 7
+        assert guard.culprit(made, before, rows, batch_rows, broken, results) == 7
 
 
 @pytest.mark.parametrize("batch_rows", [1, 7])
@@ -139,7 +137,7 @@ def test_no_claims_in_next_to_no_time_are_learnt(bench, strangers, optimizer, ba
     )
     agree(ours, expected)
     assert all(np.isfinite(value).all() for value in ours.values())
-    assert ours["target/count"] == pytest.approx(rows.w.sum())
+    assert ours["target/count"] == pytest.approx((rows.w * np.exp(rows.offset)).sum())
 
 
 @pytest.mark.parametrize("optimizer", ["experts", "adagrad", "normalised"])
