@@ -27,6 +27,7 @@ from kernels import losses, optimizers
 from kernels.contract import Array
 from kernels.losses import LOSSES
 from kernels.optimizers import OPTIMIZERS
+from kernels.scaling import FAR_LABEL, MOST_OF_M2
 
 FLAGS: dict[str, Any] = {
     "error_model": "numpy",
@@ -40,10 +41,6 @@ OPTIMIZER_CODES = {name: code for code, name in enumerate(OPTIMIZERS)}
 LOSS_CODES = {name: code for code, name in enumerate(LOSSES)}
 SOFTMAX = len(LOSSES)
 """The code of the one loss of several outputs."""
-FAR_LABEL = 20.0
-"""A label that is more deviations from the mean of those before it is held there."""
-WIDER = 4.0
-"""So many times further the bound is for the next label, when one was beyond it."""
 
 
 def chosen(functions: Sequence[Callable[..., Any]]) -> Any:
@@ -215,25 +212,18 @@ def take_in_loop(x, w, start, stop, share, count, mean, m2, sums):
 
 
 @inlined
-def _held_label(y, mean, bound, in_a_row):
-    """How far a label is from the mean, within its bound; and how many in a row are beyond it."""
-    apart = y - mean
-    if abs(apart) <= bound:
-        return apart, 0.0
-    bound *= WIDER**in_a_row
-    return max(min(apart, bound), -bound), in_a_row + 1.0
+def _held(y, w, mean, variance, m2):
+    """`scaling.held`, of one label."""
+    bound = math.sqrt(max(FAR_LABEL * FAR_LABEL * variance, MOST_OF_M2 * m2 / w))
+    return min(max(y, mean - bound), mean + bound) if m2 > 0.0 else y
 
 
 @inlined
-def take_in_labels_loop(y, w, start, stop, share, count, mean, m2, far):
-    """As `take_in_loop` for labels y (n, 1), of which one that is far off is held; far (1,) are those in a row.
-
-    The unit of all that is learnt is the labels' spread: an error by a factor of thousand would move every
-    prediction by hundreds. What stays that far off is no error: each of a row may be WIDER times further.
-    """
-    bound = np.inf
-    if m2[0] > 0.0:
-        bound = FAR_LABEL * math.sqrt(m2[0] / count[0])
+def take_in_labels_loop(y, w, start, stop, share, count, mean, m2):
+    """As `take_in_loop` for labels y (n, 1), held where they are far off, see `scaling.held`."""
+    middle, before, variance = mean[0], m2[0], 0.0
+    if count[0] > 0.0:
+        variance = m2[0] / count[0]
     if share < 1.0:
         count[0] *= share
         m2[0] *= share
@@ -245,22 +235,16 @@ def take_in_labels_loop(y, w, start, stop, share, count, mean, m2, far):
     if count[0] == 0.0:
         mean[0] = y[start, 0]
     total = count[0] + weight
-    before = far[0]
     if stop - start == 1:
-        shift, far[0] = _held_label(y[start, 0], mean[0], bound, before)
+        shift = _held(y[start, 0], w[start], middle, variance, before) - mean[0]
     else:
         shift = 0.0
         for i in range(start, stop):
-            if w[i] > 0.0:
-                apart, far[0] = _held_label(y[i, 0], mean[0], bound, far[0])
-                shift += w[i] * apart
+            shift += w[i] * (_held(y[i, 0], w[i], middle, variance, before) - mean[0])
         shift /= weight
-        far[0] = before
         for i in range(start, stop):
-            if w[i] > 0.0:
-                apart, far[0] = _held_label(y[i, 0], mean[0], bound, far[0])
-                apart -= shift
-                m2[0] += w[i] * apart * apart
+            apart = _held(y[i, 0], w[i], middle, variance, before) - mean[0] - shift
+            m2[0] += w[i] * apart * apart
     m2[0] += shift * shift * (weight * (count[0] / total))
     mean[0] += shift * (weight / total)
     count[0] = total
@@ -350,7 +334,7 @@ def checksum(*modules: Any) -> int:
     return value
 
 
-def _entries(sources: int) -> tuple[Any, Any, Any, Any]:
+def _entries(sources: int) -> tuple[Any, Any, Any]:
     @nb.njit(cache=True, **FLAGS)
     def take_in(x, w, share, count, mean, m2, sums):
         _ = sources
@@ -368,15 +352,10 @@ def _entries(sources: int) -> tuple[Any, Any, Any, Any]:
         _ = sources
         step_loop(code, theta, *slots, 0, gradient, 0, factor, rate, l1, l2, k)
 
-    @nb.njit(cache=True, **FLAGS)
-    def take_in_labels(y, w, share, count, mean, m2, far):
-        _ = sources
-        take_in_labels_loop(y, w, 0, len(y), share, count, mean, m2, far)
-
-    return take_in, take_in_labels, scale, step
+    return take_in, scale, step
 
 
-_take_in, _take_in_labels, _scale, _step = _entries(checksum(losses, optimizers))
+_take_in, _scale, _step = _entries(checksum(losses, optimizers))
 
 
 def frozen(array: Array) -> Array:
@@ -393,13 +372,6 @@ def take_in_rows(x: Array, w: Array, share: float, count: Array, mean: Array, m2
     NaN is no value.
     """
     _take_in(frozen(x), frozen(w), float(share), count, mean, m2, np.empty(len(mean)))
-
-
-def take_in_labels(
-    y: Array, w: Array, share: float, count: Array, mean: Array, m2: Array, far: Array
-) -> None:
-    """As `take_in_rows` for labels y (n, 1), held where they are far off; of the last, far (1,) in a row were."""
-    _take_in_labels(frozen(y), frozen(w), float(share), count, mean, m2, far)
 
 
 def scale_rows(x: Array, count: Array, mean: Array, m2: Array, clip: float, z: Array) -> None:

@@ -17,8 +17,10 @@ import numpy as np
 from kernels.contract import Array, Layout, State
 from kernels.losses import Scale
 
-LARGEST_POWER = 700.0
-"""e to this is still a number."""
+FAR_LABEL = 20.0
+"""A label that lies more deviations from the mean of those before it may be held, see `held`."""
+MOST_OF_M2 = 0.1
+"""By this share one label may make the labels' sum of squares larger: their deviation by a twentieth."""
 
 
 def kept(half_life: float, rows: Any) -> Any:
@@ -117,16 +119,28 @@ class Unit(NamedTuple):
         return (y - self.base) / self.unit if self.unit > 0 else np.zeros(len(y))
 
 
-def without_offset(scale: Scale, y: Array, w: Array, offset: Array) -> tuple[Array, Array]:
-    """The labels (n,) that rows would have at offset 0, and the weights (n,) that these have, from those of the rows.
-
-    Of losses with a logarithmic link y e^-offset (0 where y is 0, though the power may overflow), a rate, which weighs as
-    much as the exposure that it was seen for: their mean is all counts over all exposures. Else y - offset.
-    """
+def without_offset(scale: Scale, y: Array, offset: Array) -> Array:
+    """The labels (n,) that rows would have at offset 0: of losses with a logarithmic link y e^-offset, 0 where
+    y is 0, though the power may overflow; else y - offset."""
     if scale == "mean":
-        rate = y * np.exp((y != 0.0) * -offset)
-        return np.asarray(rate), np.asarray(w * np.exp(np.minimum(offset, LARGEST_POWER)))
-    return np.asarray(y - offset), w
+        return np.asarray(y * np.exp((y != 0.0) * -offset))
+    return np.asarray(y - offset)
+
+
+def held(y: Array, w: Array, moments: Moments) -> Array:
+    """Labels (n,) as their moments, so far these, take them in, by the rows' weights (n,).
+
+    The labels' spread is the unit of all that is learnt: one that is wrong by a factor of thousand would move every
+    prediction by hundreds. So a label is held within FAR_LABEL deviations of the mean, or further out, where it makes the
+    sum of squares larger by a share of MOST_OF_M2: many rows before it are a long lever. What is rare and true, or stays
+    that far off, is believed in a few such steps.
+    """
+    if moments.m2[0] == 0.0:
+        return y
+    variance, most = moments.m2[0] / moments.seen[0], MOST_OF_M2 * moments.m2[0]
+    with np.errstate(divide="ignore"):
+        bound = np.sqrt(np.maximum(FAR_LABEL * FAR_LABEL * variance, most / w))
+    return np.asarray(np.clip(y, moments.mean[0] - bound, moments.mean[0] + bound))
 
 
 def unit(scale: Scale, target: Moments | None) -> Unit:

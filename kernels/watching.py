@@ -5,7 +5,6 @@ Rules: those of `learner`, whose state holds all of it by these names; every sum
     classes/weight              weights of the classes seen, if their steps are balanced
     scaling/count, m2, mean     of the features seen, if the job standardises
     target/count, m2, mean      of the labels seen, if they are scaled
-    target/far                  how many labels in a row were far off, to the last one
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class Watching:
         if self.spec.standardise:
             found |= scaling.layout("scaling", self.spec.features, self.spec.gaps)
         if self.scale != "none":
-            found |= scaling.layout("target", 1) | {"target/far": ((1,), "float64")}
+            found |= scaling.layout("target", 1)
         return found
 
     def features(self, state: State) -> Moments | None:
@@ -57,7 +56,8 @@ class Watching:
             self.take_in(features, [(rows.x, rows.w) for rows in lanes])
         target = self._target(state)
         if target is not None:
-            self._take_in_labels(target, state["target/far"], lanes)
+            before = target.faded(1.0)
+            self.take_in(target, [(self._label(rows, before), rows.w) for rows in lanes])
         if self.spec.class_weight == "balanced":
             for rows in lanes:
                 classes = rows.y.astype(np.intp)
@@ -72,15 +72,10 @@ class Watching:
             loops.take_in_rows(x, w, share, *moments)
             share = 1.0
 
-    def _take_in_labels(self, moments: Moments, far: Array, lanes: Sequence[Rows]) -> None:
-        """Takes a batch's labels into moments, in place, lane by lane; so many of the last were `far` (1,) off."""
-        from kernels import loops
-
-        share = scaling.kept(self.spec.half_life, sum(len(rows.y) for rows in lanes))
-        for rows in lanes:
-            y, w = scaling.without_offset(self.scale, rows.y, rows.w, rows.offset)
-            loops.take_in_labels(y[:, None], w, share, *moments, far)
-            share = 1.0
+    def _label(self, rows: Rows, before: Moments) -> Array:
+        """The labels (n, 1) as their moments take them in."""
+        plain = scaling.without_offset(self.scale, rows.y, rows.offset)
+        return scaling.held(plain, rows.w, before)[:, None]
 
     def class_factors(self, state: State, rows: Rows) -> Array | None:
         """The factors (n,) of the rows' steps by their classes; None where all are 1."""
@@ -132,8 +127,6 @@ class Watching:
                 after = scaling.moments(state, prefix)
                 scaling.merge(into, scaling.increment(after, faded))
             found |= {f"{prefix}/{name}": a for name, a in zip(_MOMENTS, into, strict=True)}
-        if self.scale != "none":
-            found["target/far"] = lanes[-1]["target/far"].copy()
         return found
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numba as nb
 import numpy as np
 
-from kernels import loops, losses, optimizers
+from kernels import loops, losses, optimizers, scaling
 from kernels.contract import Array, CompiledPass, Results, Rows, Spec, State
 from kernels.loops import FLAGS, OPTIMIZER_CODES, checksum, inlined, padded, step_loop
 from kernels.passes import rows
@@ -74,8 +74,8 @@ def _learn(
 
     sums (k, f) and push_sums (1, k) are zeros, before and after.
     """
-    x, y, plain, plain_w, w, offset, push_w = lane
-    seen, mean, m2, target_seen, target_mean, target_m2, target_far = watched
+    x, y, plain, w, offset, push_w = lane
+    seen, mean, m2, target_seen, target_mean, target_m2 = watched
     output, residual, norm, gradient, units = record
     weights, slots, intercept, intercept_slots = model
     s0, s1, s2, s3, s4 = slots
@@ -89,7 +89,7 @@ def _learn(
         stop = min(start + batch_rows, total_rows)
         n = stop - start
         base, unit, base_after, unit_after = enter_labels(
-            plain, plain_w, start, stop, plan, target_seen, target_mean, target_m2, target_far
+            plain, w, start, stop, plan, target_seen, target_mean, target_m2
         )
         enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch)
         rate, factor = rates[batch], 1.0 / n
@@ -152,7 +152,7 @@ def _entry(sources: int) -> Any:
     return learn
 
 
-learn = _entry(checksum(losses, loops, optimizers, rows))
+learn = _entry(checksum(losses, loops, scaling, optimizers, rows))
 
 
 def elementwise_pass(spec: Spec, kernel: Any, rule: Elementwise) -> CompiledPass:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numba as nb
 import numpy as np
 
-from kernels import experts, loops, losses, optimizers
+from kernels import experts, loops, losses, optimizers, scaling
 from kernels.contract import Array, CompiledPass, Results, Rows, Spec, State
 from kernels.experts import (
     EPSILON,
@@ -282,8 +282,8 @@ def _serve(mix, model, heat, k):
 @inlined
 def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record, room, own_room):
     """Learns from a lane, batch after batch; rates (batches,), own_rates (E,)."""
-    x, y, plain_y, plain_w, w, offset, push_w = lane
-    seen, mean, m2, target_seen, target_mean, target_m2, target_far = watched
+    x, y, plain_y, w, offset, push_w = lane
+    seen, mean, m2, target_seen, target_mean, target_m2 = watched
     output, residual, norm, gradient, units = record
     weights, squares, frozen, intercept, intercept_squares, frozen_intercept = model[:6]
     shares, frozen_losses, frozen_rows = model[6], model[8], model[9]
@@ -299,7 +299,7 @@ def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record
         stop = min(start + batch_rows, total_rows)
         n = stop - start
         base, unit, base_after, unit_after = enter_labels(
-            plain_y, plain_w, start, stop, plan, target_seen, target_mean, target_m2, target_far
+            plain_y, w, start, stop, plan, target_seen, target_mean, target_m2
         )
         enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch)
         keep = kept(mix.half_life, n)
@@ -409,7 +409,7 @@ def _entry(sources: int) -> Any:
     return learn
 
 
-learn = _entry(checksum(experts, losses, loops, optimizers, passes_rows))
+learn = _entry(checksum(experts, losses, loops, scaling, optimizers, passes_rows))
 
 
 def experts_pass(spec: Spec, kernel: Any, rule: Experts) -> CompiledPass:

@@ -12,7 +12,7 @@ from typing import Any
 import numba as nb
 import numpy as np
 
-from kernels import loops, losses, optimizers
+from kernels import loops, losses, optimizers, scaling
 from kernels.contract import Array, CompiledPass, Results, Rows, Spec, State
 from kernels.loops import FLAGS, checksum, inlined, loss_curvature
 from kernels.newton import Newton
@@ -59,8 +59,8 @@ def _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, 
 
     The vectors (m,) are a row of ones, scratch, and sums that are zeros before and after.
     """
-    x, y, plain, plain_w, w, offset, push_w = lane
-    seen, mean, m2, target_seen, target_mean, target_m2, target_far = watched
+    x, y, plain, w, offset, push_w = lane
+    seen, mean, m2, target_seen, target_mean, target_m2 = watched
     output, residual, norm, gradient, units = record
     weights, intercept, covariance = model
     total_rows, features = x.shape
@@ -72,7 +72,7 @@ def _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, 
         start = batch * batch_rows
         stop = min(start + batch_rows, total_rows)
         base, unit, base_after, unit_after = enter_labels(
-            plain, plain_w, start, stop, plan, target_seen, target_mean, target_m2, target_far
+            plain, w, start, stop, plan, target_seen, target_mean, target_m2
         )
         enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch)
         for i in range(start, stop):
@@ -120,7 +120,7 @@ def _entry(sources: int) -> Any:
     return learn
 
 
-learn = _entry(checksum(losses, loops, optimizers, passes_rows))
+learn = _entry(checksum(losses, loops, scaling, optimizers, passes_rows))
 
 
 def newton_pass(spec: Spec, kernel: Any, rule: Newton) -> CompiledPass:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numba as nb
 import numpy as np
 
-from kernels import loops, losses, normalised, optimizers
+from kernels import loops, losses, normalised, optimizers, scaling
 from kernels.contract import Array, CompiledPass, Results, Rows, Spec, State
 from kernels.loops import FLAGS, checksum, inlined
 from kernels.normalised import EPSILON, Normalised
@@ -90,8 +90,8 @@ def _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, 
 
     Room of its own: sums (k, f) and push_sums (1, k), zeros before and after, and an empty array.
     """
-    x, y, plain, plain_w, w, offset, push_w = lane
-    seen, mean, m2, target_seen, target_mean, target_m2, target_far = watched
+    x, y, plain, w, offset, push_w = lane
+    seen, mean, m2, target_seen, target_mean, target_m2 = watched
     output, residual, norm, gradient, units = record
     weights, squares, intercept, intercept_squares, scale, size = model
     total_rows, features = x.shape
@@ -103,7 +103,7 @@ def _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, 
         start = batch * batch_rows
         stop = min(start + batch_rows, total_rows)
         base, unit, base_after, unit_after = enter_labels(
-            plain, plain_w, start, stop, plan, target_seen, target_mean, target_m2, target_far
+            plain, w, start, stop, plan, target_seen, target_mean, target_m2
         )
         enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch)
         for i in range(start, stop):
@@ -151,7 +151,7 @@ def _entry(sources: int) -> Any:
     return learn
 
 
-learn = _entry(checksum(losses, loops, normalised, optimizers, passes_rows))
+learn = _entry(checksum(losses, loops, scaling, normalised, optimizers, passes_rows))
 
 
 def normalised_pass(spec: Spec, kernel: Any, rule: Normalised) -> CompiledPass:

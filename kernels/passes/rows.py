@@ -61,16 +61,14 @@ class Watched(NamedTuple):
     target_seen: Array
     target_mean: Array
     target_m2: Array
-    target_far: Array
 
 
 class Lane(NamedTuple):
-    """The rows of a lane: x (n, f), y and plain (n, 1), plain_w, w, offset and push (n,); read-only."""
+    """The rows of a lane: x (n, f), y and plain (n, 1), w, offset and push (n,); read-only."""
 
     x: Array
     y: Array
     plain: Array
-    plain_w: Array
     w: Array
     offset: Array
     push: Array
@@ -123,14 +121,12 @@ def enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch):
 
 
 @inlined
-def enter_labels(plain, plain_w, start, stop, plan, seen, mean, m2, far):
+def enter_labels(plain, w, start, stop, plan, seen, mean, m2):
     """Takes a batch's labels in; returns their units without and with it: (base, unit, base, unit)."""
     if plan.scale == 0:
         return 0.0, 1.0, 0.0, 1.0
     base, unit = unit_of(plan.scale, seen, mean, m2)
-    take_in_labels_loop(
-        plain, plain_w, start, stop, kept(plan.half_life, stop - start), seen, mean, m2, far
-    )
+    take_in_labels_loop(plain, w, start, stop, kept(plan.half_life, stop - start), seen, mean, m2)
     base_after, unit_after = unit_of(plan.scale, seen, mean, m2)
     return base, unit, base_after, unit_after
 
@@ -259,11 +255,11 @@ def lane_of(plan: Plan, rows: Rows, pushes: Array) -> Lane:
     """The lane's arrays as a pass takes them: read-only, and labels without their offsets beside them."""
     x, y, w, offset = rows.x, rows.y, rows.w, rows.offset
     x, y, w, offset, push = (frozen(array) for array in (x, y, w, offset, pushes))
-    plain, plain_w = y, w
+    plain = y
     if plan.scale != 0:
         scale: Scale = "mean" if plan.scale == MEAN else "spread"
-        plain, plain_w = map(frozen, scaling.without_offset(scale, y, w, offset))
-    return Lane(x, y.reshape(-1, 1), plain.reshape(-1, 1), plain_w, w, offset, push)
+        plain = frozen(scaling.without_offset(scale, y, offset))
+    return Lane(x, y.reshape(-1, 1), plain.reshape(-1, 1), w, offset, push)
 
 
 def room_of(weights: Array) -> Room:
@@ -279,7 +275,6 @@ def watched_of(state: State) -> Watched:
     found = []
     for prefix in ("scaling", "target"):
         found += [state.get(f"{prefix}/{name}", np.zeros(1)) for name in ("count", "mean", "m2")]
-    found.append(state.get("target/far", np.zeros(1)))
     return Watched(*found)
 
 

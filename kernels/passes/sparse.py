@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numba as nb
 import numpy as np
 
-from kernels import loops, losses, normalised, optimizers
+from kernels import loops, losses, normalised, optimizers, scaling
 from kernels.contract import Array, CompiledPass, Results, Rows, Spec, State
 from kernels.loops import FLAGS, OPTIMIZER_CODES, checksum, dot_loop, inlined, step_loop
 from kernels.normalised import EPSILON
@@ -123,9 +123,9 @@ def _step_slots(starts, places, values, i, push, per_row, weights, squares, scal
 @inlined
 def _learn_normalised(lane, entries, rates, plan, model, watched, record, room, own_room):
     """Learns from a lane, row after row. Room of its own: sums (k, f), push_sums (1, k), an empty array."""
-    x, y, plain, plain_w, w, offset, push_w = lane
+    x, y, plain, w, offset, push_w = lane
     starts, places, values = entries
-    seen, mean, m2, target_seen, target_mean, target_m2, target_far = watched
+    seen, mean, m2, target_seen, target_mean, target_m2 = watched
     output, residual, norm, _, units = record
     (weights, squares, scale, size, intercept, intercept_squares,
      slot_weights, slot_squares, slot_scale) = model  # fmt: skip
@@ -134,7 +134,7 @@ def _learn_normalised(lane, entries, rates, plan, model, watched, record, room, 
     ones = 1.0 if plan.intercept else 0.0
     for i in range(len(x)):
         base, unit, base_after, unit_after = enter_labels(
-            plain, plain_w, i, i + 1, plan, target_seen, target_mean, target_m2, target_far
+            plain, w, i, i + 1, plan, target_seen, target_mean, target_m2
         )
         enter_features(x, w, i, i + 1, plan, seen, mean, m2, inverse, scratch)
         scaled_row(x, i, plan, mean, inverse, z)
@@ -205,9 +205,9 @@ def _learn_ftrl(
     lane, entries, rates, numbers, plan, penalty, model, watched, record, room, push_sums
 ):
     """As `_learn_normalised`; numbers (rows + 1, 5) are those of the step before the first, and of each."""
-    x, y, plain, plain_w, w, offset, push_w = lane
+    x, y, plain, w, offset, push_w = lane
     starts, places, values = entries
-    seen, mean, m2, target_seen, target_mean, target_m2, target_far = watched
+    seen, mean, m2, target_seen, target_mean, target_m2 = watched
     output, residual, norm, _, units = record
     (weights, dense_z, squares, intercept, intercept_z, intercept_squares,
      slot_weights, slot_z, slot_squares) = model  # fmt: skip
@@ -216,7 +216,7 @@ def _learn_ftrl(
     before = (numbers[0, 0], numbers[0, 1], 0.0, 0.0, 0.0)
     for i in range(len(x)):
         base, unit, base_after, unit_after = enter_labels(
-            plain, plain_w, i, i + 1, plan, target_seen, target_mean, target_m2, target_far
+            plain, w, i, i + 1, plan, target_seen, target_mean, target_m2
         )
         enter_features(x, w, i, i + 1, plan, seen, mean, m2, inverse, scratch)
         scaled_row(x, i, plan, mean, inverse, z)
@@ -268,7 +268,7 @@ def _entries(sources: int) -> tuple[Any, Any]:
 
 
 learn_normalised, learn_ftrl = _entries(
-    checksum(losses, loops, normalised, optimizers, passes_rows, dense_pass, slots)
+    checksum(losses, loops, scaling, normalised, optimizers, passes_rows, dense_pass, slots)
 )
 
 

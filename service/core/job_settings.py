@@ -449,6 +449,9 @@ class Job(Section):
             rule = 'must be "zero" or "none" where features are not standardised'
             raise broken(rule, "missing", "fill", value="mean")
         for i, column in enumerate(self.missing.indicators or ()):
+            if column in (self.exclude or ()):
+                rule = "must be another column than those of `exclude`"
+                raise broken(rule, "missing", "indicators", i, value=column)
             if self.features is not None and column not in self.features:
                 raise broken(
                     "must be one of the features", "missing", "indicators", i, value=column

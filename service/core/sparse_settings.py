@@ -148,6 +148,11 @@ def check_hashed(job: Job, taken: Mapping[Any, str]) -> None:
                 )
             if job.features is not None and column not in (*job.features, *made):
                 raise broken("must be one of the features", "hashing", key, i, value=column)
+    for i, pair in enumerate(job.hashing.interactions or ()):
+        for column in pair:
+            if column in (job.exclude or ()):
+                rule = "must be a pair of other columns than those of `exclude`"
+                raise broken(rule, "hashing", "interactions", i, value=column)
 
 
 def check_times(job: Job) -> None:

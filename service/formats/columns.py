@@ -46,12 +46,15 @@ def features_of(source: Source, fields: Fields) -> tuple[str, ...]:
     names = tuple(name for name in parts if name not in hashed)
     known = set(names)
     if not names and not hashed:
-        rule, value = (
-            "a file has columns besides label, id, weight, time, offset and exposure",
-            listed(source.columns),
-        )
-        named = "list columns of pandas' index in `features` where they are any"
-        remedy = named if source.aside else "drop files that have features"
+        besides = "label, id, weight, time, offset and exposure"
+        if fields.exclude:
+            besides += ", and those that are excluded"
+        rule, value = f"a file has columns besides {besides}", listed(source.columns)
+        remedy = "drop files that have features"
+        if source.aside:
+            remedy = "list columns of pandas' index in `features` where they are any"
+        elif fields.exclude:
+            remedy += ", or correct `exclude`"
         raise _refused(source, rule, value, remedy)
     if "" in known:
         rule = "every column has a name"
@@ -102,7 +105,9 @@ def check_fields(source: Source, fields: Fields) -> None:
         )
     numbers = source.format == "npy" and all(c.isdigit() for c in source.columns)
     derived = derived_from(fields)
-    called = {*map(str, (*fields.roles, *(fields.features or ())))} - derived.keys()
+    called = {
+        *map(str, (*fields.roles, *(fields.features or ()), *fields.exclude))
+    } - derived.keys()
     if numbers and not all(name.isdigit() for name in called):
         rule, value = "columns of an NPY file are numbers", "names in the settings"
         raise _refused(

@@ -148,7 +148,7 @@ class Fields:
     @property
     def numbered(self) -> bool:
         """Columns are numbers, so the file has no header."""
-        return any(isinstance(column, int) for column in self.named)
+        return any(isinstance(column, int) for column in (*self.named, *self.exclude))
 
 
 @dataclass(frozen=True, slots=True)

@@ -459,6 +459,14 @@ def test_options_without_an_optimizers_name_are_those_of_the_kernels_own() -> No
             'times.t: must be another column than those of `exclude`, got "t"',
         ),
         (
+            'exclude = ["c"]\nhashing.interactions = [["a", "c"]]',
+            'hashing.interactions[0]: must be a pair of other columns than those of `exclude`, got "c"',
+        ),
+        (
+            'exclude = ["c"]\nmissing = {fill = "mean", indicators = ["c"]}',
+            'missing.indicators[0]: must be another column than those of `exclude`, got "c"',
+        ),
+        (
             'exclude = ["c"]\nhashing.categorical = ["c"]',
             'hashing.categorical[0]: must be another column than those of `exclude`, got "c"',
         ),

@@ -68,3 +68,14 @@ def test_columns_without_a_name_or_that_share_one_can_be_excluded(read, refused)
 
 def test_without_a_header_columns_are_excluded_by_number(read):
     assert read(b"Ann,1.5,x,2,3\n", "t.csv", Fields(4, exclude=(0, 2))).x.tolist() == [[1.5, 2]]
+
+
+def test_without_a_label_numbers_that_are_excluded_mean_no_header(read):
+    clusters = Fields(None, labels="none", exclude=(0,))
+    assert read(b"7,1,2\n8,3,4\n", "t.csv", clusters).x.tolist() == [[1, 2], [3, 4]]
+
+
+def test_who_excludes_all_columns_is_told_so(refused):
+    told = refused(b"a,y\n1,2\n", "t.csv", Fields("y", exclude=("a",))).refusal
+    assert told.rule.endswith("offset and exposure, and those that are excluded")
+    assert told.remedy.endswith("correct `exclude`")

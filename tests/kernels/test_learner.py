@@ -261,6 +261,8 @@ def test_exact_lanes_are_one_batch_of_all_their_rows(bench, name, places):
     spec = replace(SPECS[name], dtype="float64")
     learner = Learner(spec)
     rounds = [bench.rows(12, 3, CLASSES[name], seed=seed) for seed in range(4)]
+    if learner.watching.scale == "spread":
+        rounds[0].y[[2, 7]] += [1e4, -1e6]
     one, many = bench.state(learner), bench.state(learner)
     for rows in rounds:
         whole = bench.results(learner, rows)
@@ -429,6 +431,21 @@ def test_one_wrong_label_does_not_spoil_the_next_rows(bench, loss, optimizer, ba
         return np.sqrt(np.mean((found - output)[1014:] ** 2))
 
     assert error(wrong) < 0.5 * output.std()
+
+
+@pytest.mark.parametrize("exposure", [1e-6, 1e-3, 1e3, 1e6])
+@pytest.mark.parametrize("optimizer", ["experts", "adagrad"])
+def test_one_wrong_exposure_does_not_spoil_the_next_rows(bench, optimizer, exposure):
+    random = np.random.default_rng(5)
+    x = random.normal(size=(6000, 3))
+    rate = np.exp(x @ [0.4, -0.3, 0.2])
+    offset = np.zeros(6000)
+    offset[2000] = np.log(exposure)
+    y = np.maximum(random.poisson(rate), offset != 0).astype(np.float64)
+    spec = Spec("linear", 3, {"loss": "poisson"}, optimizer={"name": optimizer}, clip=5.0)
+    _, results = bench.run(spec, Rows(x, y, np.ones(6000), offset), 1)
+    found = Learner(spec).prediction(results["output"])
+    assert np.sqrt(np.mean((found - rate)[2500:] ** 2)) < 0.75 * rate.std()
 
 
 @pytest.mark.parametrize("loss", ["logistic", "poisson", "softmax", "squared"])
