@@ -16,7 +16,7 @@ from kernels import registry, strangers
 from kernels.contract import KernelFault, Rows, Spec, UnknownName
 from kernels.learner import Learner
 from kernels.linear import Linear, LinearOptions, Logistic
-from kernels.losses import LOSSES
+from kernels.losses import LOSSES, SingleOutput
 
 ROWS = Rows(np.ones((4, 2)), np.array([0.0, 1.0, 0.0, 1.0]), np.ones(4), np.zeros(4))
 
@@ -119,7 +119,7 @@ FAULTS = {
             },
             gradients=lambda self, p, t, r: -Linear.gradients(self, p, t, r),
         ),
-        r"odd:Odd: backward must give the derivative of forward and the loss by weights, got -?[\d.]+ along a random "
+        r"odd:Odd: backward must give the derivative of forward and the loss by weights, got -?[\d.]+ along a "
         r"direction where central differences give -?[\d.]+: turn its sign",
     ),
     "a gradient that is twice too long by one parameter": (
@@ -164,6 +164,80 @@ def test_a_fault_is_named_with_its_function_and_what_came(name):
     made, text = FAULTS[name]
     with pytest.raises(KernelFault, match=text):
         rehearsed(made)
+
+
+class Float32:
+    """One layer of ReLUs that computes in float32 throughout, right or wrong by `spoilt`."""
+
+    l2, penalised = 0.0, ()
+
+    def __init__(self, loss, features, hidden, spoilt=lambda by_row: None):
+        self.loss = SingleOutput(loss)
+        self._sizes, self._spoilt = (features, hidden), spoilt
+
+    def init(self, generator):
+        features, hidden = self._sizes
+        return {
+            "in": generator.normal(size=self._sizes) * np.sqrt(2 / features),
+            "kinks": np.zeros(hidden),
+            "out": generator.normal(size=hidden) / np.sqrt(hidden),
+        }
+
+    def forward(self, parameters, x):
+        p, x = {key: value.astype("f") for key, value in parameters.items()}, x.astype("f")
+        active = np.maximum(x @ p["in"] + p["kinks"], 0)
+        return (active @ p["out"])[:, None], (p, x, active)
+
+    def _by_row(self, tape, residual):
+        p, x, active = tape
+        r = residual.astype("f")
+        inner = r * p["out"] * (active > 0)
+        by_row = {"in": x[:, :, None] * inner[:, None, :], "kinks": inner, "out": r * active}
+        self._spoilt(by_row)
+        return by_row
+
+    def backward(self, parameters, tape, residual):
+        return {key: rows.sum(axis=0) for key, rows in self._by_row(tape, residual).items()}
+
+    def gradients(self, parameters, tape, residual):
+        by_row = self._by_row(tape, residual)
+        return np.hstack([by_row[key].reshape(len(residual), -1) for key in sorted(by_row)])
+
+    def norms(self, parameters, tape, residual):
+        return np.linalg.norm(self.gradients(parameters, tape, residual), axis=1)
+
+
+def turned(by_row):
+    by_row["in"] *= -1
+
+
+def without_half(by_row):
+    by_row["in"][:, : by_row["in"].shape[1] // 2] = 0
+
+
+def without_kinks(by_row):
+    by_row["kinks"][:] = 0
+
+
+@pytest.mark.parametrize("hidden", [32, 128, 256])
+@pytest.mark.parametrize("features", [10, 100, 784])
+@pytest.mark.parametrize(
+    ("loss", "problem"), [("squared", "regression"), ("logistic", "binary"), ("poisson", "counts")]
+)
+def test_float32_relus_of_any_size_pass_where_they_are_right_and_only_there(
+    loss, problem, features, hidden
+):
+    def rehearse(*spoilt):
+        made = Float32(loss, features, hidden, *spoilt)
+        strangers.rehearse(strangers.Inspected("odd:Odd", made, 1), features, problem)
+
+    rehearse()
+    with pytest.raises(KernelFault, match=r"by in, .*: turn its sign"):
+        rehearse(turned)
+    with pytest.raises(KernelFault, match=r"by in, .*: look for a term"):
+        rehearse(without_half)
+    with pytest.raises(KernelFault, match=r"by kinks, .*: look for a term"):
+        rehearse(without_kinks)
 
 
 def test_what_a_kernel_says_of_its_options_is_looked_at():
