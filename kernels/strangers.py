@@ -2,7 +2,8 @@
 
 Rules: whoever writes a kernel should be told by name what it breaks of the contract: the function, what
 was expected of it, what came. `load` looks at the class, `tried` at what it says of a job's options,
-`rehearse` calls every function with a few made-up rows and holds the gradient against numerical derivatives, and `Inspected` looks at each answer later.
+`rehearse` calls every function with a few made-up rows and holds the gradient against numerical
+derivatives, and `Inspected` looks at each answer later.
 Built-in kernels have tests for all this, and are not inspected.
 """
 

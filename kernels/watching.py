@@ -57,7 +57,7 @@ class Watching:
         target = self._target(state)
         if target is not None:
             before = target.faded(1.0)
-            self.take_in(target, [(self._label(rows, before), rows.w) for rows in lanes])
+            self.take_in(target, [(self._labels(rows, before), rows.w) for rows in lanes])
         if self.spec.class_weight == "balanced":
             for rows in lanes:
                 classes = rows.y.astype(np.intp)
@@ -72,7 +72,7 @@ class Watching:
             loops.take_in_rows(x, w, share, *moments)
             share = 1.0
 
-    def _label(self, rows: Rows, before: Moments) -> Array:
+    def _labels(self, rows: Rows, before: Moments) -> Array:
         """The labels (n, 1) as their moments take them in."""
         plain = scaling.without_offset(self.scale, rows.y, rows.offset)
         return scaling.held(plain, rows.w, before)[:, None]
