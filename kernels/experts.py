@@ -3,11 +3,14 @@
 What `optimizer = "auto"` is for linear kernels, for nobody knows the right rate of a stream before it
 has run. For each rate η_e one learner takes implicit AdaGrad steps; π are the learners' shares:
 
-    G_e ← G_e + g²       θ_e ← θ_e - η_e g̃ / √G_e       g̃ = g / (1 + η_e h Σ v²/√G_e)
-    π_e ← (1 - α) π_e e^(-ℓ_e/T) / Σ + α/E              v = (1, z), h the loss's curvature
+    G ← G + Σ ρ_e g_e²      θ_e ← θ_e - η_e g̃_e / √G      g̃_e = g_e / (1 + η_e h_e Σ v²/√G)
+    π_e ← (1 - α) π_e e^(-ℓ_e/T) / Σ + α/E                v = (1, z), h_e the loss's curvature
 
 Rows are scored by Σ π_e θ_e, which for a linear kernel is one linear model. The step is implicit to
-first order (Kulis & Bartlett, ICML 2010): it can't shoot past its label, whatever the rate. Shares that
+first order (Kulis & Bartlett, ICML 2010): it can't shoot past its label, whatever the rate. G, what a
+feature's gradients have come to, is one for all learners, who differ by their rates alone; ρ = 0.95 π + 0.05/E
+keeps a learner without a share from steps of any length where those that have it are never wrong, and one
+row moves its own output by no more than `FARTHEST`. Shares that
 never vanish follow a stream whose best rate changes (fixed share: Herbster & Warmuth, Machine Learning
 32, 1998). T is the running mean of the rows' weights where the loss is a logarithm of a likelihood (1
 without weights: how rows compare counts, not what a unit of weight is), and for numbers twice the running
@@ -33,6 +36,7 @@ each is damped as if it were the whole batch. Rows may cancel in g and not in g�
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +51,8 @@ HEAT_MEMORY = 0.999
 """What the running mean of what losses are measured by keeps of itself over a row."""
 FAR_OFF = 3.0
 """A residual beyond so many root mean squares is held there."""
+LEAST_PART = 0.05
+"""What learners have of G whatever their shares, all together."""
 SQUARES_MEMORY = 0.99
 """What the running mean of squared residuals keeps of itself over a row. After a jump of what is learnt
 all residuals are large: a hundred rows later they are no longer held."""
@@ -55,9 +61,9 @@ LEAST_LOSS = 1e-12
 SLOW = 0.15
 """What the slower half of the learners has of the model that serves where classes or counts are learnt."""
 EPSILON = 1e-8
-FARTHEST = 1.0
-"""How far one row may move its own output where the link is logarithmic: by a factor of e. There the
-curvature at hand says little of what is a step away."""
+FARTHEST = {"mean": 1.0, "none": 4.0, "spread": np.inf}
+"""How far one row may move its own output, by how labels are scaled: counts by a factor of e, log-odds by 4, numbers as
+far as it takes. The curvature at hand says little of what is a step away, but where the loss is a square."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +99,8 @@ class ExpertsOptions:
 class Experts(Rule):
     """The rule of `experts`. Below `optimizer/`, with E learners:
 
-    experts/<name>, squares/<name>   (E, ...) their parameters, and G
+    experts/<name>                   (E, ...) their parameters
+    squares/<name>                   (...) G
     shares                           (E,) π
     mean_heat                        (2,) the running mean of rows' losses, or of their weights, and how full it is
     mean_squares                     (E + 1,) those of the residuals, and their weight; where they are held
@@ -106,7 +113,7 @@ class Experts(Rule):
         super().__init__(kernel, shapes, dtype, options)
         self.rates = np.array(options.rates)
         scale = getattr(kernel.loss, "scale", "none")
-        self.is_spread, self.is_bounded = scale == "spread", scale == "mean"
+        self.is_spread, self.farthest = scale == "spread", FARTHEST[scale]
         self.is_held = self.is_spread and bool(getattr(kernel.loss, "is_bent", False))
         self.slow = _slow_shares(options.rates, serve_slow(options.serve_slow, kernel.loss))
 
@@ -124,7 +131,7 @@ class Experts(Rule):
         for name, shape in self.shapes.items():
             found[f"optimizer/experts/{name}"] = ((count, *shape), self.dtype)
             found[f"optimizer/frozen/{name}"] = ((count + 1, *shape), self.dtype)
-            found[f"optimizer/squares/{name}"] = ((count, *shape), self.dtype)
+            found[f"optimizer/squares/{name}"] = (shape, self.dtype)
         return found
 
     def init(self, state: State) -> None:
@@ -166,16 +173,16 @@ class Experts(Rule):
         for copy in range(count + 1):
             raw = self._forward(state, "frozen", copy, batch.z)
             found["frozen_losses"][copy] = aim.values(raw).sum()
+        raws = [self._forward(state, "experts", expert, batch.z) for expert in range(count)]
+        pushes = [aim.residual(raw) for raw in raws]
+        answer = self._answer(state, batch, pushes)
         parts: list[tuple[Parameters, Parameters]] = []
-        for expert in range(count):
-            raw = self._forward(state, "experts", expert, batch.z)
+        for expert, (raw, push) in enumerate(zip(raws, pushes, strict=True)):
             found["losses"][expert] = aim.values(raw).sum()
-            push = aim.residual(raw)
-            answer = rate * self.rates[expert] * self._answer(state, batch, expert, push)
-            ease = 1.0 / (1.0 + aim.curvature(raw) * answer)
-            if self.is_bounded:
-                far = np.abs(push * ease * answer)
-                ease = ease * np.minimum(1.0, FARTHEST / np.maximum(far, FARTHEST))
+            own = rate * self.rates[expert] * answer
+            ease = 1.0 / (1.0 + aim.curvature(raw) * own)
+            far = np.abs(push * ease * own)
+            ease = np.where(far > self.farthest, ease * self.farthest / far, ease)
             damped = self._backward(batch.z, push * ease)
             if self.is_held:
                 found["squares"][expert] = aim.squares(raw).sum()
@@ -188,6 +195,7 @@ class Experts(Rule):
 
     def step(self, state: State, sums: State, rows: int, rate: float) -> None:
         keep = kept(self.options.half_life, rows)
+        portions = parts_of_squares(state["optimizer/shares"])
         for name in self.shapes:
             theta = state[f"optimizer/experts/{name}"]
             squares = state[f"optimizer/squares/{name}"]
@@ -195,7 +203,7 @@ class Experts(Rule):
             plain = sums[f"plain/{name}"] / rows + l2 * theta
             damped = sums[f"damped/{name}"] / rows + l2 * theta
             largest = np.maximum(np.abs(plain), np.abs(damped))
-            squares[...] = squares * keep + largest * largest
+            squares[...] = squares * keep + _mixed(portions, largest * largest)
             rates = (rate * self.rates).reshape(-1, *[1] * (theta.ndim - 1))
             pace = rates * inverse_root(squares)
             theta -= (pace * damped).astype(theta.dtype)
@@ -275,19 +283,24 @@ class Experts(Rule):
         found: Parameters = self.kernel.backward(self.shapes, z, push)
         return found
 
-    def _answer(self, state: State, batch: Batch, expert: int, push: Array) -> Array:
-        """Σ v²/√G (n, k): how far a step at rate 1 carries a row's own outputs, by its residual."""
+    def _answer(self, state: State, batch: Batch, pushes: Sequence[Array]) -> Array:
+        """Σ v²/√G (n, k) with a row's own gradients in G: how far a step at rate 1 carries its outputs, by its residual."""
         keep = kept(self.options.half_life, batch.rows)
-        squares = state["optimizer/squares/weights"][expert] * keep
-        z = batch.z.astype(np.float64)
-        answer = np.empty(push.shape)
-        for j in range(push.shape[1]):
-            own = push[:, j : j + 1]
-            answer[:, j] = (z * z * inverse_root(squares[j] + np.square(own * z))).sum(axis=1)
+        own = _mixed(parts_of_squares(state["optimizer/shares"]), np.square(pushes))
+        squares = state["optimizer/squares/weights"] * keep
+        zz = np.square(batch.z.astype(np.float64))
+        answer = np.empty(own.shape)
+        for j in range(own.shape[1]):
+            answer[:, j] = (zz * inverse_root(squares[j] + own[:, j : j + 1] * zz)).sum(axis=1)
             if "intercept" in self.shapes:
-                beside = state["optimizer/squares/intercept"][expert, j] * keep
-                answer[:, j] += inverse_root(beside + own[:, 0] ** 2)
+                beside = state["optimizer/squares/intercept"][j] * keep
+                answer[:, j] += inverse_root(beside + own[:, j])
         return answer
+
+
+def parts_of_squares(shares: Array) -> Array:
+    """ρ (E,): what each learner's gradients have of G."""
+    return np.asarray((1.0 - LEAST_PART) * shares + LEAST_PART / len(shares))
 
 
 def inverse_root(squares: Array) -> Array:

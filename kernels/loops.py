@@ -23,7 +23,7 @@ import numba as nb
 import numpy as np
 from numba.extending import register_jitable
 
-from kernels import losses, optimizers
+from kernels import exponentials, losses, optimizers
 from kernels.contract import Array
 from kernels.losses import LOSSES
 from kernels.optimizers import OPTIMIZERS
@@ -97,7 +97,34 @@ def _point(code: int) -> Any:
 
 
 loss_curvature = chosen([_curvature(code) for code in range(len(LOSSES))])
-loss_point = chosen([_point(code) for code in range(len(LOSSES))])
+
+
+def _points_loop(code: int) -> Any:
+    """One loss's points of many outputs of a row."""
+    point = inlined(_point(code))
+
+    def loop(outputs, shift, y, c, values, residuals, curvatures):
+        for e in range(len(outputs)):
+            values[e], residuals[e], curvatures[e] = point(outputs[e] + shift, y, c)
+
+    return loop
+
+
+def _values_loop(code: int) -> Any:
+    """One loss's values of an output of many rows."""
+    value = inlined(list(LOSSES.values())[code].value)
+
+    def loop(outputs, shifts, ys, cs, values):
+        for i in range(len(outputs)):
+            values[i] = value(outputs[i] + shifts[i], ys[i], cs[i])
+
+    return loop
+
+
+points_loop = chosen([_points_loop(code) for code in range(len(LOSSES))])
+"""points_loop(code, outputs, shift, y, c, values, residuals, curvatures): all of these (n,), of one row."""
+values_loop = chosen([_values_loop(code) for code in range(len(LOSSES))])
+"""values_loop(code, outputs, shifts, ys, cs, values): all of these (n,), of n rows."""
 
 
 @inlined
@@ -355,7 +382,7 @@ def _entries(sources: int) -> tuple[Any, Any, Any]:
     return take_in, scale, step
 
 
-_take_in, _scale, _step = _entries(checksum(losses, optimizers))
+_take_in, _scale, _step = _entries(checksum(exponentials, losses, optimizers))
 
 
 def frozen(array: Array) -> Array:

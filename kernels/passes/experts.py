@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 import numba as nb
 import numpy as np
 
-from kernels import experts, loops, losses, optimizers, scaling
+from kernels import experts, exponentials, loops, losses, optimizers, scaling
 from kernels.contract import Array, CompiledPass, Results, Rows, Spec, State
 from kernels.experts import (
     EPSILON,
     FAR_OFF,
-    FARTHEST,
     HEAT_MEMORY,
     LEAST_LOSS,
+    LEAST_PART,
     SQUARES_MEMORY,
     Experts,
 )
@@ -31,22 +31,23 @@ from kernels.loops import (
     checksum,
     dot_loop,
     inlined,
-    loss_point,
-    loss_value,
+    points_loop,
+    values_loop,
 )
+from kernels.losses import exp
 from kernels.passes import rows as passes_rows
 from kernels.passes.rows import (
     Plan,
     aim_of,
     enter_features,
     enter_labels,
+    enter_row,
     kept,
     lane_of,
     plan_of,
     record_of,
     room_of,
     scaled_row,
-    softmax_residual,
     watched_of,
     write_row,
 )
@@ -56,7 +57,7 @@ class Mix(NamedTuple):
     """The rule's numbers."""
 
     is_spread: bool
-    is_bounded: bool
+    farthest: float
     is_held: bool
     share: float
     serve_rows: float
@@ -70,10 +71,10 @@ class Model(NamedTuple):
     """The state that the pass changes: of E learners with k outputs each."""
 
     weights: Array  # (E k, f)
-    squares: Array  # (E k, f)
+    squares: Array  # (k, f)
     frozen: Array  # ((E + 1) k, f)
     intercept: Array  # (E, k)
-    intercept_squares: Array  # (E, k)
+    intercept_squares: Array  # (k,)
     frozen_intercept: Array  # (E + 1, k)
     shares: Array  # (E,)
     serving: Array  # (E + 1,)
@@ -84,72 +85,101 @@ class Model(NamedTuple):
 
 
 class Room(NamedTuple):
-    """Scratch beside that of every pass."""
+    """Scratch beside that of every pass. Of a row, where M is E + 1 and filled up to whole vector registers: the
+    learners', and behind them the mixture's."""
 
-    zz: Array  # (1, f) a row's squares
+    zz: Array  # (1, f) squares
     pace: Array  # (1, f) 1/√G
+    along: Array  # (1, f) z/√G
+    outputs: Array  # (M k,)
+    values: Array  # (M,) losses
+    pushes: Array  # (M k,) derivatives by the outputs
+    bents: Array  # (M k,) second ones
+    parts: Array  # (E,) what each learner has of G
+    powers: Array  # (E + 1,)
     plain: Array  # (E k, f) sums of gradients; zeros before and after, as the next three
     damped: Array  # (E k, f)
     plain_ones: Array  # (E, k) those of the intercepts
     damped_ones: Array  # (E, k)
-    mixture: Array  # (k,) outputs
-    pushes: Array  # (E, k) derivatives by the outputs
-    bents: Array  # (E, k) second ones
     losses: Array  # (E + 1,) of a batch
     row_squares: Array  # (E + 1,) of a batch
     roots: Array  # (E,) of the mean squares of residuals
 
 
-@inlined
-def _softmax_value(outputs, y):
-    top = outputs[0]
-    for j in range(1, len(outputs)):
-        top = max(top, outputs[j])
-    total = 0.0
-    for j in range(len(outputs)):
-        total += math.exp(outputs[j] - top)
-    return math.log(total) - (outputs[int(y)] - top)
+class Waiting(NamedTuple):
+    """Rows that the frozen copies have yet to be tried on. They stay as they are for hundreds of rows, so that many rows
+    are tried at once, in loops of their own."""
+
+    z: Array  # (WAITING, f)
+    aims: Array  # (WAITING,), as all that follow
+    numbers: Array
+    shifts: Array
+    weights: Array
+    outputs: Array
+    values: Array
+    own: Array  # (k,) one row's outputs
+    powers: Array  # (k,)
+
+
+WAITING = 32
+_REGISTER = 8
+"""Numbers in a vector register, or two."""
 
 
 @inlined
-def _value_of(plan, outputs, aim, number, shift):
-    """The loss of raw outputs (k,)."""
-    if plan.loss == SOFTMAX:
-        return _softmax_value(outputs, aim)
-    return loss_value(plan.loss, outputs[0] + shift, aim, number)
-
-
-@inlined
-def _point_of(plan, outputs, aim, number, shift, push, bent):
-    """The loss of raw outputs (k,); push (k,) and bent (k,) ← its derivatives by them.
-
-    Of classes each output's curvature is that of its probability.
-    """
-    if plan.loss == SOFTMAX:
-        softmax_residual(outputs, aim, push)
-        for j in range(len(push)):
-            chance = push[j] + (1.0 if int(aim) == j else 0.0)
-            bent[j] = chance * (1.0 - chance)
-        return _softmax_value(outputs, aim)
-    value, push[0], bent[0] = loss_point(plan.loss, outputs[0] + shift, aim, number)
-    return value
-
-
-@inlined
-def _forward(weights, intercept, which, z, outputs):
-    """outputs (k,) of learner or copy `which`."""
-    k = len(outputs)
+def _softmax_value(outputs, start, k, y, powers):
+    """The loss of outputs[start : start + k]; powers (k,) is scratch."""
+    top = outputs[start]
+    for j in range(1, k):
+        top = max(top, outputs[start + j])
     for j in range(k):
-        outputs[j] = dot_loop(weights, which * k + j, z, 0) + intercept[which, j]
+        powers[j] = exp(outputs[start + j] - top)
+    total = 0.0
+    for j in range(k):
+        total += powers[j]
+    return math.log(total) - (outputs[start + int(y)] - top)
 
 
 @inlined
-def _answer(squares, at, keep, push, z, zz, pace):
-    """Σ z²/√G with the row's own gradient in G, of zz = z²; pace (1, f) ← 1/√G."""
-    square = push * push
-    for f in range(z.shape[1]):
-        pace[0, f] = 1.0 / (math.sqrt(squares[at, f] * keep + square * zz[0, f]) + EPSILON)
-    return dot_loop(zz, 0, pace, 0)
+def _points(plan, count, k, outputs, shift, aim, number, values, pushes, bents):
+    """The losses of `count` learners' outputs, and their derivatives: of classes each output's own second one."""
+    if plan.loss != SOFTMAX:
+        points_loop(plan.loss, outputs, shift, aim, number, values, pushes, bents)
+        return
+    for e in range(count):
+        start = e * k
+        top = outputs[start]
+        for j in range(1, k):
+            top = max(top, outputs[start + j])
+        for j in range(k):
+            pushes[start + j] = exp(outputs[start + j] - top)
+        total = 0.0
+        for j in range(k):
+            total += pushes[start + j]
+        values[e] = math.log(total) - (outputs[start + int(aim)] - top)
+        for j in range(k):
+            chance = pushes[start + j] / total
+            pushes[start + j] = chance
+            bents[start + j] = chance * (1.0 - chance)
+        pushes[start + int(aim)] -= 1.0
+
+
+@inlined
+def _try_copies(plan, count, k, frozen, intercept, rows, waiting, losses):
+    """losses (count,) of the frozen copies ← what they lose on the first `rows` that wait, row by row."""
+    z, aims, numbers, shifts, weights, outputs, values, own, powers = waiting
+    for e in range(count):
+        if plan.loss == SOFTMAX:
+            for i in range(rows):
+                for j in range(k):
+                    own[j] = dot_loop(frozen, e * k + j, z, i) + intercept[e, j]
+                losses[e] += weights[i] * _softmax_value(own, 0, k, aims[i], powers)
+        else:
+            for i in range(rows):
+                outputs[i] = dot_loop(frozen, e, z, i) + intercept[e, 0]
+            values_loop(plan.loss, outputs, shifts, aims, numbers, values)
+            for i in range(rows):
+                losses[e] += weights[i] * values[i]
 
 
 @inlined
@@ -158,18 +188,20 @@ def _root(s):
 
 
 @inlined
-def _move(theta, squares, at, keep, plain, damped, n, rate, l1, l2):
-    """One step of row `at`, from the batch's gradients, row `at` of plain and damped, summed over n rows."""
-    kind = theta.dtype.type
-    for f in range(theta.shape[1]):
-        step = damped[at, f] / n + l2 * theta[at, f]
-        g = max(abs(plain[at, f] / n + l2 * theta[at, f]), abs(step))
-        s = squares[at, f] * keep + g * g
-        squares[at, f] = kind(s)
-        pace = rate * _root(s)
-        theta[at, f] -= kind(pace * step)
-        if l1 > 0.0:
-            theta[at, f] = kind(optimizers.shrunk(theta[at, f], pace * l1))
+def _pace(squares, j, keep, square, z, zz, pace, along):
+    """Σ z²/√G of output j with a row's own gradients, of squares square · zz, in G; pace ← 1/√G, along ← z/√G, (1, f)."""
+    for f in range(z.shape[1]):
+        pace[0, f] = _root(squares[j, f] * keep + square * zz[0, f])
+        along[0, f] = z[0, f] * pace[0, f]
+    return dot_loop(zz, 0, pace, 0)
+
+
+@inlined
+def _take_squares_in(squares, j, keep, square, zz):
+    """G of output j after a row."""
+    kind = squares.dtype.type
+    for f in range(squares.shape[1]):
+        squares[j, f] = kind(squares[j, f] * keep + square * zz[0, f])
 
 
 @inlined
@@ -180,29 +212,87 @@ def _held(push, spread, z):
 
 
 @inlined
-def _move_along(theta, squares, at, keep, pushed, z, zz, pace, push, spread, pace_of_row):
-    """One step of row `at` straight from a row: no penalty, and 1/√G is there."""
+def _move_along(theta, at, z, along, push, spread, pace_of_row):
+    """One step of row `at` straight from a row: no penalty, and z/√G is there."""
     kind = theta.dtype.type
-    square = pushed * pushed
-    for f in range(theta.shape[1]):
-        squares[at, f] = kind(squares[at, f] * keep + square * zz[0, f])
-        step = pace_of_row * _held(push, spread, z[0, f])
-        theta[at, f] -= kind(step * z[0, f] * pace[0, f])
+    if abs(push) <= FAR_OFF * spread:
+        step = pace_of_row * push
+        for f in range(theta.shape[1]):
+            theta[at, f] -= kind(step * along[0, f])
+    else:
+        for f in range(theta.shape[1]):
+            step = pace_of_row * _held(push, spread, z[0, f])
+            theta[at, f] -= kind(step * along[0, f])
 
 
 @inlined
-def _move_shares(shares, losses, heat, share):
+def _sum_up(plain, damped, at, z, pushed, ease, push, spread):
+    """Adds a row's gradient, and the one that is damped, to those of a batch."""
+    for f in range(z.shape[1]):
+        plain[at, f] += pushed * z[0, f]
+        damped[at, f] += ease * _held(push, spread, z[0, f]) * z[0, f]
+
+
+@inlined
+def _move(theta, squares, count, k, keep, plain, damped, n, rates, factor, parts, l1, l2):
+    """One step of all learners, from a batch's gradients (E k, f), plain and damped, summed over n rows."""
+    kind = theta.dtype.type
+    for j in range(k):
+        for f in range(theta.shape[1]):
+            total = 0.0
+            for e in range(count):
+                at = e * k + j
+                shrinking = l2 * theta[at, f]
+                g = max(abs(plain[at, f] / n + shrinking), abs(damped[at, f] / n + shrinking))
+                total += parts[e] * (g * g)
+            s = squares[j, f] * keep + total
+            squares[j, f] = kind(s)
+            root = _root(s)
+            for e in range(count):
+                at = e * k + j
+                pace = factor * rates[e] * root
+                theta[at, f] -= kind(pace * (damped[at, f] / n + l2 * theta[at, f]))
+                if l1 > 0.0:
+                    theta[at, f] = kind(optimizers.shrunk(theta[at, f], pace * l1))
+                plain[at, f] = 0.0
+                damped[at, f] = 0.0
+
+
+@inlined
+def _move_intercepts(theta, squares, count, k, keep, plain, damped, n, rates, factor, parts):
+    """The same of the intercepts theta (E, k), without a penalty."""
+    kind = theta.dtype.type
+    share = 1.0 / n
+    for j in range(k):
+        total = 0.0
+        for e in range(count):
+            g = share * max(abs(plain[e, j]), abs(damped[e, j]))
+            total += parts[e] * (g * g)
+        s = squares[j] * keep + total
+        squares[j] = kind(s)
+        root = _root(s)
+        for e in range(count):
+            theta[e, j] -= kind(factor * rates[e] * root * (share * damped[e, j]))
+            plain[e, j] = 0.0
+            damped[e, j] = 0.0
+
+
+@inlined
+def _move_shares(shares, losses, heat, share, powers):
     """`experts.moved`, in place."""
     count = len(shares)
     least = losses[0]
     for e in range(1, count):
         least = min(least, losses[e])
+    for e in range(count):
+        powers[e] = exp(-(losses[e] - least) / heat)
     total = 0.0
     for e in range(count):
-        shares[e] *= math.exp(-(losses[e] - least) / heat)
-        total += shares[e]
+        powers[e] *= shares[e]
+        total += powers[e]
+    rest, least = (1.0 - share) / total, share / count
     for e in range(count):
-        shares[e] = (1.0 - share) * shares[e] / total + share / count
+        shares[e] = rest * powers[e] + least
 
 
 @inlined
@@ -240,12 +330,18 @@ def _root_of(mean_squares, e):
 
 
 @inlined
+def _kept(memory, rows):
+    """memory^rows: a power takes longer than all else that is done with it, and of one row it is none."""
+    return memory if rows == 1.0 else memory**rows
+
+
+@inlined
 def _take_squares(mean_squares, squares, rows):
     """The running means after a batch's weighted squares and, behind them, its weight."""
-    keep = SQUARES_MEMORY**rows
-    weight = squares[-1]
+    keep = _kept(SQUARES_MEMORY, rows)
+    share = (1.0 - keep) / squares[-1]
     for e in range(len(squares)):
-        mean_squares[e] = mean_squares[e] * keep + (1.0 - keep) * (squares[e] / weight)
+        mean_squares[e] = mean_squares[e] * keep + share * squares[e]
 
 
 @inlined
@@ -255,20 +351,18 @@ def _heat(is_spread, total, weight):
 
 
 @inlined
-def _serve(mix, model, heat, k):
+def _serve(mix, model, heat, k, powers):
     """The shares that serve, once the copies have been watched for long enough."""
     serving, losses, rows = model.serving, model.frozen_losses, model.frozen_rows
     shares = model.shares
     count = len(shares)
-    if rows[0] < mix.serve_rows:
-        return
     total = 0.0
     for e in range(count + 1):
         total += serving[e]
     if total > 0.0:
         if mix.is_spread:
             heat = _heat(True, losses[count], rows[0])
-        _move_shares(serving, losses, heat, mix.serve_share)
+        _move_shares(serving, losses, heat, mix.serve_share, powers)
     else:
         for e in range(count):
             serving[e] = 0.5 * shares[e]
@@ -280,7 +374,9 @@ def _serve(mix, model, heat, k):
 
 
 @inlined
-def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record, room, own_room):
+def _learn(
+    lane, batch_rows, rates, own_rates, plan, mix, model, watched, record, room, own_room, waiting
+):
     """Learns from a lane, batch after batch; rates (batches,), own_rates (E,)."""
     x, y, plain_y, w, offset, push_w = lane
     seen, mean, m2, target_seen, target_mean, target_m2 = watched
@@ -291,9 +387,12 @@ def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record
     total_rows, features = x.shape
     count = len(shares)
     k = intercept.shape[1]
-    z, outputs, push, own, inverse, scratch = room
-    zz, pace, plain, damped, plain_ones, damped_ones = own_room[:6]
-    mixture, pushes, bents, losses, row_squares, roots = own_room[6:]
+    z, mixture, push, own, inverse, scratch = room
+    zz, pace, along, outputs, values, pushes, bents, parts, powers = own_room[:9]
+    plain, damped, plain_ones, damped_ones, losses, row_squares, roots = own_room[9:]
+    waiting_z, aims, numbers, shifts, waiting_weights = waiting[:5]
+    least_part = LEAST_PART / count
+    queued = 0
     for batch in range(len(rates)):
         start = batch * batch_rows
         stop = min(start + batch_rows, total_rows)
@@ -301,115 +400,142 @@ def _learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record
         base, unit, base_after, unit_after = enter_labels(
             plain_y, w, start, stop, plan, target_seen, target_mean, target_m2
         )
-        enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch)
+        if n == 1:
+            enter_row(x, start, w, plan, seen, mean, m2, z, inverse, scratch)
+        else:
+            enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch)
         keep = kept(mix.half_life, n)
         is_direct = n == 1 and mix.l1 == 0.0 and mix.l2 == 0.0
         weighty = 0.0
         for e in range(count + 1):
             losses[e] = 0.0
             row_squares[e] = 0.0
-        if mix.is_held:
-            for e in range(count):
-                roots[e] = _root_of(mean_squares, e)
+        for e in range(count):
+            parts[e] = (1.0 - LEAST_PART) * shares[e] + least_part
+            roots[e] = _root_of(mean_squares, e) if mix.is_held else np.inf
         for i in range(start, stop):
-            scaled_row(x, i, plan, mean, inverse, z)
+            if n > 1:
+                scaled_row(x, i, plan, mean, inverse, z)
             for f in range(features):
                 zz[0, f] = z[0, f] * z[0, f]
+                waiting_z[queued, f] = z[0, f]
             aim, number, shift = aim_of(
                 plan, y[i, 0], plain_y[i, 0], offset[i], base_after, unit_after
             )
-            for e in range(count + 1):
-                _forward(frozen, frozen_intercept, e, z, outputs)
-                frozen_losses[e] += push_w[i] * _value_of(plan, outputs, aim, number, shift)
+            aims[queued], numbers[queued], shifts[queued] = aim, number, shift
+            waiting_weights[queued] = push_w[i]
+            queued += 1
+            if queued == WAITING:
+                _try_copies(
+                    plan, count + 1, k, frozen, frozen_intercept, queued, waiting, frozen_losses
+                )
+                queued = 0
             for j in range(k):
                 mixture[j] = 0.0
             for e in range(count):
-                _forward(weights, intercept, e, z, outputs)
-                value = _point_of(plan, outputs, aim, number, shift, push, own)
-                losses[e] += push_w[i] * value
                 for j in range(k):
-                    pushes[e, j], bents[e, j] = push[j], own[j]
-                    mixture[j] += shares[e] * outputs[j]
-            losses[count] += push_w[i] * _point_of(plan, mixture, aim, number, shift, push, own)
+                    out = dot_loop(weights, e * k + j, z, 0) + intercept[e, j]
+                    outputs[e * k + j] = out
+                    mixture[j] += shares[e] * out
+            for j in range(k):
+                outputs[count * k + j] = mixture[j]
+            _points(plan, count + 1, k, outputs, shift, aim, number, values, pushes, bents)
+            for e in range(count + 1):
+                losses[e] += push_w[i] * values[e]
+            for j in range(k):
+                push[j] = pushes[count * k + j]
             write_row(
                 plan, i, y[i, 0], offset[i], base, unit, mixture, z, push, own,
                 output, residual, norm, gradient, units,
             )  # fmt: skip
-            for e in range(count):
-                rate = rates[batch] * own_rates[e]
-                if mix.is_held:
-                    own_square = pushes[e, 0] * pushes[e, 0]
-                    row_squares[e] += push_w[i] * own_square
-                for j in range(k):
+            if mix.is_held:
+                for e in range(count):
+                    row_squares[e] += push_w[i] * (pushes[e] * pushes[e])
+            for j in range(k):
+                square = 0.0
+                for e in range(count):
+                    pushed = push_w[i] * pushes[e * k + j]
+                    square += parts[e] * (pushed * pushed)
+                answer = _pace(squares, j, keep, square, z, zz, pace, along)
+                ones = intercept_squares[j] * keep + square
+                one = _root(ones) if plan.intercept else 0.0
+                answer += one
+                if is_direct:
+                    _take_squares_in(squares, j, keep, square, zz)
+                    intercept_squares[j] = ones
+                for e in range(count):
                     at = e * k + j
-                    bent, pushed = push_w[i] * bents[e, j], push_w[i] * pushes[e, j]
-                    answer = _answer(squares, at, keep, pushed, z, zz, pace)
-                    if plan.intercept:
-                        answer += _root(intercept_squares[e, j] * keep + pushed * pushed)
-                    answer *= rate
-                    ease = push_w[i] / (1.0 + bent * answer)
-                    far = abs(pushes[e, j] * ease * answer)
-                    if mix.is_bounded and far > FARTHEST:
-                        ease *= FARTHEST / far
-                    spread = roots[e] if mix.is_held else np.inf
-                    plain_ones[e, j] += pushed
-                    damped_ones[e, j] += ease * _held(pushes[e, j], spread, 0.0)
+                    rate = rates[batch] * own_rates[e]
+                    own_answer = answer * rate
+                    ease = push_w[i] / (1.0 + push_w[i] * bents[at] * own_answer)
+                    far = abs(pushes[at] * ease * own_answer)
+                    if far > mix.farthest:
+                        ease *= mix.farthest / far
                     if is_direct:
-                        _move_along(
-                            weights, squares, at, keep, pushed, z, zz, pace,
-                            pushes[e, j], spread, rate * ease,
-                        )  # fmt: skip
+                        _move_along(weights, at, z, along, pushes[at], roots[e], rate * ease)
+                        intercept[e, j] -= rate * ease * one * _held(pushes[at], roots[e], 0.0)
                     else:
-                        for f in range(features):
-                            plain[at, f] += pushed * z[0, f]
-                            damped[at, f] += ease * _held(pushes[e, j], spread, z[0, f]) * z[0, f]
+                        pushed = push_w[i] * pushes[at]
+                        _sum_up(plain, damped, at, z, pushed, ease, pushes[at], roots[e])
+                        plain_ones[e, j] += pushed
+                        damped_ones[e, j] += ease * _held(pushes[at], roots[e], 0.0)
             row_squares[count] += push_w[i]
             if push_w[i] > 0.0:
                 weighty += 1.0
-        for e in range(count):
-            rate = rates[batch] * own_rates[e]
-            for j in range(k):
-                if not is_direct:
-                    at = e * k + j
-                    _move(weights, squares, at, keep, plain, damped, n, rate, mix.l1, mix.l2)
-                    for f in range(features):
-                        plain[at, f] = 0.0
-                        damped[at, f] = 0.0
-                if plan.intercept:
-                    step = damped_ones[e, j] / n
-                    g = max(abs(plain_ones[e, j] / n), abs(step))
-                    s = intercept_squares[e, j] * keep + g * g
-                    intercept_squares[e, j] = s
-                    intercept[e, j] -= rate * _root(s) * step
-                plain_ones[e, j] = 0.0
-                damped_ones[e, j] = 0.0
+        if not is_direct:
+            _move(
+                weights, squares, count, k, keep, plain, damped, n, own_rates, rates[batch],
+                parts, mix.l1, mix.l2,
+            )  # fmt: skip
+            if plan.intercept:
+                _move_intercepts(
+                    intercept, intercept_squares, count, k, keep, plain_ones, damped_ones, n,
+                    own_rates, rates[batch], parts,
+                )  # fmt: skip
         if weighty > 0.0:
             frozen_rows[0] += weighty
-            memory = HEAT_MEMORY**weighty
+            memory = _kept(HEAT_MEMORY, weighty)
             total = losses[count] if mix.is_spread else row_squares[count]
             mean_heat[0] = mean_heat[0] * memory + (1.0 - memory) * (total / weighty)
             mean_heat[1] = mean_heat[1] * memory + (1.0 - memory)
             if mix.is_held:
                 _take_squares(mean_squares, row_squares, weighty)
             heat = _heat(mix.is_spread, mean_heat[0], mean_heat[1])
-            _move_shares(shares, losses, heat, mix.share)
-            _serve(mix, model, heat, k)
+            _move_shares(shares, losses, heat, mix.share, powers)
+            if frozen_rows[0] >= mix.serve_rows:
+                _try_copies(
+                    plan, count + 1, k, frozen, frozen_intercept, queued, waiting, frozen_losses
+                )
+                queued = 0
+                _serve(mix, model, heat, k, powers)
+    _try_copies(plan, count + 1, k, frozen, frozen_intercept, queued, waiting, frozen_losses)
 
 
 def _entry(sources: int) -> Any:
     @nb.njit(cache=True, **FLAGS)
     def learn(
-        lane, batch_rows, rates, own_rates, plan, mix, model, watched, record, room, own_room
+        lane,
+        batch_rows,
+        rates,
+        own_rates,
+        plan,
+        mix,
+        model,
+        watched,
+        record,
+        room,
+        own_room,
+        waiting,
     ):
         _ = sources
         _learn(
-            lane, batch_rows, rates, own_rates, plan, mix, model, watched, record, room, own_room
-        )
+            lane, batch_rows, rates, own_rates, plan, mix, model, watched, record, room, own_room, waiting
+        )  # fmt: skip
 
     return learn
 
 
-learn = _entry(checksum(experts, losses, loops, scaling, optimizers, passes_rows))
+learn = _entry(checksum(experts, exponentials, losses, loops, scaling, optimizers, passes_rows))
 
 
 def experts_pass(spec: Spec, kernel: Any, rule: Experts) -> CompiledPass:
@@ -417,7 +543,7 @@ def experts_pass(spec: Spec, kernel: Any, rule: Experts) -> CompiledPass:
     options = rule.options
     mix = Mix(
         is_spread=rule.is_spread,
-        is_bounded=rule.is_bounded,
+        farthest=float(rule.farthest),
         is_held=rule.is_held,
         share=float(options.share),
         serve_rows=float(options.serve_rows),
@@ -444,7 +570,10 @@ def _run(
     model = _model(state)
     weights = state["parameters/weights"]
     room, own_room = room_of(weights), _room(weights, len(own_rates))
-    learn(lane, batch_rows, rates, own_rates, plan, mix, model, watched, record, room, own_room)
+    waiting = _waiting(weights)
+    learn(
+        lane, batch_rows, rates, own_rates, plan, mix, model, watched, record, room, own_room, waiting
+    )  # fmt: skip
     state["steps"][0] += len(rates)
     state["rows"][0] += len(rows.y)
 
@@ -452,14 +581,27 @@ def _run(
 def _room(weights: Array, count: int) -> Room:
     """Room for `count` learners with weights (k, f) each."""
     k, features = weights.shape
-    zz, pace = np.empty((2, 1, features))
+    whole = -(count + 1) // _REGISTER * -_REGISTER
+    zz, pace, along = np.empty((3, 1, features))
+    outputs, pushes, bents = np.zeros((3, whole * k))
     plain, damped = np.zeros((2, count * k, features))
     plain_ones, damped_ones = np.zeros((2, count, k))
-    pushes, bents = np.empty((2, count, k))
-    losses, row_squares = np.empty((2, count + 1))
+    losses, row_squares, powers = np.empty((3, count + 1))
+    parts, roots = np.empty((2, count))
     return Room(
-        zz, pace, plain, damped, plain_ones, damped_ones, np.empty(k), pushes,
-        bents, losses, row_squares, np.empty(count),
+        zz, pace, along, outputs, np.empty(whole), pushes, bents, parts, powers,
+        plain, damped, plain_ones, damped_ones, losses, row_squares, roots,
+    )  # fmt: skip
+
+
+def _waiting(weights: Array) -> Waiting:
+    """Room for the rows that wait, of a model with weights (k, f)."""
+    k, features = weights.shape
+    aims, numbers, shifts, row_weights, outputs, values = np.zeros((6, WAITING))
+    own, powers = np.empty((2, k))
+    return Waiting(
+        np.empty((WAITING, features), weights.dtype), aims, numbers, shifts, row_weights, outputs,
+        values, own, powers,
     )  # fmt: skip
 
 
@@ -468,18 +610,18 @@ def _model(state: State) -> Model:
         weights = state[f"optimizer/{kind}/weights"]
         count, k, features = weights.shape
         none = np.zeros((count, k), weights.dtype)
-        beside = state.get(f"optimizer/{kind}/intercept", none)
-        return weights.reshape(count * k, features), beside
+        return weights.reshape(count * k, features), state.get(f"optimizer/{kind}/intercept", none)
 
     weights, intercept = held("experts")
-    squares, intercept_squares = held("squares")
+    squares = state["optimizer/squares/weights"]
+    beside = state.get("optimizer/squares/intercept", np.zeros(len(squares), squares.dtype))
     frozen, frozen_intercept = held("frozen")
     return Model(
         weights,
         squares,
         frozen,
         intercept,
-        intercept_squares,
+        beside,
         frozen_intercept,
         state["optimizer/shares"],
         state["optimizer/serving"],

@@ -142,6 +142,32 @@ def scaled_row(x, i, plan, mean, inverse, z):
 
 
 @inlined
+def enter_row(x, i, w, plan, seen, mean, m2, z, inverse, scratch):
+    """z (1, f) ← row i, a batch of its own: taken in and scaled, as `enter_features` and `scaled_row` do, but in one go."""
+    if not plan.standardise or len(seen) == len(mean) or seen[0] == 0.0 or w[i] <= 0.0:
+        enter_features(x, w, i, i + 1, plan, seen, mean, m2, inverse, scratch)
+        scaled_row(x, i, plan, mean, inverse, z)
+        return
+    keep = kept(plan.half_life, 1)
+    before = seen[0] * keep
+    total = before + w[i]
+    part = w[i] / total
+    between = w[i] * (before / total)
+    share = 1.0 / total
+    bound = plan.clip if plan.clip > 0.0 else np.inf
+    for f in range(len(mean)):
+        d = x[i, f] - mean[f]
+        mean[f] += d * part
+        m2[f] = m2[f] * keep + d * d * between
+        variance = m2[f] * share
+        s = (x[i, f] - mean[f]) * (1.0 / math.sqrt(variance) if variance > 0.0 else 0.0)
+        s = 0.0 if x[i, f] != x[i, f] else s
+        s = bound if s > bound else s
+        z[0, f] = -bound if s < -bound else s
+    seen[0] = total
+
+
+@inlined
 def raw_outputs(weights, intercept, z, outputs):
     """outputs (k,) ← intercept (1, k) + weights (k, f) · z."""
     for j in range(len(outputs)):

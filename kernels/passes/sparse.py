@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numba as nb
 import numpy as np
 
-from kernels import loops, losses, normalised, optimizers, scaling
+from kernels import exponentials, loops, losses, normalised, optimizers, scaling
 from kernels.contract import Array, CompiledPass, Results, Rows, Spec, State
 from kernels.loops import FLAGS, OPTIMIZER_CODES, checksum, dot_loop, inlined, step_loop
 from kernels.normalised import EPSILON
@@ -268,7 +268,9 @@ def _entries(sources: int) -> tuple[Any, Any]:
 
 
 learn_normalised, learn_ftrl = _entries(
-    checksum(losses, loops, scaling, normalised, optimizers, passes_rows, dense_pass, slots)
+    checksum(
+        exponentials, losses, loops, scaling, normalised, optimizers, passes_rows, dense_pass, slots
+    )
 )
 
 

@@ -392,6 +392,8 @@ def _take_over(
         old = saved.get(prefix + name)
         if name == "scaling/count" and old is not None and old.shape == (1,):
             old = np.broadcast_to(old, array.shape)  # all rows so far had every feature
+        if name.startswith("optimizer/squares/") and old is not None and old.ndim == array.ndim + 1:
+            old = old.mean(axis=0, dtype=old.dtype)  # experts had one each, once
         if old is None or old.dtype != array.dtype or old.ndim != array.ndim:
             continue
         axes = [pair for pair in zip(old.shape, array.shape, strict=True) if pair[0] != pair[1]]

@@ -461,6 +461,31 @@ def test_what_a_unit_of_weight_is_makes_no_difference_to_experts(bench, loss):
     near(outputs[2], outputs[0])
 
 
+@pytest.mark.parametrize(("loss", "farthest"), [("logistic", 4.0), ("poisson", 1.0)])
+def test_one_row_moves_its_own_output_no_farther_than_experts_let_it(bench, loss, farthest):
+    """Sure and right for a thousand rows, then wrong at one that has a dozen features nobody has had."""
+    x = np.zeros((1001, 14))
+    x[:, 0], x[:, 1] = 1.0, np.linspace(-1, 1, 1001)
+    x[1000, 2:] = 1.0
+    y = (x[:, 1] > -0.9).astype(np.float64) if loss == "logistic" else np.ones(1001)
+    y[1000] = 0.0 if loss == "logistic" else 300.0
+    learner = Learner(Spec("linear", 14, {"loss": loss}, optimizer={"name": "experts"}))
+    state = bench.state(learner)
+    rows = Rows(x, y, np.ones(1001), np.zeros(1001))
+    learner.run(state, rows.slice(0, 1000), 1, bench.results(learner, rows.slice(0, 1000)))
+    before = {name: array.copy() for name, array in state.items()}
+    learner.run(state, rows.slice(1000, 1001), 1, bench.results(learner, rows.slice(1000, 1001)))
+    z = learner.scaled(state, rows.x[1000:])[0]
+    for expert in range(4):
+        moved = [
+            now["optimizer/experts/weights"][expert, 0] @ z
+            + now["optimizer/experts/intercept"][expert, 0]
+            for now in (before, state)
+        ]
+        assert abs(moved[1] - moved[0]) <= farthest * (1 + 1e-9)
+    assert abs(moved[1] - moved[0]) == pytest.approx(farthest)  # of the fastest
+
+
 def test_a_rare_feature_s_weight_takes_what_its_few_rows_tell_of_it(bench):
     random = np.random.default_rng(0)
     x = np.hstack([random.normal(size=(600, 2)), np.zeros((600, 1))])

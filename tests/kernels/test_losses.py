@@ -11,7 +11,7 @@ import torch
 from sklearn import metrics as theirs
 from torch_losses import TORCH
 
-from kernels import losses
+from kernels import loops, losses
 from kernels.losses import LOSSES, LossOptions, SingleOutput, SoftmaxLoss
 
 
@@ -275,3 +275,44 @@ def test_a_length_that_is_not_given_is_in_spreads_of_the_labels(loss, default):
     given = losses.chosen(LossOptions(loss, **{key: 6.0}))
     assert given.of_aims(2.0).number == 3.0
     assert given.of_labels(2.0).number == 6.0
+
+
+@nb.njit(**loops.FLAGS)
+def _powers(x, found):
+    for i in range(len(x)):
+        found[i] = losses.exp(x[i])
+
+
+@nb.njit(**loops.FLAGS)
+def _logarithms(x, found):
+    for i in range(len(x)):
+        found[i] = losses.log1p(x[i])
+
+
+def _apart(compiled, x, expected):
+    """How far compiled results are from numpy's at most, in units in the last place."""
+    found = np.empty_like(x)
+    compiled(x, found)
+    return np.max(np.abs(found - expected) / np.spacing(expected))
+
+
+def test_passes_compile_an_exponential_and_a_logarithm_that_are_right_to_two_last_places():
+    random = np.random.default_rng(3)
+    x = np.concatenate(
+        [random.uniform(-708, 709, 100_000), random.normal(0, 1, 100_000), [0.0, -0.0, 1e-300]]
+    )
+    assert _apart(_powers, x, np.exp(x)) <= 2
+    x = np.concatenate(
+        [random.random(100_000), np.exp(-random.exponential(50, 100_000)), [1.0, np.sqrt(2) - 1]]
+    )
+    assert _apart(_logarithms, x, np.log1p(x)) <= 2
+
+
+def test_a_compiled_exponential_ends_in_0_in_infinity_and_in_no_number():
+    x = np.array([-745.0, -1e308, -np.inf, 709.5, 1e308, np.inf, np.nan])
+    found = np.empty_like(x)
+    _powers(x, found)
+    np.testing.assert_array_equal(found, [0.0, 0.0, 0.0, np.inf, np.inf, np.inf, np.nan])
+    zero = np.zeros(1)
+    _logarithms(np.zeros(1), zero)
+    assert zero[0] == 0.0

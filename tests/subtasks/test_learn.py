@@ -112,6 +112,21 @@ def test_a_state_is_restored_from_its_model_file_to_the_bit(bench: Any, table: b
         learn.restore(shape.spec, str(bench.home / written.name), "0" * 64, fresh, counted)
 
 
+def test_squares_that_each_expert_had_for_itself_are_restored_as_their_mean(
+    bench: Any, table: bytes
+) -> None:
+    shape, state, _ = bench.started(LOGISTIC)
+    learnt, _ = bench.learnt(shape, state, bench.decoded(table), 1)
+    tensors = {f"state/{n}": a for n, a in arrays(learnt, shape.state_layout).items()}
+    name = "state/optimizer/squares/weights"
+    own = tensors[name]
+    tensors[name] = np.stack([own * share for share in (0.5, 1.0, 1.5, 1.0)])
+    written = checkpoints.write(bench.home, "m", tensors, {})
+    fresh, counted = bench.reserve(shape.state_bytes), bench.reserve(shape.scores_bytes)
+    learn.restore(shape.spec, str(bench.home / written.name), written.sha256, fresh, counted)
+    assert np.allclose(arrays(fresh, shape.state_layout)["optimizer/squares/weights"], own)
+
+
 def test_a_state_whose_optimizer_options_changed_is_adopted_whole(bench: Any, table: bytes) -> None:
     shape, state, _ = bench.started(LOGISTIC)
     learnt, _ = bench.learnt(shape, state, bench.decoded(table))
