@@ -61,6 +61,9 @@ CARRIED_BYTES = 64 << 20
 """The most that the columns of id, time and text of one chunk may hold, as text or as its words' slots."""
 
 
+_BY_ROW = ("x", "y", "w", "offset")
+
+
 def room(source: Source, chunk: Chunk, fields: Fields) -> int:
     """Bytes that the chunk's block surely fits in; only what it needs is backed by memory."""
     carries = fields.id is not None or fields.time is not None or bool(fields.hashed.text)
@@ -112,10 +115,22 @@ def store(block: Block, region: Region, name: str, chunk: int = 0) -> StoredBloc
 
 def rows_of(parts: Sequence[Part]) -> Rows:
     """The rows of consecutive parts; without such columns weights are 1 and offsets 0."""
-    y, w, offset = gather(parts, "y"), weights(parts), offsets(parts)
+    found = [
+        {
+            name: array[p.start : p.stop]
+            for name, array in arrays(p.region, p.layout).items()
+            if name in _BY_ROW
+        }
+        for p in parts
+    ]
+    if len(found) == 1:
+        (columns,) = found
+    else:
+        columns = {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+    y, w, offset = columns["y"], columns.get("w"), columns.get("offset")
     w = np.ones(len(y)) if w is None else w
     offset = np.zeros(len(y)) if offset is None else offset
-    return Rows(gather(parts, "x"), y, w, offset, _sparse(parts))
+    return Rows(columns["x"], y, w, offset, _sparse(parts))
 
 
 def entries(parts: Sequence[Part]) -> int:
@@ -153,9 +168,8 @@ def gather(parts: Sequence[Part], name: str) -> Array:
 
 def file_rows(parts: Sequence[Part]) -> Array:
     """Which of the file's data rows these are, counted from 0."""
-    return np.concatenate(
-        [arrays(p.region, p.layout)["row"][p.start : p.stop] + p.first_row for p in parts]
-    )
+    rows = [arrays(p.region, p.layout)["row"][p.start : p.stop] + p.first_row for p in parts]
+    return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
 
 def carried(parts: Sequence[Part]) -> pl.DataFrame:

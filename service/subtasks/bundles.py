@@ -20,11 +20,12 @@ from service.core.records import Subject, chained
 from service.core.sent import sent
 from service.formats import Read
 from service.formats.contract import Fields, Limits, RowRules, Source
-from service.runtime.region import Region, arrays, back, back_all, cut, size_of, view
-from service.subtasks import blocks, learn, report, samples
+from service.runtime.region import Region, back, back_all, cut, size_of, view
+from service.subtasks import blocks, judging, learn, report, samples
 from service.subtasks.blocks import Part, StoredBlock
+from service.subtasks.judging import RoundResults
 from service.subtasks.learn import Learnt
-from service.subtasks.report import Ending, Records, RoundResults, Segment
+from service.subtasks.report import Ending, Records, Segment
 
 
 @sent
@@ -163,18 +164,29 @@ def account(
     What outlasts a file stands in its region of `lasting` then. The samples of all lie in `text` first, the metrics behind them.
     """
     learner = build(spec)
-    whole_layout = learn.scores_layout(learner)
-    layout = learn.lasting(whole_layout)
+    layout = learn.scores_layout(learner)
     back_all([after])
     back_all(lasting)
-    state = learn.copied(scores, after, whole_layout)
-    books = learn.scopes(state)
+    books = learn.scopes(learn.copied(scores, after, layout))
+    places = view(after)[: size_of(layout)].reshape(len(learn.SCORED), -1)
+    file, before, lifetime, segment = (
+        places  # their bytes: one copy each is faster than one an array
+    )
+    scored = judging.score(
+        learner, [one.done for one in accounts], [one.before for one in accounts]
+    )
     made = []
-    for one, place in zip(accounts, lasting, strict=True):
-        rows = report.take(learner, one.subject, one.done, one.before, books, Segment())
-        made.append((rows, report.end(one.subject, one.ending, books, rows.segment)))
-        for name, array in arrays(place, layout).items():
-            array[...] = state[name]
+    for one, its_rows, place in zip(accounts, scored, lasting, strict=True):
+        rows = report.take_whole(one.subject, one.done, its_rows, books)
+        since = "file"
+        if rows is None:
+            rows = report.take(one.subject, one.done, its_rows, books, Segment())
+            since = "segment"
+        made.append((rows, report.end(one.subject, one.ending, books, rows.segment, since)))
+        view(place)[: len(lifetime)] = lifetime
+        file[:], before[:] = 0, 0
+        if since == "segment":
+            segment[:] = 0
     lines = iter(samples.texts([rows.page for rows, _ in made if rows.page is not None]))
     texts = [b"" if rows.page is None else next(lines) for rows, _ in made]
     found = [_accounted(*records, lines) for records, lines in zip(made, texts, strict=True)]
