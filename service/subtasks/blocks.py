@@ -11,6 +11,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,6 +40,15 @@ class StoredBlock:
     first_bad: tuple[BadRow, ...]
     lines: int
     missing: Mapping[str, int]
+
+
+class Packed(NamedTuple):
+    """A block on its way into the arena: its arrays, and the bytes that they need there."""
+
+    block: Block
+    stored: Mapping[str, Array]
+    layout: Layout
+    size: int
 
 
 @sent
@@ -79,6 +89,20 @@ def decode(
 
 def store(block: Block, region: Region, name: str, chunk: int = 0) -> StoredBlock:
     """Copies the block of a file's chunk into `region`; raises FileRefused where it is larger."""
+    packed = pack(block)
+    if packed.size > region.length:
+        raise FileRefused(
+            f"the columns of id, time and text hold at most {CARRIED_BYTES} bytes in a chunk",
+            place=name,
+            value=f"{packed.size} bytes with the rows of chunk {chunk}",
+            remedy="leave them out, or shorten their values",
+        )
+    back(region, packed.size)
+    return put(packed, region)
+
+
+def pack(block: Block) -> Packed:
+    """What is stored of a block, by the names that it has there."""
     stored: dict[str, Array] = {"x": block.x, "y": block.y, "row": block.row}
     if block.w is not None:
         stored["w"] = block.w
@@ -90,19 +114,17 @@ def store(block: Block, region: Region, name: str, chunk: int = 0) -> StoredBloc
     if block.carried:
         stored["carried"] = _packed(pl.DataFrame(block.carried))
     layout = {name: (array.shape, array.dtype.str) for name, array in stored.items()}
-    if size_of(layout) > region.length:
-        raise FileRefused(
-            f"the columns of id, time and text hold at most {CARRIED_BYTES} bytes in a chunk",
-            place=name,
-            value=f"{size_of(layout)} bytes with the rows of chunk {chunk}",
-            remedy="leave them out, or shorten their values",
-        )
-    back(region, size_of(layout))
-    for name, place in arrays(region, layout).items():
-        place[...] = stored[name]
+    return Packed(block, stored, layout, size_of(layout))
+
+
+def put(packed: Packed, region: Region) -> StoredBlock:
+    """Copies a packed block into `region`, which has memory."""
+    block = packed.block
+    for name, place in arrays(region, packed.layout).items():
+        place[...] = packed.stored[name]
     return StoredBlock(
         region=region,
-        layout=layout,
+        layout=packed.layout,
         rows=len(block.y),
         rows_seen=block.rows_seen,
         unlabelled=block.unlabelled,
