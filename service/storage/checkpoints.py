@@ -38,6 +38,7 @@ _DTYPES = {
 """What safetensors calls numpy's dtypes, in its order."""
 _RANKS = {name: rank for rank, name in enumerate(_DTYPES)}
 _quoted = json.JSONEncoder(ensure_ascii=False).encode
+_told = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -82,7 +83,7 @@ def write(
     One that is not to be kept (a newer one of the same commit takes its place) is not written; what it would be is said all
     the same. Raises DiskFull and StorageError; then no file has the name that had not before.
     """
-    text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = _told(header)
     data = _serialized({name: np.ascontiguousarray(tensors[name]) for name in tensors}, text)
     name = stem + SUFFIX
     if is_kept:

@@ -69,8 +69,6 @@ class Part:
 
 CARRIED_BYTES = 64 << 20
 """The most that the columns of id, time and text of one chunk may hold, as text or as its words' slots."""
-
-
 _BY_ROW = ("x", "y", "w", "offset")
 
 

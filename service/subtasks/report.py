@@ -302,9 +302,9 @@ class _Progress:
             self._add_times(self.carried["time"][cut])
 
     def _add(self, rows: int, norm_sum: float) -> None:
-        segment = self.segment
-        self.segment = replace(
-            segment, rows=segment.rows + rows, norm_sum=segment.norm_sum + norm_sum
+        now = self.segment
+        self.segment = Segment(
+            now.rows_from, now.rows + rows, now.norm_sum + norm_sum, now.time_min, now.time_max
         )
 
     def _add_times(self, times: pl.Series) -> None:
