@@ -32,8 +32,9 @@ from service.runtime.arena import Arena
 from service.runtime.region import pieces, room_for
 from service.subtasks import blocks, bundles, learn, report
 from service.subtasks.bundles import Account, Paper
+from service.subtasks.judging import RoundResults
 from service.subtasks.learn import Shape
-from service.subtasks.report import Books, Ending, RoundResults, Segment
+from service.subtasks.report import Books, Ending, Segment
 
 R = TypeVar("R")
 SMALL_ROWS = 100

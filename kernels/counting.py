@@ -19,7 +19,47 @@ import numpy as np
 from kernels.contract import Array
 from kernels.metrics import BINS
 
+FEW = 128
+"""The sums of so many rows are compiled, those of more are numpy's, which adds so few in the same order."""
 _FLAGS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "cache": True}
+_BLOCK = 64  # bins that are looked at together, since most are empty where rows are few
+_FLOAT = np.dtype(np.float64)
+
+
+@nb.njit(**_FLAGS)
+def _take_sums(w, loss, loss_sum, weight_sum, rows):
+    """Σ w · loss and Σ w of at most `FEW` rows: eight sums side by side and a rest, as numpy adds so few."""
+    n = len(w)
+    total, weight, rest = 0.0, 0.0, 0
+    if n >= 8:
+        rest = n // 8 * 8
+        v0, v1, v2, v3, v4, v5, v6, v7 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        w0, w1, w2, w3, w4, w5, w6, w7 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        for i in range(0, rest, 8):
+            v0 += w[i] * loss[i]
+            v1 += w[i + 1] * loss[i + 1]
+            v2 += w[i + 2] * loss[i + 2]
+            v3 += w[i + 3] * loss[i + 3]
+            v4 += w[i + 4] * loss[i + 4]
+            v5 += w[i + 5] * loss[i + 5]
+            v6 += w[i + 6] * loss[i + 6]
+            v7 += w[i + 7] * loss[i + 7]
+            w0 += w[i]
+            w1 += w[i + 1]
+            w2 += w[i + 2]
+            w3 += w[i + 3]
+            w4 += w[i + 4]
+            w5 += w[i + 5]
+            w6 += w[i + 6]
+            w7 += w[i + 7]
+        total = ((v0 + v1) + (v2 + v3)) + ((v4 + v5) + (v6 + v7))
+        weight = ((w0 + w1) + (w2 + w3)) + ((w4 + w5) + (w6 + w7))
+    for i in range(rest, n):
+        total += w[i] * loss[i]
+        weight += w[i]
+    loss_sum[0] += total
+    weight_sum[0] += weight
+    rows[0] += n
 
 
 @nb.njit(**_FLAGS)
@@ -59,17 +99,25 @@ def _take_multiclass(prediction, y, w, confusion):
 
 @nb.njit(**_FLAGS)
 def _areas(bins):
-    negatives, positives = bins[0].sum(), bins[1].sum()
+    negatives, positives = 0, 0
     above, below, ordered, precision = 0.0, 0.0, 0.0, 0.0
-    for b in range(BINS - 1, -1, -1):
-        negative, positive = bins[0, b], bins[1, b]
-        if negative + positive == 0:
-            continue  # most bins are empty where rows are few, and would only add zeros
-        above += positive
-        below += negative
-        ordered += negative * (above - 0.5 * positive)
-        if positive > 0:
-            precision += positive * (above / (above + below))
+    for block in range(BINS - _BLOCK, -1, -_BLOCK):
+        some = 0
+        for b in range(block, block + _BLOCK):
+            some |= bins[0, b] | bins[1, b]
+        if some == 0:
+            continue
+        for b in range(block + _BLOCK - 1, block - 1, -1):
+            negative, positive = bins[0, b], bins[1, b]
+            if negative + positive == 0:
+                continue  # it would only add zeros
+            negatives += negative
+            positives += positive
+            above += positive
+            below += negative
+            ordered += negative * (above - 0.5 * positive)
+            if positive > 0:
+                precision += positive * (above / (above + below))
     has_both = negatives > 0 and positives > 0
     return has_both, ordered / (float(negatives) * float(positives)), precision / positives
 
@@ -82,7 +130,7 @@ def take_binary(
         *_alike(output, prediction, y, w),
         state["bins"],
         state["confusion"],
-        state.get("base_loss_sum", np.zeros(1)),
+        state["base_loss_sum"] if "base_loss_sum" in state else np.zeros(1),
         state["prediction_sum"],
         float(state["weight_sum"][0]),
     )
@@ -91,6 +139,11 @@ def take_binary(
 def take_multiclass(state: Mapping[str, Array], prediction: Array, y: Array, w: Array) -> None:
     """Rows of k classes into the state of `metrics`, in place."""
     _take_multiclass(*_alike(prediction, y, w), state["confusion"])
+
+
+def take_sums(state: Mapping[str, Array], w: Array, loss: Array) -> None:
+    """At most `FEW` rows, their weights and their losses, into the state of `metrics`, in place."""
+    _take_sums(*_alike(w, loss), state["loss_sum"], state["weight_sum"], state["rows"])
 
 
 def areas(bins: Array) -> tuple[float | None, float | None]:
@@ -104,8 +157,10 @@ def areas(bins: Array) -> tuple[float | None, float | None]:
 
 
 def _alike(*arrays: Array) -> list[Array]:
-    """Read-only, float64 and C-order: numba compiles once, whatever the callers' views are."""
-    views = [np.ascontiguousarray(array, np.float64).view() for array in arrays]
-    for view in views:
-        view.flags.writeable = False
-    return views
+    """Float64, C-order and writeable, as they nearly always come: numba compiles once, whatever the callers' views are."""
+    return [
+        array
+        if array.dtype == _FLOAT and array.flags.carray
+        else np.array(array, _FLOAT, order="C")
+        for array in arrays
+    ]

@@ -162,6 +162,11 @@ class Learner:
 
         Returns the first row after which numbers are no longer finite; None if all are.
         """
+        self.learn(state, rows, batch_rows, results)
+        return self.first_broken(rows, results, self.finite(state))
+
+    def learn(self, state: State, rows: Rows, batch_rows: int, results: Results) -> None:
+        """As `run`, and doesn't look whether all is finite."""
         batches = -(-len(rows.y) // batch_rows)
         rates = self._rates(state, batches)
         compiled = self._compiled
@@ -169,7 +174,7 @@ class Learner:
             pushes = self.watching.push_weights(state, rows, batch_rows)
             compiled(state, rows, pushes, batch_rows, rates, results)
             self.rule.settle(state)
-            return self._first_broken(state, rows, results)
+            return
         for batch in range(batches):
             part = slice(batch * batch_rows, (batch + 1) * batch_rows)
             self._learn_batch(
@@ -179,7 +184,6 @@ class Learner:
                 {name: array[part] for name, array in results.items()},
             )
         self.rule.settle(state)
-        return self._first_broken(state, rows, results)
 
     def gradient(
         self, state: State, lanes: Sequence[Rows], lane: int, out: State, results: Results
@@ -202,7 +206,7 @@ class Learner:
         sums = self._score(now, lanes[lane], score, results)
         for name, value in sums.items():
             out[f"sum/{name}"][...] = value
-        return self._first_broken(out, lanes[lane], results)
+        return self.first_broken(lanes[lane], results, self.finite(out))
 
     def apply(self, state: State, outs: Sequence[State], total_rows: int) -> None:
         """The step of a round from what `gradient` wrote for each lane, in lane order; in place."""
@@ -302,9 +306,10 @@ class Learner:
 
     def finite(self, state: State) -> bool:
         """Whether every number of the state is finite: parameters, slots and moments."""
-        small = [array.ravel() for array in state.values() if array.size <= _SMALL]
+        small = [array for array in state.values() if array.size <= _SMALL]
         large = [array for array in state.values() if array.size > _SMALL]
-        return all(bool(np.isfinite(array).all()) for array in [np.concatenate(small), *large])
+        together = np.concatenate(small, axis=None)
+        return all(bool(np.isfinite(array).all()) for array in [together, *large])
 
     def rate(self, state: State) -> float:
         """The learning rate of the next step."""
@@ -355,10 +360,11 @@ class Learner:
         slots, entries = sparse.compacted(rows, self.spec.bits)
         add_outputs(entries, self._weights_of(state, slots), outputs)
 
-    def _first_broken(self, state: State, rows: Rows, results: Results) -> int | None:
-        """As `first_broken`; of features so large that only their squares overflow, the first row with one."""
+    def first_broken(self, rows: Rows, results: Results, is_finite: bool) -> int | None:
+        """As `first_broken`; where the state is not finite of features so large that only their squares overflow, the first
+        row with one."""
         broken = first_broken(results)
-        if broken is None and not self.finite(state):
+        if broken is None and not is_finite:
             huge = (np.abs(rows.x) > LARGEST).any(axis=1)
             return int(np.argmax(huge)) if huge.any() else None
         return broken

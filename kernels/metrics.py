@@ -77,6 +77,9 @@ def update(
         _take_numbers(state, prediction, y, w)
     if "floor_sum" in state:
         state["floor_sum"][0] += (w * floor).sum()
+    if len(y) <= counting.FEW:
+        counting.take_sums(state, w, loss)
+        return
     state["loss_sum"][0] += (w * loss).sum()
     state["weight_sum"][0] += w.sum()
     state["rows"][0] += len(y)
@@ -103,7 +106,7 @@ def weight_sum(state: Mapping[str, Array]) -> float:
 
 def mean_loss(state: Mapping[str, Array]) -> float | None:
     """Their mean loss by weight."""
-    return _ratio(state["loss_sum"][0], state["weight_sum"][0])
+    return _ratio(state["loss_sum"].item(), state["weight_sum"].item())
 
 
 def summary(state: Mapping[str, Array]) -> Summary:
@@ -121,13 +124,13 @@ def summary(state: Mapping[str, Array]) -> Summary:
 def _binary(state: Mapping[str, Array]) -> Summary:
     from kernels import counting
 
-    (true_no, false_yes), (false_no, true_yes) = state["confusion"]
-    weight, loss = state["weight_sum"][0], state["loss_sum"][0]
+    (true_no, false_yes), (false_no, true_yes) = state["confusion"].tolist()
+    weight, loss = state["weight_sum"].item(), state["loss_sum"].item()
     auc, average_precision = counting.areas(state["bins"])
     is_likelihood = "base_loss_sum" in state
-    base = _ratio(loss, state["base_loss_sum"][0]) if is_likelihood else None
+    base = _ratio(loss, state["base_loss_sum"].item()) if is_likelihood else None
     return {
-        "log_loss": mean_loss(state) if is_likelihood else None,
+        "log_loss": _ratio(loss, weight) if is_likelihood else None,
         "accuracy": _ratio(true_no + true_yes, weight),
         "auc": auc,
         "average_precision": average_precision,
@@ -135,7 +138,7 @@ def _binary(state: Mapping[str, Array]) -> Summary:
         "recall": _ratio(true_yes, true_yes + false_no),
         "f1": _ratio(2 * true_yes, 2 * true_yes + false_yes + false_no),
         "base_rate": _ratio(true_yes + false_no, weight),
-        "mean_prediction": _ratio(state["prediction_sum"][0], weight),
+        "mean_prediction": _ratio(state["prediction_sum"].item(), weight),
         "skill": None if base is None else 1.0 - base,
     }
 

@@ -80,8 +80,12 @@ def read_alike(
 def _content(path: str, most_bytes: int) -> bytes:
     """The file's bytes; none where they are too many, or can't be read."""
     with suppress(OSError), open(path, "rb", buffering=0) as file:
-        content = file.read(most_bytes + 1)
-        return content if len(content) <= most_bytes else b""
+        size = os.fstat(file.fileno()).st_size
+        if (
+            size <= most_bytes
+        ):  # room for so many would be new memory each time, for the kernel to clear
+            content = file.read(size + 1)
+            return content if len(content) <= size else b""
     return b""
 
 
@@ -114,11 +118,15 @@ def _tells_all(source: Source, before: bytes, fields: Fields) -> bool:
 def _rows(before: bytes, contents: Sequence[bytes], numbers: Sequence[int]) -> Iterator[_Rows]:
     """The rows of those files that begin with `before`: the last one ended by a line break, and no blank lines behind it."""
     for number in numbers:
-        data = contents[number].removeprefix(before)
-        rows = data.rstrip(b"\r\n")
-        if rows and len(data) + len(before) == len(contents[number]):
-            rows += b"\n"
-            yield _Rows(number, rows, Marks(rows.count(b"\n"), 0, data.count(b"\n")))
+        if not contents[number].startswith(before):
+            continue
+        data = contents[number][len(before) :]
+        is_plain = data[-1:] == b"\n" and data[-2:-1] not in (b"\n", b"\r")
+        rows = data if is_plain else data.rstrip(b"\r\n") + b"\n"
+        if len(rows) > 1:
+            breaks = rows.count(b"\n")
+            lines = breaks if is_plain else data.count(b"\n")
+            yield _Rows(number, rows, Marks(breaks, 0, lines))
 
 
 def _all_numbers(
@@ -177,8 +185,7 @@ def _cut(whole: Block, files: Sequence[Marks]) -> Iterator[Block]:
     places = np.searchsorted(whole.row, ends).tolist()
     for marks, first, (start, stop) in zip(files, ends, pairwise(places), strict=False):
         rows = slice(start, stop)
-        yield replace(
-            whole,
+        yield Block(
             x=whole.x[rows],
             y=whole.y[rows],
             w=None if whole.w is None else whole.w[rows],
@@ -187,6 +194,7 @@ def _cut(whole: Block, files: Sequence[Marks]) -> Iterator[Block]:
             carried=whole.carried and {name: c[rows] for name, c in whole.carried.items()},
             rows_seen=marks.breaks,
             unlabelled=marks.breaks - (stop - start),
+            rejected=0,
             lines=marks.lines,
             gaps={name: gap[rows] for name, gap in whole.gaps.items()},
         )

@@ -18,8 +18,9 @@ from service.stages.rounds import extra_of
 from service.subtasks import bundles
 from service.subtasks.blocks import Part
 from service.subtasks.bundles import Account, Clean
+from service.subtasks.judging import RoundResults
 from service.subtasks.learn import Learnt
-from service.subtasks.report import Ending, RoundResults
+from service.subtasks.report import Ending
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,9 @@ from service.runtime.region import Region
 from service.storage.tables import FileRow
 from service.subtasks.blocks import Part, StoredBlock
 from service.subtasks.bundles import Account, Clean
+from service.subtasks.judging import RoundResults
 from service.subtasks.learn import Shape
-from service.subtasks.report import Ending, RoundResults, Segment
+from service.subtasks.report import Ending, Segment
 
 
 @dataclass(frozen=True, slots=True)

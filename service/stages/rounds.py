@@ -27,8 +27,8 @@ from service.stages.line import Line
 from service.stages.messages import Block, Learnt, Sample, Schema
 from service.subtasks import learn, parts
 from service.subtasks.blocks import Part, entries, file_rows
+from service.subtasks.judging import RoundResults
 from service.subtasks.learn import Shape
-from service.subtasks.report import RoundResults
 
 
 @dataclass(slots=True, eq=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, TensorSpec, serialize
+from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from service.core.errors import StorageDamaged
@@ -29,6 +30,15 @@ KEY = "headrace"
 SUFFIX = ".safetensors"
 # What safetensors and json raise on bytes that are not a model of ours.
 _FOREIGN = (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
+
+_DTYPES = {
+    "bool": "BOOL", "uint8": "U8", "int8": "I8", "int16": "I16", "uint16": "U16", "float16": "F16",
+    "int32": "I32", "uint32": "U32", "float32": "F32", "float64": "F64", "int64": "I64", "uint64": "U64",
+}  # fmt: skip
+"""What safetensors calls numpy's dtypes, in its order."""
+_RANKS = {name: rank for rank, name in enumerate(_DTYPES)}
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
+_told = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -73,7 +83,7 @@ def write(
     One that is not to be kept (a newer one of the same commit takes its place) is not written; what it would be is said all
     the same. Raises DiskFull and StorageError; then no file has the name that had not before.
     """
-    text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = _told(header)
     data = _serialized({name: np.ascontiguousarray(tensors[name]) for name in tensors}, text)
     name = stem + SUFFIX
     if is_kept:
@@ -128,24 +138,33 @@ def prune(directory: Path, keep: Collection[str], *, up_to: str | None = None) -
 
 
 def _serialized(arrays: Tensors, text: str) -> bytes:
-    """What `safetensors.numpy.save` gives, which asks numpy for the name of every array's dtype anew: a third of its time."""
-    specs = {
-        name: TensorSpec(
-            dtype=_named(array.dtype),
-            shape=array.shape,
-            data_ptr=array.ctypes.data,
-            data_len=array.nbytes,
-        )
-        for name, array in arrays.items()
-    }
-    return bytes(serialize(specs, metadata={KEY: text}))
+    """What `safetensors.numpy.save` gives, to the byte, in a third of its time: most of a header is known from the model before."""
+    entries = tuple((name, array.dtype, array.shape) for name, array in arrays.items())
+    listed, order = _laid_out(entries)
+    head = f'{{"__metadata__":{{"{KEY}":{_quoted(text)}}}{listed}}}'.encode()
+    head += b" " * (-len(head) % 8)
+    return b"".join((len(head).to_bytes(8, "little"), head, *(arrays[name].data for name in order)))
 
 
 @lru_cache(maxsize=64)
-def _named(dtype: np.dtype[Any]) -> str:
+def _laid_out(
+    entries: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...],
+) -> tuple[str, list[str]]:
+    """What the header of a model file says of its tensors, and their order: the widest numbers first, then by name."""
+    entries = tuple(sorted(entries, key=lambda entry: (-_rank(entry[1]), entry[0])))
+    listed, start = "", 0
+    for name, dtype, shape in entries:
+        end = start + math.prod(shape) * dtype.itemsize
+        told = {"dtype": _DTYPES[dtype.name], "shape": shape, "data_offsets": (start, end)}
+        listed += f",{_quoted(name)}:{json.dumps(told, separators=(',', ':'))}"
+        start = end
+    return listed, [name for name, _, _ in entries]
+
+
+def _rank(dtype: np.dtype[Any]) -> int:
     if dtype != dtype.newbyteorder("<"):
         raise ValueError(f"model: its tensors are little-endian, got dtype {dtype.str}")
-    return str(dtype.name)
+    return _RANKS[dtype.name]
 
 
 def _order(name: str) -> tuple[int, ...]:

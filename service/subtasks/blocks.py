@@ -11,6 +11,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,6 +42,15 @@ class StoredBlock:
     missing: Mapping[str, int]
 
 
+class Packed(NamedTuple):
+    """A block on its way into the arena: its arrays, and the bytes that they need there."""
+
+    block: Block
+    stored: Mapping[str, Array]
+    layout: Layout
+    size: int
+
+
 @sent
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -59,6 +69,7 @@ class Part:
 
 CARRIED_BYTES = 64 << 20
 """The most that the columns of id, time and text of one chunk may hold, as text or as its words' slots."""
+_BY_ROW = ("x", "y", "w", "offset")
 
 
 def room(source: Source, chunk: Chunk, fields: Fields) -> int:
@@ -76,6 +87,20 @@ def decode(
 
 def store(block: Block, region: Region, name: str, chunk: int = 0) -> StoredBlock:
     """Copies the block of a file's chunk into `region`; raises FileRefused where it is larger."""
+    packed = pack(block)
+    if packed.size > region.length:
+        raise FileRefused(
+            f"the columns of id, time and text hold at most {CARRIED_BYTES} bytes in a chunk",
+            place=name,
+            value=f"{packed.size} bytes with the rows of chunk {chunk}",
+            remedy="leave them out, or shorten their values",
+        )
+    back(region, packed.size)
+    return put(packed, region)
+
+
+def pack(block: Block) -> Packed:
+    """What is stored of a block, by the names that it has there."""
     stored: dict[str, Array] = {"x": block.x, "y": block.y, "row": block.row}
     if block.w is not None:
         stored["w"] = block.w
@@ -87,19 +112,17 @@ def store(block: Block, region: Region, name: str, chunk: int = 0) -> StoredBloc
     if block.carried:
         stored["carried"] = _packed(pl.DataFrame(block.carried))
     layout = {name: (array.shape, array.dtype.str) for name, array in stored.items()}
-    if size_of(layout) > region.length:
-        raise FileRefused(
-            f"the columns of id, time and text hold at most {CARRIED_BYTES} bytes in a chunk",
-            place=name,
-            value=f"{size_of(layout)} bytes with the rows of chunk {chunk}",
-            remedy="leave them out, or shorten their values",
-        )
-    back(region, size_of(layout))
-    for name, place in arrays(region, layout).items():
-        place[...] = stored[name]
+    return Packed(block, stored, layout, size_of(layout))
+
+
+def put(packed: Packed, region: Region) -> StoredBlock:
+    """Copies a packed block into `region`, which has memory."""
+    block = packed.block
+    for name, place in arrays(region, packed.layout).items():
+        place[...] = packed.stored[name]
     return StoredBlock(
         region=region,
-        layout=layout,
+        layout=packed.layout,
         rows=len(block.y),
         rows_seen=block.rows_seen,
         unlabelled=block.unlabelled,
@@ -112,10 +135,22 @@ def store(block: Block, region: Region, name: str, chunk: int = 0) -> StoredBloc
 
 def rows_of(parts: Sequence[Part]) -> Rows:
     """The rows of consecutive parts; without such columns weights are 1 and offsets 0."""
-    y, w, offset = gather(parts, "y"), weights(parts), offsets(parts)
+    found = [
+        {
+            name: array[p.start : p.stop]
+            for name, array in arrays(p.region, p.layout).items()
+            if name in _BY_ROW
+        }
+        for p in parts
+    ]
+    if len(found) == 1:
+        (columns,) = found
+    else:
+        columns = {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+    y, w, offset = columns["y"], columns.get("w"), columns.get("offset")
     w = np.ones(len(y)) if w is None else w
     offset = np.zeros(len(y)) if offset is None else offset
-    return Rows(gather(parts, "x"), y, w, offset, _sparse(parts))
+    return Rows(columns["x"], y, w, offset, _sparse(parts))
 
 
 def entries(parts: Sequence[Part]) -> int:
@@ -153,9 +188,8 @@ def gather(parts: Sequence[Part], name: str) -> Array:
 
 def file_rows(parts: Sequence[Part]) -> Array:
     """Which of the file's data rows these are, counted from 0."""
-    return np.concatenate(
-        [arrays(p.region, p.layout)["row"][p.start : p.stop] + p.first_row for p in parts]
-    )
+    rows = [arrays(p.region, p.layout)["row"][p.start : p.stop] + p.first_row for p in parts]
+    return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
 
 def carried(parts: Sequence[Part]) -> pl.DataFrame:

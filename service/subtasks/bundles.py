@@ -8,10 +8,10 @@ same. A file that is anything but plain (bad rows, several chunks or rounds, too
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 from kernels.learner import Extra, build
 from service import formats
@@ -20,11 +20,12 @@ from service.core.records import Subject, chained
 from service.core.sent import sent
 from service.formats import Read
 from service.formats.contract import Fields, Limits, RowRules, Source
-from service.runtime.region import Region, arrays, back, back_all, cut, size_of, view
-from service.subtasks import blocks, learn, report, samples
-from service.subtasks.blocks import Part, StoredBlock
+from service.runtime.region import Region, back, back_all, pieces, room_for, size_of, view
+from service.subtasks import blocks, judging, learn, report, samples
+from service.subtasks.blocks import Packed, Part, StoredBlock
+from service.subtasks.judging import RoundResults
 from service.subtasks.learn import Learnt
-from service.subtasks.report import Ending, Records, RoundResults, Segment
+from service.subtasks.report import Ending, Records, Segment
 
 
 @sent
@@ -90,20 +91,24 @@ def read(
     paths, names = [paper.path for paper in papers], [paper.name for paper in papers]
     most_bytes = min(chunk_bytes, limits.max_row_bytes)  # else it may be several chunks
     together = formats.read_alike(paths, names, fields, most_bytes, prepared)
-    found: list[Clean | None] = []
-    free = region
+    reads: list[tuple[Read, Packed] | None] = []
+    free = region.length
     for paper, one in zip(papers, together, strict=True):
-        clean = None
+        reads.append(None)
         with suppress(FileRefused, OSError):
             try:
-                read = one or _alone(paper, fields, limits, chunk_bytes, free.length)
-                clean = None if read is None else _stored(read, free, paper.name)
+                read = one or _alone(paper, fields, limits, chunk_bytes, free)
             finally:
-                Path(paper.scratch).unlink(missing_ok=True)
-        if clean is not None:
-            _, free = cut(free, size_of(clean.stored.layout))
-        found.append(clean)
-    return found
+                with suppress(FileNotFoundError):
+                    os.unlink(paper.scratch)
+            packed = None if read is None else blocks.pack(read.block)
+            if read is not None and packed is not None and packed.size <= free:
+                free -= room_for([packed.size])
+                reads[-1] = read, packed
+    places = pieces(region, [packed.size for _, packed in filter(None, reads)])
+    back_all(places)
+    place = iter(places)
+    return [None if one is None else _stored(*one, next(place)) for one in reads]
 
 
 def _alone(
@@ -122,10 +127,8 @@ def _alone(
     return Read(block, survey.sha256, formats.unused_of(source, fields))
 
 
-def _stored(read: Read, free: Region, name: str) -> Clean:
-    stored = blocks.store(read.block, free, name)
-    stored = replace(stored, region=replace(free, length=size_of(stored.layout)))
-    return Clean(stored, read.sha256, read.columns_unused)
+def _stored(read: Read, packed: Packed, place: Region) -> Clean:
+    return Clean(blocks.put(packed, place), read.sha256, read.columns_unused)
 
 
 def run(
@@ -163,18 +166,27 @@ def account(
     What outlasts a file stands in its region of `lasting` then. The samples of all lie in `text` first, the metrics behind them.
     """
     learner = build(spec)
-    whole_layout = learn.scores_layout(learner)
-    layout = learn.lasting(whole_layout)
+    layout = learn.scores_layout(learner)
     back_all([after])
     back_all(lasting)
-    state = learn.copied(scores, after, whole_layout)
-    books = learn.scopes(state)
+    books = learn.scopes(learn.copied(scores, after, layout))
+    # Their bytes: to copy and clear them at once is faster than array by array.
+    file, before, lifetime, segment = view(after)[: size_of(layout)].reshape(len(learn.SCORED), -1)
+    scored = judging.score(
+        learner, [one.done for one in accounts], [one.before for one in accounts]
+    )
     made = []
-    for one, place in zip(accounts, lasting, strict=True):
-        rows = report.take(learner, one.subject, one.done, one.before, books, Segment())
-        made.append((rows, report.end(one.subject, one.ending, books, rows.segment)))
-        for name, array in arrays(place, layout).items():
-            array[...] = state[name]
+    for one, its_rows, place in zip(accounts, scored, lasting, strict=True):
+        rows = report.take_whole(one.subject, one.done, its_rows, books)
+        since = "file"
+        if rows is None:
+            rows = report.take(one.subject, one.done, its_rows, books, Segment())
+            since = "segment"
+        made.append((rows, report.end(one.subject, one.ending, books, rows.segment, since)))
+        view(place)[: len(lifetime)] = lifetime
+        file[:], before[:] = 0, 0
+        if since == "segment":
+            segment[:] = 0
     lines = iter(samples.texts([rows.page for rows, _ in made if rows.page is not None]))
     texts = [b"" if rows.page is None else next(lines) for rows, _ in made]
     found = [_accounted(*records, lines) for records, lines in zip(made, texts, strict=True)]

@@ -225,9 +225,11 @@ def go_on(
     state = copied(source, target, learner.layout())
     rows = rows_of(parts)
     found = arrays(results, learner.results_layout(len(rows.y), extra))
-    broken = learner.run(state, rows, batch_rows, found)
+    learner.learn(state, rows, batch_rows, found)
+    is_finite = learner.finite(state)
+    broken = learner.first_broken(rows, found, is_finite)
     if broken is None:
-        return learnt(learner, state)
+        return Learnt(is_finite, float(learner.rate(state)))
     culprit = guard.culprit(
         learner, arrays(source, learner.layout()), rows, batch_rows, broken, found
     )

@@ -18,35 +18,18 @@ import numpy as np
 
 from kernels import metrics
 from kernels.contract import Array
-from kernels.learner import Extra, Learner, Rows, build
-from kernels.scaling import scoring
+from kernels.learner import Learner, build
 from service.core.records import Record, Subject, json_line
 from service.core.sent import sent
 from service.formats.frames import pl
-from service.runtime.arena import Region, arrays, back, view
+from service.runtime.arena import Region, back, view
 from service.subtasks import samples
-from service.subtasks.blocks import Part, carried, file_rows, offsets, rows_of, weights
+from service.subtasks.blocks import carried, file_rows, offsets, weights
+from service.subtasks.judging import RoundResults, Scored, score
 from service.subtasks.learn import Shape, copied, scopes, scores_layout
 
 Scopes = Mapping[str, dict[str, Array]]
 """The metric states: see `learn.SCORED`."""
-
-
-@sent
-@dataclass(frozen=True, slots=True)
-class RoundResults:
-    """A round that was learnt: its rows, and what was recorded of them lane by lane."""
-
-    parts: tuple[Part, ...]
-    results: tuple[tuple[Region, int], ...]
-    extra: Extra
-    rows_from: int
-    version: int
-    learning_rate: float
-
-    @property
-    def rows(self) -> int:
-        return sum(rows for _, rows in self.results)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,76 +138,98 @@ def report(subject: Subject, done: RoundResults, books: Books, segment: Segment)
     """Takes a round's results into the metric states and writes its records."""
     learner = build(books.spec)
     scores = _copied(learner, books)
-    return _written(books.text, take(learner, subject, done, books.before, scores, segment))
+    (scored,) = score(learner, [done], [books.before])
+    return _written(books.text, take(subject, done, scored, scores, segment))
 
 
 def close(subject: Subject, ending: Ending, books: Books, segment: Segment) -> Reported:
     """Takes the file's metrics into those of the job's life, and writes the record of the file."""
     scores = _copied(build(books.spec), books)
-    return _written(books.text, end(subject, ending, scores, segment))
+    made = end(subject, ending, scores, segment)
+    for name in ("file", "before", "segment"):
+        for array in scores[name].values():
+            array[...] = 0
+    return _written(books.text, made)
 
 
 def take(
-    learner: Learner,
-    subject: Subject,
-    done: RoundResults,
-    before: Region,
-    scores: Scopes,
-    segment: Segment,
+    subject: Subject, done: RoundResults, scored: Scored, scores: Scopes, segment: Segment
 ) -> Records:
     """Takes a round's results into the metric states, in place, and makes its records."""
-    rows = rows_of(done.parts)
-    results = _joined(learner, done)
-    loss = learner.loss(results["output"], rows.y, results.get("unit", 1.0))
-    prediction = learner.prediction(results["output"])
-    floor = learner.floor(rows.y)
-    file = scores["file"]
-    metrics.update(file, results["output"], prediction, rows.y, rows.w, loss, floor)
-    _score_before(learner, before, rows, scores["before"])
     progress = _Progress(subject, done, scores["segment"], segment)
-    progress.take(results, prediction, rows, loss, floor)
+    _take_in(scored, scores)
+    progress.take(scored)
+    return _recorded(subject, done, scored, scores, progress)
+
+
+def take_whole(
+    subject: Subject, done: RoundResults, scored: Scored, scores: Scopes
+) -> Records | None:
+    """As `take`, of a file that is whole before its first progress record is due: what is said of it, `end` says again in
+    that record. None of others."""
+    if subject.steps or subject.epoch > 1 or done.rows >= subject.every_rows:
+        return None
+    progress = _Progress(subject, done, {}, Segment())
+    _take_in(scored, scores)
+    progress.note(scored, slice(None))
+    return _recorded(subject, done, scored, scores, progress)
+
+
+def _take_in(scored: Scored, scores: Scopes) -> None:
+    rows, floor = scored.rows, scored.floor
+    for judged, state in ((scored.met, scores["file"]), (scored.before, scores["before"])):
+        metrics.update(state, judged.output, judged.prediction, rows.y, rows.w, judged.loss, floor)
+
+
+def _recorded(
+    subject: Subject, done: RoundResults, scored: Scored, scores: Scopes, progress: _Progress
+) -> Records:
     page = None
     if subject.samples != "off" and subject.epoch == 1:
         table = samples.Table(
             row=file_rows(done.parts),
-            carried=carried(done.parts),
+            carried=progress.carried,
             weight=weights(done.parts),
             offset=offsets(done.parts),
-            label=rows.y,
-            loss=loss,
-            prediction=prediction,
-            results=results,
+            label=scored.rows.y,
+            loss=scored.met.loss,
+            prediction=scored.met.prediction,
+            results=scored.results,
         )
         page = samples.Page(subject, done.version, table)
-    return Records(page, _lines(progress.records), progress.segment, metrics.mean_loss(file))
+    loss = metrics.mean_loss(scores["file"])
+    return Records(page, _lines(progress.records), progress.segment, loss)
 
 
-def end(subject: Subject, ending: Ending, scores: Scopes, segment: Segment) -> Records:
-    """Takes the file's metrics into those of the job's life, in place, and makes the record of the file."""
-    file, before, lifetime = (scores[name] for name in ("file", "before", "lifetime"))
+def end(
+    subject: Subject,
+    ending: Ending,
+    scores: Scopes,
+    segment: Segment,
+    since: str = "segment",
+) -> Records:
+    """Takes the file's metrics into those of the job's life, in place, and makes the record of the file.
+
+    The metrics `since` the last progress record are those of the segment, or of the file. The caller clears what does not
+    outlast a file.
+    """
+    file, lifetime = scores["file"], scores["lifetime"]
+    scored = _scored(file)
     records: list[Record] = []
     if segment.rows and subject.epoch == 1 and not subject.steps:
-        part = scores["segment"]
+        part = scored if since == "file" else _scored(scores[since])
+        weight = metrics.weight_sum(scores[since])
         records.append(
-            _progress_record(subject, segment, part, ending.version, ending.learning_rate)
+            _progress_record(subject, segment, part, weight, ending.version, ending.learning_rate)
         )
     if subject.epoch == 1:
         metrics.merge(lifetime, file)
-    records.append(_file_record(subject, ending, file, before, lifetime))
-    loss = metrics.mean_loss(file)
-    for name in ("file", "before", "segment"):
-        for array in scores[name].values():
-            array[...] = 0
-    return Records(None, _lines(records), Segment(), loss)
+    records.append(_file_record(subject, ending, scores, scored))
+    return Records(None, _lines(records), Segment(), metrics.mean_loss(file))
 
 
-def _file_record(
-    subject: Subject,
-    ending: Ending,
-    file: Mapping[str, Array],
-    before: Mapping[str, Array],
-    lifetime: Mapping[str, Array],
-) -> Record:
+def _file_record(subject: Subject, ending: Ending, scores: Scopes, scored: Record) -> Record:
+    lifetime = scores["lifetime"]
     record = subject.head("file" if subject.epoch == 1 else "epoch")
     if subject.epoch > 1:
         record["epoch"] = subject.epoch
@@ -239,12 +244,12 @@ def _file_record(
     if ending.columns_extra:
         record["columns_extra"] = ending.columns_extra
     record |= {
-        "weight_sum": metrics.weight_sum(file),
+        "weight_sum": metrics.weight_sum(scores["file"]),
         "bytes": ending.size,
         "sha256": ending.sha256,
     }
-    record |= _scored(file)
-    record["before"] = _scored(before)
+    record |= scored
+    record["before"] = _scored(scores["before"])
     record["lifetime"] = {"rows": metrics.rows(lifetime)} | _scored(lifetime)
     return record
 
@@ -259,17 +264,11 @@ class _Progress:
         self.done = done
         self.state = state
         self.segment = segment
+        self.carried = carried(done.parts)
         self.records: list[Record] = []
 
-    def take(
-        self,
-        results: Mapping[str, Array],
-        prediction: Array,
-        rows: Rows,
-        loss: Array,
-        floor: Array,
-    ) -> None:
-        times = carried(self.done.parts)
+    def take(self, scored: Scored) -> None:
+        met, rows = scored.met, scored.rows
         at = 0
         while at < self.done.rows:
             room = self._room()
@@ -277,16 +276,14 @@ class _Progress:
             cut = slice(at, stop)
             metrics.update(
                 self.state,
-                results["output"][cut],
-                prediction[cut],
+                met.output[cut],
+                met.prediction[cut],
                 rows.y[cut],
                 rows.w[cut],
-                loss[cut],
-                floor[cut],
+                met.loss[cut],
+                scored.floor[cut],
             )
-            self._add(stop - at, float(np.sum(results["norm"][cut] * rows.w[cut])))
-            if "time" in times.columns:
-                self._add_times(times["time"][cut])
+            self.note(scored, cut)
             if stop - at == room:
                 self._record()
             at = stop
@@ -297,10 +294,17 @@ class _Progress:
             return self.done.rows
         return self.subject.every_rows - self.segment.rows
 
+    def note(self, scored: Scored, cut: slice) -> None:
+        """What the metric states don't hold of these rows."""
+        weights = scored.rows.w[cut]
+        self._add(len(weights), float((scored.results["norm"][cut] * weights).sum()))
+        if "time" in self.carried.columns:
+            self._add_times(self.carried["time"][cut])
+
     def _add(self, rows: int, norm_sum: float) -> None:
-        segment = self.segment
-        self.segment = replace(
-            segment, rows=segment.rows + rows, norm_sum=segment.norm_sum + norm_sum
+        now = self.segment
+        self.segment = Segment(
+            now.rows_from, now.rows + rows, now.norm_sum + norm_sum, now.time_min, now.time_max
         )
 
     def _add_times(self, times: pl.Series) -> None:
@@ -315,8 +319,9 @@ class _Progress:
     def _record(self) -> None:
         if self.subject.epoch == 1:
             version, rate = self.done.version + 1, self.done.learning_rate
+            scored, weight = _scored(self.state), metrics.weight_sum(self.state)
             self.records.append(
-                _progress_record(self.subject, self.segment, self.state, version, rate)
+                _progress_record(self.subject, self.segment, scored, weight, version, rate)
             )
         self.segment = Segment(rows_from=self.segment.rows_from + self.segment.rows)
         for array in self.state.values():
@@ -324,7 +329,7 @@ class _Progress:
 
 
 def _progress_record(
-    subject: Subject, segment: Segment, state: Mapping[str, Array], version: int, rate: float
+    subject: Subject, segment: Segment, scored: Record, weight: float, version: int, rate: float
 ) -> Record:
     record = subject.head("step" if subject.steps else "progress")
     record |= {
@@ -332,8 +337,7 @@ def _progress_record(
         "rows_to": segment.rows_from + segment.rows,
         "version": version,
     }
-    record |= _scored(state)
-    weight = metrics.weight_sum(state)
+    record |= scored
     record["gradient_norm"] = segment.norm_sum / weight if weight else None
     record["learning_rate"] = rate
     if segment.time_min is not None:
@@ -343,24 +347,6 @@ def _progress_record(
 
 def _scored(state: Mapping[str, Array]) -> Record:
     return {"loss": metrics.mean_loss(state), "metrics": metrics.summary(state)}
-
-
-def _score_before(learner: Learner, before: Region, rows: Rows, state: dict[str, Array]) -> None:
-    """How a model that serves between files would have done on these rows."""
-    model = arrays(before, learner.layout())
-    output = learner.predict(model, rows.x, rows.offset, rows.sparse, learner.spec.dtype)
-    unit = scoring(learner.watching.unit(model)).unit
-    loss, floor = learner.loss(output, rows.y, unit), learner.floor(rows.y)
-    metrics.update(state, output, learner.prediction(output), rows.y, rows.w, loss, floor)
-
-
-def _joined(learner: Learner, done: RoundResults) -> dict[str, Array]:
-    lanes = [
-        arrays(region, learner.results_layout(rows, done.extra)) for region, rows in done.results
-    ]
-    if len(lanes) == 1:
-        return lanes[0]
-    return {name: np.concatenate([lane[name] for lane in lanes]) for name in lanes[0]}
 
 
 def _copied(learner: Learner, books: Books) -> Scopes:

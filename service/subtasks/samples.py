@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby, pairwise
 
 import numpy as np
@@ -51,8 +51,9 @@ class Page:
         subject, table = self.subject, self.table
         arrays = (table.label, table.loss, table.prediction, *table.results.values())
         return (
-            replace(subject, file="", sequence=0, revision=int(bool(subject.revision))),
-            tuple(table.carried.schema.items()),
+            (subject.classes, subject.samples, subject.samples_format, subject.is_clustering),
+            bool(subject.revision),
+            table.carried.width and tuple(table.carried.schema.items()),
             table.weight is None,
             table.offset is None,
             tuple(table.results),

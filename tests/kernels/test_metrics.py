@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
-from kernels import metrics
+from kernels import counting, metrics
 from kernels.losses import SingleOutput, SoftmaxLoss
 
 LOSSES = {
@@ -94,6 +94,17 @@ def test_a_loss_that_is_no_likelihood_has_no_log_loss_and_no_skill():
     assert metrics.mean_loss(state) == pytest.approx(
         oracle.hinge_loss(y, output[:, 0], sample_weight=w)
     )
+
+
+def test_the_sums_of_few_rows_are_numpys_to_the_bit():
+    random = np.random.default_rng(3)
+    for n in range(1, counting.FEW + 2):
+        w, loss = random.uniform(0.1, 9.0, n), random.normal(0, 1e3, n)
+        state, nothing = fresh("regression"), np.zeros(n)
+        metrics.update(state, nothing[:, None], nothing, nothing, w, loss, nothing)
+        assert state["loss_sum"][0] == (w * loss).sum()
+        assert state["weight_sum"][0] == w.sum()
+        assert state["rows"][0] == n
 
 
 def test_clusters_have_their_inertia_alone():

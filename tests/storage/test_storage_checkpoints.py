@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from service.core.errors import StorageDamaged
 from service.storage import checkpoints
@@ -50,6 +52,18 @@ def test_the_metadata_has_one_key(tmp_path: Path) -> None:
     data = (tmp_path / "m.safetensors").read_bytes()
     assert data.count(b'"headrace":') == 1
     assert data.count(b"__metadata__") == 1
+
+
+@pytest.mark.parametrize("length", range(8))  # of what the header is padded behind
+def test_the_bytes_are_those_that_safetensors_writes(tmp_path: Path, length: int) -> None:
+    kinds = ["bool", "u1", "i1", "i2", "u2", "f2", "i4", "u4", "f4", "f8", "i8", "u8"]
+    tensors = {f"{7 * n % 12}/{kind}": np.arange(6).astype(kind) for n, kind in enumerate(kinds)}
+    tensors |= TENSORS | {"scalar": np.ones(1), 'é"\\\n': np.ones((2, 1, 3)), "b/f8": np.ones(2)}
+    header = {**HEADER, "more": "x" * length}
+    written = checkpoints.write(tmp_path, "m", tensors, header)
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"))
+    expected = safetensors.numpy.save(tensors, metadata={checkpoints.KEY: text})
+    assert (tmp_path / written.name).read_bytes() == expected
 
 
 def test_a_header_with_nan_is_a_bug(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from service.formats.contract import Fields, Limits, RowRules
 from service.runtime.arena import Arena, Region, arrays, view
 from service.subtasks import blocks, learn, report
 from service.subtasks.blocks import Part
-from service.subtasks.report import Books, Ending, RoundResults, Segment
+from service.subtasks.judging import RoundResults
+from service.subtasks.report import Books, Ending, Segment
 
 FIELDS = Fields(label="y", labels="class", classes=(0.0, 1.0))
 SUBJECT = Subject(

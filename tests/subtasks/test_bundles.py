@@ -19,8 +19,9 @@ from service.runtime.region import pieces, room_for
 from service.storage import checkpoints
 from service.subtasks import bundles, learn, report
 from service.subtasks.bundles import Account, Accounted, Paper
+from service.subtasks.judging import RoundResults
 from service.subtasks.learn import Shape
-from service.subtasks.report import Books, Ending, RoundResults, Segment
+from service.subtasks.report import Books, Ending, Segment
 
 SPECS = {
     "two classes": Spec("logistic", 2),
