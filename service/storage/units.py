@@ -24,7 +24,7 @@ from typing import Any
 from service.core.errors import Refusal
 from service.core.layout import Layout
 from service.storage import checkpoints, completion, logs
-from service.storage.checkpoints import Tensors, Written
+from service.storage.checkpoints import Series, Tensors, Written
 from service.storage.completion import Keep
 from service.storage.disk import fsync_directory, replace_file
 from service.storage.journal import Journal
@@ -182,8 +182,9 @@ def acceptance(
         for whole in wholes:
             _write_rejected(layout, job, whole.progress.admission, whole.rejected)
         _flush_spools(layout, job, first.admission, spools)
+        series = Series(layout.models(job))
         return [
-            _write(layout, whole.progress, is_kept=place >= len(wholes) - keep.models)
+            _write(series, whole.progress, is_kept=place >= len(wholes) - keep.models)
             for place, whole in enumerate(wholes)
         ]
 
@@ -345,10 +346,10 @@ def _must_be_unchanged(wholes: Sequence[Whole]) -> None:
         whole.must_be_unchanged()
 
 
-def _write(layout: Layout, progress: Progress, *, is_kept: bool) -> Written:
+def _write(series: Series, progress: Progress, *, is_kept: bool) -> Written:
     p = progress
     stem = checkpoints.public_stem(p.sequence, p.version)
-    return checkpoints.write(layout.models(p.job), stem, p.tensors, p.header, is_kept=is_kept)
+    return series.write(stem, p.tensors, p.header, is_kept=is_kept)
 
 
 def _added(lengths: Iterable[Mapping[str, int]]) -> dict[str, int]:
