@@ -89,7 +89,7 @@ class Series:
         self._directory = directory
         self._told: dict[str, tuple[Any, str]] = {}
         self._specs: list[_Spec] = []
-        self._frame = _Frame("", "", ())
+        self._frame: _Frame | None = None
 
     def write(
         self, stem: str, tensors: Tensors, header: Mapping[str, Any], *, is_kept: bool = True
@@ -105,12 +105,9 @@ class Series:
         """What `safetensors.numpy.save` gives, but that the header may be told from what was told before."""
         arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
         specs = [(name, array.dtype, array.shape) for name, array in arrays.items()]
-        if specs != self._specs or not self._frame.before:
+        if self._frame is None or specs != self._specs:
             self._frame, self._specs = _frame(arrays), specs
-        frame, text = (
-            self._frame,
-            ",".join([self._tell(key, header[key]) for key in sorted(header)]),
-        )
+        frame, text = self._frame, ",".join(self._tell(key, header[key]) for key in sorted(header))
         head = f"{frame.before}{{{text}}}{frame.after}".encode()
         head += b" " * (-len(head) % _HEAD_ALIGNMENT)
         return b"".join(

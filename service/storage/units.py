@@ -78,9 +78,10 @@ class Whole:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """Whole files are in the model: their rows, the public commit, and the logs that began anew since theirs were gone."""
+    """Whole files are in the model: their names in done/ by admission, the public commit, and the logs that began anew since
+    theirs were gone."""
 
-    files: tuple[FileRow, ...]
+    settled_as: Mapping[int, bytes | None]
     commit: Commit
     renewed: tuple[str, ...]
 
@@ -206,17 +207,17 @@ def acceptance(
     def finish(planned: _Planned) -> Accepted:
         completion.publish(layout, planned.publications)
         checkpoints.point_current(layout.models(job), planned.commit.model)
-        files = completion.settle_all(layout, planned.files)
+        settled_as = completion.settle_all(layout, planned.files)
         completion.clear(layout, job, numbers)
         completion.prune(layout, job, planned.models, keep, up_to=planned.commit.model)
-        return Accepted(files, planned.commit, planned.renewed)
+        return Accepted(settled_as, planned.commit, planned.renewed)
 
     def aside(planned: _Planned) -> bool:
         return sum(p.length for p in planned.publications) > LONG_BYTES
 
     def mark(journal: Journal, _: _Planned, accepted: Accepted) -> None:
         journal.published(job, first.admission)
-        journal.settled_all(job, {file.admission: file.settled_as for file in accepted.files})
+        journal.settled_all(job, accepted.settled_as)
 
     return Unit(prepare, apply, finish, mark, aside, job=job)
 
