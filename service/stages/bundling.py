@@ -158,10 +158,13 @@ class Bundling:
         self, samples: Sequence[Sample], schema: Schema, held: Held
     ) -> list[Clean | None]:
         machinery, training = self.line.machinery, samples[0].terms.job.training
-        scratch = machinery.layout.scratch
+        layout = machinery.layout
+        work = os.fspath(layout.work(self.line.job))
         papers = [
             Paper(
-                str(s.path), os.fsdecode(s.row.name), str(scratch(self.line.job, s.row.admission))
+                os.fspath(s.path),
+                os.fsdecode(s.row.name),
+                os.path.join(work, layout.scratch_name(s.row.admission)),
             )
             for s in samples
             if s.ctime_ns

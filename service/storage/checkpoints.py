@@ -27,6 +27,7 @@ from service.storage.disk import names, replace_file, replace_link, storage_bord
 
 KEY = "headrace"
 SUFFIX = ".safetensors"
+_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 _HEAD_ALIGNMENT = 8  # of safetensors: its tensors begin at such a multiple
 # What safetensors and json raise on bytes that are not a model of ours.
 _FOREIGN = (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
@@ -119,7 +120,7 @@ class Series:
         known = self._told.get(key)
         if known is not None and known[0] is value:
             return known[1]
-        told = json.dumps(f"{json.dumps(key)}:{_json(value)}")[1:-1]
+        told = _JSON.encode(f"{_JSON.encode(key)}:{_JSON.encode(value)}")[1:-1]
         self._told[key] = value, told
         return told
 
@@ -196,10 +197,6 @@ def _frame(arrays: Tensors) -> _Frame:
     assert empty, "safetensors tells the metadata as it is given"
     order = tuple(name for name in json.loads(head) if name != "__metadata__")
     return _Frame(before + empty[:-1], '"' + after, order)
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 @lru_cache(maxsize=64)
