@@ -29,7 +29,7 @@ from service.storage.tables import After, Entry, FileRow
 
 R = TypeVar("R")
 
-ADMITTED_AT_ONCE = 64
+ADMITTED_AT_ONCE = 256  # all that a look shows
 
 
 @dataclass(frozen=True, slots=True)
