@@ -98,12 +98,8 @@ class ServiceLog:
 def _told(event: str, facts: dict[str, Any]) -> str:
     """An event in one line, for people."""
     told = [
-        f"{key}={_short(value)}"
+        f"{key}={value:.6g}" if type(value) is float else f"{key}={value}"
         for key, value in facts.items()
         if value is not None and key != "trace"
     ]
     return f"{time.strftime('%H:%M:%S')} {event}: {' '.join(told)}".rstrip(": ") + "\n"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -108,7 +108,8 @@ class Series:
         specs = [(name, array.dtype, array.shape) for name, array in arrays.items()]
         if self._frame is None or specs != self._specs:
             self._frame, self._specs = _frame(arrays), specs
-        frame, text = self._frame, ",".join(self._tell(key, header[key]) for key in sorted(header))
+        frame = self._frame
+        text = ",".join([self._tell(key, header[key]) for key in sorted(header)])
         head = f"{frame.before}{{{text}}}{frame.after}".encode()
         head += b" " * (-len(head) % _HEAD_ALIGNMENT)
         return b"".join(
