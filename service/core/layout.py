@@ -89,7 +89,12 @@ class Layout:
 
     def rejected(self, job: str, admission: int) -> Path:
         """The list of a file's bad rows, from before its fate is decided until it lies in failed/."""
-        return self.spool(job, admission, "rows.jsonl")
+        return self.spools(job) / self.rejected_name(admission)
+
+    @staticmethod
+    def rejected_name(admission: int) -> str:
+        """The name of that list in its job's folder."""
+        return f"{admission:010d}.rows.jsonl"
 
     def work_file(self, job: str, admission: int) -> Path:
         """A taken file; its own name stays in the journal."""
@@ -102,7 +107,12 @@ class Layout:
 
     def scratch(self, job: str, admission: int) -> Path:
         """What a taken file is unpacked into; made again when it is missing, deleted by recovery."""
-        return self.work(job) / f"{admission:010d}.unpacked"
+        return self.work(job) / self.scratch_name(admission)
+
+    @staticmethod
+    def scratch_name(admission: int) -> str:
+        """Its name in its job's folder."""
+        return f"{admission:010d}.unpacked"
 
     def folders(self, job: str) -> tuple[Path, ...]:
         """Every folder that the job needs."""
@@ -117,6 +127,8 @@ def shown(name: bytes | str | Path) -> str:
     a backslash is doubled, so that two different names never look the same. Spaces inside stay.
     """
     text = os.fsencode(name).decode("utf-8", "surrogateescape")
+    if text.isprintable() and "\\" not in text:
+        return text
     return "".join(map(_shown_character, text))
 
 

@@ -88,7 +88,7 @@ class Inbox:
                 return Look((), 0, None, missing=ELSEWHERE)
             if relist and not self._listing:
                 self._list(folder)
-            names = {name for name in hints if self._wanted(name)}
+            names = {name for name in hints if self.wants(name)}
             names.update(self._sightings)
             names.update(self._listing.take(MOST_AT_ONCE))
             self._listing.strike(names)
@@ -105,6 +105,12 @@ class Inbox:
         """How many files lie there that will be taken: for a time in which nobody looks. Raises OSError."""
         return len(self._names(self.path))
 
+    def wants(self, name: bytes) -> bool:
+        """Whether a file of this name is ever taken."""
+        if name.startswith(b".") or self._include.match(name) is None:
+            return False
+        return self._ignore.match(name) is None
+
     def _list(self, folder: int) -> None:
         with scarcity_border("list", self.path):
             self._listing.refill(self._names(folder))
@@ -112,12 +118,7 @@ class Inbox:
     def _names(self, folder: int | Path) -> list[bytes]:
         with os.scandir(folder) as entries:
             names = [os.fsencode(e.name) for e in entries if not e.is_dir(follow_symlinks=False)]
-        return [name for name in names if self._wanted(name)]
-
-    def _wanted(self, name: bytes) -> bool:
-        if name.startswith(b".") or self._include.match(name) is None:
-            return False
-        return self._ignore.match(name) is None
+        return [name for name in names if self.wants(name)]
 
     def _look_at(self, folder: int, name: bytes, moved: bool) -> Found | None:
         try:

@@ -1,6 +1,6 @@
 """The operational log: what the daemon did and when, as JSON lines; and for people, on stderr.
 
-Rules: `write` never waits; a coroutine of its own writes to the disk. Events that no disk can take are
+Rules: `write` never waits; a coroutine of its own writes to the disk and the terminal, in a thread. Events that no disk can take are
 dropped and counted, since this log tells of the work and is no part of it. It is rotated by size. A line that a crash or a
 full disk cut off stays as it is, and the next event begins on a line of its own.
 """
@@ -13,11 +13,13 @@ import os
 import sys
 import time
 from collections import deque
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
 MOST_WAITING = 10_000
+_ENCODER = json.JSONEncoder(default=str)
 
 
 class ServiceLog:
@@ -30,7 +32,7 @@ class ServiceLog:
         self._rotate_bytes = rotate_bytes
         self._keep = keep
         self._people = people
-        self._waiting: deque[dict[str, Any]] = deque(maxlen=MOST_WAITING)
+        self._waiting: deque[tuple[dict[str, Any], str]] = deque(maxlen=MOST_WAITING)
         self._something = asyncio.Event()
         self._closing = False
         self._may_be_torn = True  # by the life before
@@ -41,22 +43,20 @@ class ServiceLog:
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if len(self._waiting) == MOST_WAITING:
             self.dropped += 1
-        self._waiting.append({"time": now, "event": event, **facts})
+        told = "" if self._people is None else _told(event, facts)
+        self._waiting.append(({"time": now, "event": event, **facts}, told))
         self._something.set()
-        if self._people is not None:
-            self._tell(event, facts)
 
     async def run(self) -> None:
         """Writes until `close`; call it once."""
         while not (self._closing and not self._waiting):
             await self._something.wait()
             self._something.clear()
-            lines = "".join(
-                json.dumps(self._waiting.popleft(), default=str) + "\n"
-                for _ in range(len(self._waiting))
-            )
+            events = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            lines = "".join([_ENCODER.encode(event) + "\n" for event, _ in events])
+            told = "".join([told for _, told in events])
             try:
-                await asyncio.to_thread(self._append, lines.encode())
+                await asyncio.to_thread(self._put_out, lines.encode(), told)
             except OSError:
                 self.dropped += lines.count("\n")
                 self._may_be_torn = True
@@ -65,6 +65,13 @@ class ServiceLog:
         """Lets `run` end once everything is written."""
         self._closing = True
         self._something.set()
+
+    def _put_out(self, data: bytes, told: str) -> None:
+        if self._people is not None and told:
+            with suppress(OSError):  # nobody listens any more
+                self._people.write(told)
+                self._people.flush()
+        self._append(data)
 
     def _append(self, data: bytes) -> None:
         if not data:
@@ -87,14 +94,12 @@ class ServiceLog:
             if source.exists():
                 source.replace(target)
 
-    def _tell(self, event: str, facts: dict[str, Any]) -> None:
-        told = " ".join(
-            f"{key}={_short(value)}"
-            for key, value in facts.items()
-            if value is not None and key != "trace"
-        )
-        print(f"{time.strftime('%H:%M:%S')} {event}: {told}".rstrip(": "), file=self._people)
 
-
-def _short(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+def _told(event: str, facts: dict[str, Any]) -> str:
+    """An event in one line, for people."""
+    told = [
+        f"{key}={value:.6g}" if type(value) is float else f"{key}={value}"
+        for key, value in facts.items()
+        if value is not None and key != "trace"
+    ]
+    return f"{time.strftime('%H:%M:%S')} {event}: {' '.join(told)}".rstrip(": ") + "\n"

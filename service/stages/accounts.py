@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from service.core.status import FileStatus
-from service.runtime.arena import arrays, view
+from service.runtime.arena import Layout, arrays, view
 from service.runtime.held import Held, dropped_on_error
 from service.runtime.region import Region, pieces, room_for
 from service.runtime.spool import Spool
@@ -134,10 +134,12 @@ async def _accept(line: Line, learnt: LearntBundle, files: Sequence[_File], begu
     common = header(
         line, learnt.bundle.samples[0].terms.job, learnt.bundle.shape, learnt.bundle.schema
     )
+    shape = learnt.bundle.shape
+    layouts = tensors(shape.state_layout, {}), tensors({}, shape.lasting_layout)
     print_ = fingerprint.digest(line.machinery.fingerprint)
     wholes = [
         Whole(
-            _progress(line, learnt, file, common),
+            _progress(line, file, layouts, common),
             Digests(file.account.ending.sha256, file.accounted.digest, print_),
             partial(
                 gate.must_be_unchanged, file.sample.path, file.sample.row, file.sample.ctime_ns
@@ -163,17 +165,18 @@ async def _spool(line: Line, files: Sequence[_File]) -> None:
         await line.patiently(lambda path=path, whole=whole: Spool(path, 0).write(whole))  # type: ignore[misc]
 
 
-def _progress(line: Line, learnt: LearntBundle, file: _File, common: Mapping[str, Any]) -> Progress:
-    subject, ending, shape = file.account.subject, file.account.ending, learnt.bundle.shape
+def _progress(
+    line: Line, file: _File, layouts: tuple[Layout, Layout], common: Mapping[str, Any]
+) -> Progress:
+    subject, ending = file.account.subject, file.account.ending
+    state, lasting = layouts
     return Progress(
         job=line.job,
         admission=file.sample.row.admission,
         row=ending.rows,
         version=ending.version,
         sequence=subject.sequence,
-        tensors=tensors(
-            arrays(file.state, shape.state_layout), arrays(file.lasting, shape.lasting_layout)
-        ),
+        tensors=arrays(file.state, state) | arrays(file.lasting, lasting),
         header={**common, **at(ending.version, subject)},
         spools=_lengths(file),
         extra={"loss": file.accounted.loss, "rows": ending.rows},

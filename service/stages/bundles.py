@@ -108,13 +108,13 @@ def _part(clean: Clean) -> Part:
 
 def _ending(bundle: Bundle, place: int, done: RoundResults) -> Ending:
     sample, clean = bundle.samples[place], bundle.clean[place]
-    features = map(str, bundle.schema.features)
+    missing, features = clean.stored.missing, map(str, bundle.schema.features)
     return Ending(
         version=done.version + 1,
         rows=clean.stored.rows,
         rows_rejected=0,
         rows_unlabelled=clean.stored.unlabelled,
-        missing={f: n for f in features if (n := clean.stored.missing.get(f, 0))},
+        missing={f: n for f in features if (n := missing.get(f, 0))} if missing else {},
         size=sample.row.size,
         sha256=clean.sha256,
         learning_rate=done.learning_rate,

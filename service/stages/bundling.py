@@ -30,7 +30,10 @@ from service.subtasks import bundles
 from service.subtasks.bundles import Clean, Paper
 from service.subtasks.learn import Shape
 
-MOST_FILES = 64
+MOST_FILES = 256
+"""What a bundle costs, whatever its files, is some 10 ms of the processor: flushes, transactions, trips."""
+MOST_BYTES = 8 << 20
+"""Of all its files: other jobs wait for its sub-tasks, some 100 ms each."""
 SMALL_BYTES = 128 << 10
 """A larger file costs more than its trips."""
 STATES_BYTES = 32 << 20
@@ -48,12 +51,13 @@ class Groups:
     async def receive(self) -> list[Sample]:
         """The next file, and those behind it that may go with it; raises EndOfChannel."""
         group = [self._next or await self._inbox.receive()]
-        self._next = None
+        self._next, nbytes = None, group[0].row.size
         while len(group) < MOST_FILES and may_be_bundled(self._line, group[0]):
             self._next = self._inbox.receive_nowait()
             if self._next is None or self._next.row.settings != group[0].row.settings:
                 break
-            if not may_be_bundled(self._line, self._next):
+            nbytes += self._next.row.size
+            if nbytes > MOST_BYTES or not may_be_bundled(self._line, self._next):
                 break
             group.append(self._next)
             self._next = None
@@ -158,10 +162,13 @@ class Bundling:
         self, samples: Sequence[Sample], schema: Schema, held: Held
     ) -> list[Clean | None]:
         machinery, training = self.line.machinery, samples[0].terms.job.training
-        scratch = machinery.layout.scratch
+        layout = machinery.layout
+        work = os.fspath(layout.work(self.line.job))
         papers = [
             Paper(
-                str(s.path), os.fsdecode(s.row.name), str(scratch(self.line.job, s.row.admission))
+                os.fspath(s.path),
+                os.fsdecode(s.row.name),
+                os.path.join(work, layout.scratch_name(s.row.admission)),
             )
             for s in samples
             if s.ctime_ns

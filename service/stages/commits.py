@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from service.core.job_settings import Job
 from service.core.records import Subject
@@ -21,6 +21,8 @@ from service.storage.units import Accepted, Progress
 from service.subtasks import parts
 from service.subtasks.learn import Shape
 from service.subtasks.report import Ending, Segment
+
+V = TypeVar("V")
 
 MODEL_FORMAT = 1
 
@@ -103,8 +105,8 @@ async def saved(line: Line, shape: Shape, state: Held) -> AsyncIterator[Tensors]
         packed.drop()
 
 
-def tensors(state: Tensors, scores: Tensors) -> Tensors:
-    """All that a model file holds, under the names that it has there."""
+def tensors(state: Mapping[str, V], scores: Mapping[str, V]) -> dict[str, V]:
+    """All that a model file holds, or where it lies, under the names that it has there."""
     named = {f"state/{name}": array for name, array in state.items()}
     return named | {f"scores/{name}": array for name, array in scores.items()}
 

@@ -53,15 +53,21 @@ async def may_repeat(
     # Before the journal is asked: what is decided meanwhile is then in the journal.
     undecided = line.undecided.repeating({row.admission: digest for row, digest in asked})
 
-    def repeats(journal: Journal, row: FileRow, digest: str) -> bool:
+    def repeating(journal: Journal) -> set[int]:
         if by_name:
-            return _same_named(journal, row) is not None
-        is_open = row.admission in undecided and _same_sized(journal, row, None) is not None
-        return is_open or _same_sized(journal, row, digest) is not None
+            return {row.admission for row, _ in asked if _same_named(journal, row) is not None}
+        first = journal.first_of_each(line.job, [digest for _, digest in asked])
+        again = {
+            row.admission
+            for row, digest in asked
+            if first.get((row.size, digest), row.admission) < row.admission
+        }
+        open_ones = [row for row, _ in asked if row.admission in undecided]
+        return again.union(
+            row.admission for row in open_ones if _same_sized(journal, row, None) is not None
+        )
 
-    found = await line.ask(
-        lambda journal: {row.admission for row, digest in asked if repeats(journal, row, digest)}
-    )
+    found = await line.ask(repeating)
     return [sample.row.admission in found for sample in samples]
 
 

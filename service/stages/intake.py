@@ -29,7 +29,7 @@ from service.storage.tables import After, Entry, FileRow
 
 R = TypeVar("R")
 
-ADMITTED_AT_ONCE = 64
+ADMITTED_AT_ONCE = 256  # all that a look shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ async def intake(
     line: Line, admission: Admission, watched: Watched, outbox: Sender[Sample]
 ) -> None:
     """Takes files until the line stops, or there is nothing left to wait for."""
-    door = _Door(line, outbox, watched)
+    door = _Door(line, outbox, line.machinery.layout.work(line.job), watched)
     async with outbox:
         try:
             await door.recount()
@@ -68,7 +68,7 @@ async def named(
     line: Line, admission: Admission, entries: Sequence[Entry], outbox: Sender[Sample]
 ) -> None:
     """Takes the files that the command line named, instead of watching a directory."""
-    door = _Door(line, outbox)
+    door = _Door(line, outbox, line.machinery.layout.work(line.job))
     async with outbox:
         try:
             line.status.in_inbox = len(entries)
@@ -85,13 +85,16 @@ class _Door:
 
     line: Line
     outbox: Sender[Sample]
+    work: Path
     watched: Watched | None = None
 
     async def send(self, row: FileRow, terms: Terms, *, is_inherited: bool = False) -> None:
         line = self.line
         line.undecided.opened(row.admission)
-        work = line.machinery.layout.work_file(line.job, row.admission)
-        path = work if row.path is None else Path(os.fsdecode(row.path))
+        if row.path is None:
+            path = self.work / line.machinery.layout.work_name(row.admission)
+        else:
+            path = Path(os.fsdecode(row.path))
         sample = Sample(row, path, terms, shown(row.name), is_inherited)
         if not self.outbox.send_nowait(sample):
             await self.passed(self.outbox.send(sample))

@@ -142,7 +142,7 @@ class _Trainer:
         self.open = OpenFile(
             sample=sample,
             schema=schema,
-            subject=self._subject(sample, schema, self.sequence + 1),
+            subject=self._subject(sample, schema, shape, self.sequence + 1),
             shape=shape,
             plan=plan_of(training, schema.width(job)),
             ranges=_ranges(training, schema.width(job)),
@@ -160,7 +160,7 @@ class _Trainer:
         await self.outbox.send(begun)
         self.marked = time.monotonic()
 
-    def _subject(self, sample: Sample, schema: Schema, sequence: int) -> Subject:
+    def _subject(self, sample: Sample, schema: Schema, shape: Shape, sequence: int) -> Subject:
         terms = sample.terms
         return Subject(
             job=self.line.job,
@@ -172,7 +172,7 @@ class _Trainer:
             steps=terms.steps,
             samples=terms.job.output.samples,
             samples_format=terms.job.output.samples_format,
-            is_clustering=terms.job.model.problem == "clustering",
+            is_clustering=shape.problem == "clustering",
             revision=sample.row.revision,
         )
 
@@ -268,7 +268,7 @@ class _Trainer:
         model, learnt = self.model, None
         if model is not None and model.shape.spec == bundle.shape.spec:
             subjects = [
-                self._subject(sample, bundle.schema, self.sequence + place)
+                self._subject(sample, bundle.schema, bundle.shape, self.sequence + place)
                 for place, sample in enumerate(bundle.samples, 1)
             ]
             try:

@@ -30,7 +30,7 @@ class Watched:
         self._missing = ""
 
     async def __aenter__(self) -> Watched:
-        self._watch.add(self._inbox.path, self._hints.hear)
+        self._watch.add(self._inbox.path, self._hear)
         self._line.wakers.append(self._hints.wake)
         return self
 
@@ -42,6 +42,11 @@ class Watched:
     ) -> None:
         self._watch.remove(self._inbox.path)
         self._line.wakers.remove(self._hints.wake)
+
+    def _hear(self, name: bytes | None, moved: bool) -> None:
+        """A `Hear`. A file that is being written under a name that is never taken is no reason to look."""
+        if name is None or self._inbox.wants(name):
+            self._hints.hear(name, moved)
 
     async def look(self) -> Look:
         """What is whole now; the directory is listed again when its time has come or events were lost."""

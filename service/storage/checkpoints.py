@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, TensorSpec, serialize
 from safetensors.numpy import load
 
 from service.core.errors import StorageDamaged
@@ -28,19 +27,13 @@ from service.storage.disk import names, replace_file, replace_link, storage_bord
 
 KEY = "headrace"
 SUFFIX = ".safetensors"
+_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+_HEAD_ALIGNMENT = 8  # of safetensors: its tensors begin at such a multiple
 # What safetensors and json raise on bytes that are not a model of ours.
 _FOREIGN = (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
 
-_DTYPES = {
-    "bool": "BOOL", "uint8": "U8", "int8": "I8", "int16": "I16", "uint16": "U16", "float16": "F16",
-    "int32": "I32", "uint32": "U32", "float32": "F32", "float64": "F64", "int64": "I64", "uint64": "U64",
-}  # fmt: skip
-"""What safetensors calls numpy's dtypes, in its order."""
-_RANKS = {name: rank for rank, name in enumerate(_DTYPES)}
-_quoted = json.JSONEncoder(ensure_ascii=False).encode
-_told = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
-
 Tensors = Mapping[str, NDArray[Any]]
+_Spec = tuple[str, np.dtype[Any], tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +76,54 @@ def write(
     One that is not to be kept (a newer one of the same commit takes its place) is not written; what it would be is said all
     the same. Raises DiskFull and StorageError; then no file has the name that had not before.
     """
-    text = _told(header)
-    data = _serialized({name: np.ascontiguousarray(tensors[name]) for name in tensors}, text)
-    name = stem + SUFFIX
-    if is_kept:
-        replace_file(directory / name, data)
-    return Written(name, hashlib.sha256(data).hexdigest(), len(data))
+    return Series(directory).write(stem, tensors, header, is_kept=is_kept)
+
+
+class Series:
+    """Models of one job, one after the other: what their bytes have in common is made once.
+
+    To make a small model's bytes anew took three times as long as to hash them. The values in their headers must not change
+    while the series lasts.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._told: dict[str, tuple[Any, str]] = {}
+        self._specs: list[_Spec] = []
+        self._frame: _Frame | None = None
+
+    def write(
+        self, stem: str, tensors: Tensors, header: Mapping[str, Any], *, is_kept: bool = True
+    ) -> Written:
+        """As the function of that name."""
+        data = self._bytes(tensors, header)
+        name = stem + SUFFIX
+        if is_kept:
+            replace_file(self._directory / name, data)
+        return Written(name, hashlib.sha256(data).hexdigest(), len(data))
+
+    def _bytes(self, tensors: Tensors, header: Mapping[str, Any]) -> bytes:
+        """What `safetensors.numpy.save` gives, but that the header may be told from what was told before."""
+        arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+        specs = [(name, array.dtype, array.shape) for name, array in arrays.items()]
+        if self._frame is None or specs != self._specs:
+            self._frame, self._specs = _frame(arrays), specs
+        frame = self._frame
+        text = ",".join([self._tell(key, header[key]) for key in sorted(header)])
+        head = f"{frame.before}{{{text}}}{frame.after}".encode()
+        head += b" " * (-len(head) % _HEAD_ALIGNMENT)
+        return b"".join(
+            [len(head).to_bytes(8, "little"), head, *[arrays[name].data for name in frame.order]]
+        )
+
+    def _tell(self, key: str, value: Any) -> str:
+        """One entry of the header, as JSON inside a string of JSON."""
+        known = self._told.get(key)
+        if known is not None and known[0] is value:
+            return known[1]
+        told = _JSON.encode(f"{_JSON.encode(key)}:{_JSON.encode(value)}")[1:-1]
+        self._told[key] = value, told
+        return told
 
 
 def read(path: Path, sha256: str | None) -> Checkpoint:
@@ -137,34 +172,39 @@ def prune(directory: Path, keep: Collection[str], *, up_to: str | None = None) -
     return pruned
 
 
-def _serialized(arrays: Tensors, text: str) -> bytes:
-    """What `safetensors.numpy.save` gives, to the byte, in a third of its time: most of a header is known from the model before."""
-    entries = tuple((name, array.dtype, array.shape) for name, array in arrays.items())
-    listed, order = _laid_out(entries)
-    head = f'{{"__metadata__":{{"{KEY}":{_quoted(text)}}}{listed}}}'.encode()
-    head += b" " * (-len(head) % 8)
-    return b"".join((len(head).to_bytes(8, "little"), head, *(arrays[name].data for name in order)))
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """How the head of a model file begins and ends, with our header in between, and in which order its tensors follow."""
+
+    before: str
+    after: str
+    order: tuple[str, ...]
+
+
+def _frame(arrays: Tensors) -> _Frame:
+    """Asked of safetensors itself: its bytes for these arrays, without a header of ours."""
+    specs = {
+        name: TensorSpec(
+            dtype=_named(array.dtype),
+            shape=array.shape,
+            data_ptr=array.ctypes.data,
+            data_len=array.nbytes,
+        )
+        for name, array in arrays.items()
+    }
+    data = bytes(serialize(specs, metadata={KEY: ""}))
+    head = data[8 : 8 + int.from_bytes(data[:8], "little")].decode().rstrip(" ")
+    before, empty, after = head.partition('"' + KEY + '":""')
+    assert empty, "safetensors tells the metadata as it is given"
+    order = tuple(name for name in json.loads(head) if name != "__metadata__")
+    return _Frame(before + empty[:-1], '"' + after, order)
 
 
 @lru_cache(maxsize=64)
-def _laid_out(
-    entries: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...],
-) -> tuple[str, list[str]]:
-    """What the header of a model file says of its tensors, and their order: the widest numbers first, then by name."""
-    entries = tuple(sorted(entries, key=lambda entry: (-_rank(entry[1]), entry[0])))
-    listed, start = "", 0
-    for name, dtype, shape in entries:
-        end = start + math.prod(shape) * dtype.itemsize
-        told = {"dtype": _DTYPES[dtype.name], "shape": shape, "data_offsets": (start, end)}
-        listed += f",{_quoted(name)}:{json.dumps(told, separators=(',', ':'))}"
-        start = end
-    return listed, [name for name, _, _ in entries]
-
-
-def _rank(dtype: np.dtype[Any]) -> int:
+def _named(dtype: np.dtype[Any]) -> str:
     if dtype != dtype.newbyteorder("<"):
         raise ValueError(f"model: its tensors are little-endian, got dtype {dtype.str}")
-    return _RANKS[dtype.name]
+    return str(dtype.name)
 
 
 def _order(name: str) -> tuple[int, ...]:

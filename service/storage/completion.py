@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from service.core.layout import Layout, shown
+from service.core.layout import Layout
 from service.storage import checkpoints, failed, logs, moves
 from service.storage.disk import fsync_directory, names, opened_folder, storage_border
 from service.storage.moves import Was
@@ -73,8 +73,8 @@ def _placed(layout: Layout, file: FileRow) -> bytes | None:
     raise RuntimeError(f"job {file.job}, admission {file.admission}: must be decided to be settled")
 
 
-def settle_all(layout: Layout, files: Sequence[FileRow]) -> tuple[FileRow, ...]:
-    """Settles accepted files; their folders are flushed once for all. Says each with its name there."""
+def settle_all(layout: Layout, files: Sequence[FileRow]) -> dict[int, bytes | None]:
+    """Settles accepted files; their folders are flushed once for all. Says each one's name there, by admission."""
     archived = [file for file in files if file.path is None and file.after == "archive"]
     found: dict[int, bytes | None] = {}
     for job in sorted({file.job for file in archived}):
@@ -82,12 +82,11 @@ def settle_all(layout: Layout, files: Sequence[FileRow]) -> tuple[FileRow, ...]:
         found |= _all_to_done(layout, job, own)
         fsync_directory(layout.done(job))
         fsync_directory(layout.work(job))
-    for file in archived:
-        failed.list_rejected(layout, file, None)
+        failed.list_all_rejected(layout, job, own)
     for file in files:
         if file.admission not in found:
             found[file.admission] = settle(layout, file)
-    return tuple(replace(file, settled_as=found[file.admission]) for file in files)
+    return found
 
 
 def _all_to_done(layout: Layout, job: str, files: Sequence[FileRow]) -> dict[int, bytes | None]:
@@ -204,6 +203,8 @@ class _Way:
     layout: Layout
     inbox_fd: int | None
     work_fd: int
+    there: frozenset[str]
+    """What lies in work/."""
 
 
 @contextmanager
@@ -215,7 +216,7 @@ def _way(layout: Layout, job: str) -> Iterator[_Way]:
             inbox_fd = opened.enter_context(opened_folder(inbox, os.O_NOFOLLOW))
         with storage_border("open", work):
             work_fd = opened.enter_context(opened_folder(work))
-        yield _Way(layout, inbox_fd, work_fd)
+        yield _Way(layout, inbox_fd, work_fd, frozenset(names(work)))
 
 
 def _take(way: _Way, file: FileRow) -> bool:
@@ -242,6 +243,8 @@ def _take(way: _Way, file: FileRow) -> bool:
 def _taken(way: _Way, file: FileRow) -> os.stat_result | None:
     """What lies in work/ under the file's number; None where nothing does."""
     name = way.layout.work_name(file.admission)
+    if name not in way.there:
+        return None
     with storage_border("look at", name), suppress(FileNotFoundError):
         return os.stat(name, dir_fd=way.work_fd, follow_symlinks=False)
     return None
@@ -268,7 +271,7 @@ def _moved(way: _Way, file: FileRow) -> os.stat_result | None:
     if way.inbox_fd is None:
         return None
     work_name = way.layout.work_name(file.admission)
-    with storage_border("take", shown(file.name)), suppress(FileNotFoundError):
+    with storage_border("take", os.fsdecode(file.name)), suppress(FileNotFoundError):
         if os.stat(file.name, dir_fd=way.inbox_fd, follow_symlinks=False).st_ino == file.inode:
             return moves.take(way.inbox_fd, file.name, way.work_fd, work_name)
     return None

@@ -17,8 +17,9 @@ import errno
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
 from typing import BinaryIO
 
 from service.core.errors import DiskFull, Scarcity, StorageError, TooManyFiles
@@ -40,26 +41,39 @@ def scarcity(error: OSError) -> type[Scarcity] | None:
     return None if error.errno is None else _SCARCITIES.get(error.errno)
 
 
-@contextmanager
-def storage_border(what: str, path: Path | str) -> Iterator[None]:
+class _Border:
+    """Translates the OSErrors that leave its block. No generator: a small file crosses some ten of them."""
+
+    __slots__ = ("_other", "_path", "_what")
+
+    def __init__(self, what: str, path: Path | str, other: type[StorageError] | None) -> None:
+        self._what = what
+        self._path = path
+        self._other = other
+
+    def __enter__(self) -> None:
+        """Nothing is to be done before."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, OSError):
+            ours = scarcity(error) or self._other
+            if ours is not None:
+                raise _translated(ours, self._what, self._path, error) from error
+
+
+def storage_border(what: str, path: Path | str) -> AbstractContextManager[None]:
     """Translates an OSError inside into a Scarcity or StorageError: `path: what failed, got the system's text`."""
-    try:
-        yield
-    except OSError as error:
-        kind = scarcity(error) or StorageError
-        raise _translated(kind, what, path, error) from error
+    return _Border(what, path, StorageError)
 
 
-@contextmanager
-def scarcity_border(what: str, path: Path | str) -> Iterator[None]:
+def scarcity_border(what: str, path: Path | str) -> AbstractContextManager[None]:
     """Translates an OSError inside that is a Scarcity; every other is the caller's to judge."""
-    try:
-        yield
-    except OSError as error:
-        kind = scarcity(error)
-        if kind is None:
-            raise
-        raise _translated(kind, what, path, error) from error
+    return _Border(what, path, None)
 
 
 def _translated(

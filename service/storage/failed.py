@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from service.core.layout import Layout, shown
 from service.storage import moves
-from service.storage.disk import fsync_directory, replace_file, storage_border, temporary
+from service.storage.disk import fsync_directory, names, replace_file, storage_border, temporary
 from service.storage.moves import NOTHING, Was
 from service.storage.tables import FileRow
 
@@ -101,6 +101,14 @@ def list_rejected(layout: Layout, file: FileRow, beside: bytes | None) -> None:
     if os.path.lexists(rejected):
         name = file.name if beside is None else beside
         _settle_list(rejected, layout.failed(file.job), name, is_beside=beside is not None)
+
+
+def list_all_rejected(layout: Layout, job: str, files: Sequence[FileRow]) -> None:
+    """As `list_rejected`, for files of a job that don't lie in failed/: one look for all tells which have a list."""
+    there = set(names(layout.spools(job)))
+    for file in files:
+        if layout.rejected_name(file.admission) in there:
+            list_rejected(layout, file, None)
 
 
 def list_predicted(layout: Layout, job: str, name: bytes, text: bytes, *, is_beside: bool) -> None:

@@ -8,7 +8,7 @@ is a bug and raises. The journal decides nothing on its own and looks at no file
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import fields
 from pathlib import Path
@@ -29,10 +29,13 @@ from service.storage.tables import (
 )
 
 _FILE_NAMES = [field.name for field in fields(FileRow)]
+_STATE, _REFUSAL, _SETTLED = map(_FILE_NAMES.index, ("state", "refusal", "settled"))
 _LEARNT = ("sequence", "rows", "version", "model", "model_sha256", "records_sha256", "fingerprint")
 _COMMIT_NAMES = [field.name for field in fields(Commit)]
 _SELECT_COMMITS = f"SELECT {', '.join(_COMMIT_NAMES)} FROM commits "
 _SELECT_FILES = f"SELECT {', '.join(_FILE_NAMES)} FROM files WHERE "
+
+_IN_MODEL = "state IN ('admitted', 'accepted') AND generation = (SELECT generation FROM jobs WHERE name = job)"
 
 
 class Journal:
@@ -313,8 +316,7 @@ class Journal:
     def standing(self, job: str) -> list[FileRow]:
         """The files that are, or are to be, in the job's present model, in order."""
         return self._files(
-            "job = ? AND state IN ('accepted', 'admitted') AND"
-            " generation = (SELECT generation FROM jobs WHERE name = job) ORDER BY admission",
+            f"job = ? AND {_IN_MODEL} ORDER BY admission",
             job,
         )
 
@@ -383,6 +385,15 @@ class Journal:
         arguments = () if sha256 is None else (sha256,)
         return self._first("size = ?" + digest, job, before, epoch, size, *arguments)
 
+    def first_of_each(self, job: str, digests: Collection[str]) -> dict[tuple[int, str], int]:
+        """As `find_same`, whenever admitted: the first admission of each content among these, by its size and digest."""
+        rows = self._all(
+            "SELECT size, sha256, min(admission) FROM files WHERE job = ? AND sha256 IN (SELECT value FROM json_each(?))"
+            f" AND epoch = 1 AND {_IN_MODEL} GROUP BY size, sha256",
+            *(job, json.dumps(list(digests))),
+        )
+        return {(size, sha256): admission for size, sha256, admission in rows}
+
     def find_named(self, job: str, *, name: bytes, before: int, epoch: int = 1) -> FileRow | None:
         """The first file of that name that is or will be in the job's model, admitted before `before`."""
         return self._first("name = ?", job, before, epoch, name)
@@ -399,8 +410,7 @@ class Journal:
         self, where: str, job: str, before: int, epoch: int, *arguments: object
     ) -> FileRow | None:
         rows = self._files(
-            f"{where} AND job = ? AND admission < ? AND epoch = ? AND state IN ('admitted', 'accepted') AND"
-            " generation = (SELECT generation FROM jobs WHERE name = job) ORDER BY admission LIMIT 1",
+            f"{where} AND job = ? AND admission < ? AND epoch = ? AND {_IN_MODEL} ORDER BY admission LIMIT 1",
             *(*arguments, job, before, epoch),
         )
         return rows[0] if rows else None
@@ -485,11 +495,11 @@ class Journal:
 
 
 def _file(row: tuple[Any, ...]) -> FileRow:
-    values = dict(zip(_FILE_NAMES, row, strict=True))
-    values["state"] = FileState(values["state"])
-    values["refusal"] = json.loads(values["refusal"]) if values["refusal"] else None
-    values["settled"] = bool(values["settled"])
-    return FileRow(**values)
+    values = list(row)
+    values[_STATE] = FileState(values[_STATE])
+    values[_REFUSAL] = json.loads(values[_REFUSAL]) if values[_REFUSAL] else None
+    values[_SETTLED] = bool(values[_SETTLED])
+    return FileRow(*values)
 
 
 def _commit(row: tuple[Any, ...]) -> Commit:

@@ -24,7 +24,7 @@ from typing import Any
 from service.core.errors import Refusal
 from service.core.layout import Layout
 from service.storage import checkpoints, completion, logs
-from service.storage.checkpoints import Tensors, Written
+from service.storage.checkpoints import Series, Tensors, Written
 from service.storage.completion import Keep
 from service.storage.disk import fsync_directory, replace_file
 from service.storage.journal import Journal
@@ -78,9 +78,10 @@ class Whole:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """Whole files are in the model: their rows, the public commit, and the logs that began anew since theirs were gone."""
+    """Whole files are in the model: their names in done/ by admission, the public commit, and the logs that began anew since
+    theirs were gone."""
 
-    files: tuple[FileRow, ...]
+    settled_as: Mapping[int, bytes | None]
     commit: Commit
     renewed: tuple[str, ...]
 
@@ -182,8 +183,9 @@ def acceptance(
         for whole in wholes:
             _write_rejected(layout, job, whole.progress.admission, whole.rejected)
         _flush_spools(layout, job, first.admission, spools)
+        series = Series(layout.models(job))
         return [
-            _write(layout, whole.progress, is_kept=place >= len(wholes) - keep.models)
+            _write(series, whole.progress, is_kept=place >= len(wholes) - keep.models)
             for place, whole in enumerate(wholes)
         ]
 
@@ -205,17 +207,17 @@ def acceptance(
     def finish(planned: _Planned) -> Accepted:
         completion.publish(layout, planned.publications)
         checkpoints.point_current(layout.models(job), planned.commit.model)
-        files = completion.settle_all(layout, planned.files)
+        settled_as = completion.settle_all(layout, planned.files)
         completion.clear(layout, job, numbers)
         completion.prune(layout, job, planned.models, keep, up_to=planned.commit.model)
-        return Accepted(files, planned.commit, planned.renewed)
+        return Accepted(settled_as, planned.commit, planned.renewed)
 
     def aside(planned: _Planned) -> bool:
         return sum(p.length for p in planned.publications) > LONG_BYTES
 
     def mark(journal: Journal, _: _Planned, accepted: Accepted) -> None:
         journal.published(job, first.admission)
-        journal.settled_all(job, {file.admission: file.settled_as for file in accepted.files})
+        journal.settled_all(job, accepted.settled_as)
 
     return Unit(prepare, apply, finish, mark, aside, job=job)
 
@@ -345,10 +347,10 @@ def _must_be_unchanged(wholes: Sequence[Whole]) -> None:
         whole.must_be_unchanged()
 
 
-def _write(layout: Layout, progress: Progress, *, is_kept: bool) -> Written:
+def _write(series: Series, progress: Progress, *, is_kept: bool) -> Written:
     p = progress
     stem = checkpoints.public_stem(p.sequence, p.version)
-    return checkpoints.write(layout.models(p.job), stem, p.tensors, p.header, is_kept=is_kept)
+    return series.write(stem, p.tensors, p.header, is_kept=is_kept)
 
 
 def _added(lengths: Iterable[Mapping[str, int]]) -> dict[str, int]:

@@ -81,3 +81,25 @@ def test_a_directory_that_was_made_again_between_two_looks_is_told_of(tmp_path: 
             watch.close()
 
     asyncio.run(scene())
+
+
+def test_a_file_that_is_being_written_under_a_hidden_name_is_no_reason_to_look(
+    tmp_path: Path,
+) -> None:
+    async def scene() -> None:
+        folder = tmp_path / "inbox"
+        folder.mkdir()
+        watch = Watch()
+        assert watch.start() is None
+        try:
+            async with Watched(watch, cast(Line, Job()), _inbox(folder), 3600.0, False) as watched:
+                look = await watched.look()
+                (folder / ".a.part").write_text("1")
+                (folder / ".a.part").rename(folder / "a")
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    await watched.wait(look)
+                assert watched._hints.heard() == ({b"a": True}, False)
+        finally:
+            watch.close()
+
+    asyncio.run(scene())

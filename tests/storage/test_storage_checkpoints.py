@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.numpy
+from safetensors.numpy import save
 
 from service.core.errors import StorageDamaged
 from service.storage import checkpoints
@@ -47,6 +47,22 @@ def test_order_and_memory_layout_make_no_difference_to_the_bytes(tmp_path: Path)
     np.testing.assert_array_equal(read.tensors["a"], wide[:, ::2])
 
 
+def test_models_in_a_series_are_each_what_safetensors_makes_of_them(tmp_path: Path) -> None:
+    series, settings = checkpoints.Series(tmp_path), {"a": ['"quoted"', "\\", "ü☃\x7f"], "b": {}}
+    models = [
+        (TENSORS, {"version": 1, "settings": settings}),
+        ({name: tensor + tensor for name, tensor in TENSORS.items()}, {"version": 2, "settings": settings}),
+        (TENSORS | {"steps": np.arange(3)}, {"version": 3, "settings": settings, "more": [None, 1.5]}),
+        (dict(reversed(TENSORS.items())), {"settings": {"b": {}}, "version": 3}),
+        ({}, {}),
+    ]  # fmt: skip
+    for number, (tensors, header) in enumerate(models):
+        written = series.write(f"{number}", tensors, header)
+        text = json.dumps(header, sort_keys=True, separators=(",", ":"))
+        whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+        assert (tmp_path / written.name).read_bytes() == save(whole, metadata={"headrace": text})
+
+
 def test_the_metadata_has_one_key(tmp_path: Path) -> None:
     checkpoints.write(tmp_path, "m", TENSORS, HEADER)
     data = (tmp_path / "m.safetensors").read_bytes()
@@ -62,7 +78,7 @@ def test_the_bytes_are_those_that_safetensors_writes(tmp_path: Path, length: int
     header = {**HEADER, "more": "x" * length}
     written = checkpoints.write(tmp_path, "m", tensors, header)
     text = json.dumps(header, sort_keys=True, separators=(",", ":"))
-    expected = safetensors.numpy.save(tensors, metadata={checkpoints.KEY: text})
+    expected = save(tensors, metadata={checkpoints.KEY: text})
     assert (tmp_path / written.name).read_bytes() == expected
 
 

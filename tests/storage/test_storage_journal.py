@@ -208,12 +208,14 @@ def test_the_same_content_is_found_among_earlier_files_of_this_generation(
     assert journal.find_same("j", size=10, sha256="same", before=1) is None
     assert journal.find_same("j", size=10, sha256="same", before=4, epoch=2) is None
     assert journal.find_same("j", size=20, sha256=None, before=4) is None
+    assert journal.first_of_each("j", ["same", "other"]) == {(10, "same"): 1}
     named = journal.find_named("j", name=b"a", before=9)
     assert named is not None
     assert named.admission == 1
     with journal.transaction():
         assert journal.reset("j") == 1
     assert journal.find_same("j", size=10, sha256="same", before=2) is None
+    assert journal.first_of_each("j", ["same"]) == {}
 
 
 def test_a_file_is_not_compared_with_all_others_of_its_size(layout: Layout) -> None:
@@ -233,7 +235,9 @@ def test_a_file_is_not_compared_with_all_others_of_its_size(layout: Layout) -> N
     found = journal.find_same("j", size=10, sha256=f"{500:064}", before=1000)
     assert found is not None
     assert found.admission == 500
-    assert sum(steps) < 500
+    contents = ["another", f"{500:064}", f"{900:064}"]
+    assert sorted(journal.first_of_each("j", contents).values()) == [500, 900]
+    assert sum(steps) < 1000
     journal.close()
 
 

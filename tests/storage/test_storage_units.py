@@ -80,7 +80,7 @@ def test_a_file_named_on_the_command_line_is_never_moved(hand, tmp_path: Path) -
     entry = Entry(b"mine.csv", 2, 1, 1, path=os.fsencode(path))
     (row,) = perform(hand.journal, hand.admission(entry))
     accepted = hand.accept(row, 1, samples=b"record\n")
-    assert accepted.files[0].settled_as is None
+    assert accepted.settled_as == {row.admission: None}
     (row,) = perform(hand.journal, hand.admission(replace(entry, epoch=2)))
     perform(hand.journal, units.refusal(hand.layout, "j", row.admission, REFUSAL))
     assert path.read_text() == "1\n"
@@ -96,7 +96,7 @@ def test_an_accepted_file_is_in_the_model_the_logs_and_done(hand) -> None:
     accepted = hand.accept(file, 1, samples=b"one\ntwo\n", metrics=b"file\n")
     assert (hand.log(), hand.log("metrics.jsonl")) == (b"one\ntwo\n", b"file\n")
     assert hand.names("done") == ["a.csv"]
-    assert accepted.files[0].settled_as == b"a.csv"
+    assert accepted.settled_as == {1: b"a.csv"}
     current = checkpoints.read(hand.layout.current("j"), accepted.commit.model_sha256)
     assert current.tensors["w"].tolist() == [1.0, 1.0]
     assert hand.journal.file("j", 1).settled_as == b"a.csv"
@@ -117,7 +117,7 @@ def test_files_accepted_together_come_to_what_they_come_to_one_by_one(hand, tmp_
         spooled += line
     hand.layout.spool("j", 1, "samples.jsonl").write_bytes(spooled)
     accepted = perform(hand.journal, units.acceptance(hand.layout, wholes, keep=hand.keep))
-    assert [file.settled_as for file in accepted.files] == [b"a", b"b~2", b"c"]
+    assert accepted.settled_as == {1: b"a", 2: b"b~2", 3: b"c"}
     assert hand.names("done") == ["a", "b", "b~2", "c"]
     assert hand.log() == spooled
     assert hand.names("models") == [
