@@ -60,6 +60,14 @@ def test_a_worker_finds_a_clean_numeric_environment(make_pool: MakePool) -> None
     assert (found["MKL_NUM_THREADS"], found["NUMBA_NUM_THREADS"]) == ("1", "1")
 
 
+def test_a_worker_keeps_the_memory_that_a_sub_task_let_go_for_the_next_one(
+    make_pool: MakePool,
+) -> None:
+    pool = make_pool()
+    faults = [pool.submit(subtasks.faults_of_a_chunk).result(PATIENCE_SECONDS) for _ in range(3)]
+    assert faults[-1] < 50  # of 5,120 pages
+
+
 def test_a_worker_imports_no_event_loop(make_pool: MakePool) -> None:
     imported = make_pool().submit(subtasks.imported).result(PATIENCE_SECONDS)
     assert "service.runtime.arena" in imported
