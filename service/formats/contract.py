@@ -359,6 +359,8 @@ class Table:
     x: Floats | None = None
     """(height, features), C-order: the features, where a reader has them as a matrix; then they
     aren't in the frame."""
+    is_full: bool = False
+    """Whether the reader knows that all of `x` are finite numbers: who asks need not look."""
     sparse: Sparse | None = None
     """What is sparse of the rows (height,)."""
     texts: Callable[[], Table] | None = None

@@ -73,10 +73,10 @@ def nothing_but_numbers(source: Source, data: bytes, lines: int, wanted: Wanted)
     found = numeric.numbers(data, lines, source.dialect, columns, wanted.features, others)
     if found is None:
         return None
-    x, beside = found
+    x, beside, is_full = found
     series = {name: pl.Series(name, beside[place]) for place, name in enumerate(others)}
     frame = pl.DataFrame(series or None, height=len(x))
-    return Table(frame, np.arange(len(x), dtype=np.int64), len(x), x=x)
+    return Table(frame, np.arange(len(x), dtype=np.int64), len(x), x=x, is_full=is_full)
 
 
 def trailing_of(source: Source, data: bytes, marks: quoting.Marks) -> int | None:

@@ -89,7 +89,7 @@ def _checked(
     """Numbers in one matrix, filled in place, so that notes have copies. Where a table is wide and most of its cells are gaps,
     what each column costs by itself is most of all."""
     numbers = _as_numbers(fields.gaps, fields.dialect.decimal)
-    if not numbers.size and np.isfinite(x).all():
+    if not numbers.size and (table.is_full or np.isfinite(x).all()):
         return x, {}
     gap = np.isnan(x)
     if numbers.size:

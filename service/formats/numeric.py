@@ -131,14 +131,15 @@ def _ends(data, i, delimiter):
 
 @parts
 def _scan(data, delimiter, point, quote, places, x, others):
-    """Fills x (lines, features) and others (columns, lines), and says how many rows there are; -1 if not all of `data` could be read.
+    """Fills x (lines, features) and others (columns, lines), and says how many rows there are, -1 if not all of `data` could be read,
+    and how many cells of x are empty.
 
     places (columns,): a column of x, the row of `others` that is -1 - place, or what is beyond both: not wanted.
     """
-    i, row, width, features = 0, 0, len(places), x.shape[1]
+    i, row, empty, width, features = 0, 0, 0, len(places), x.shape[1]
     for _ in range(len(x)):
         if i == len(data):
-            return -1
+            return -1, 0
         if data[i] == NEWLINE or (data[i] == RETURN and data[i + 1] == NEWLINE):
             i += 1 + (data[i] == RETURN)
             continue
@@ -151,7 +152,7 @@ def _scan(data, delimiter, point, quote, places, x, others):
                 begin = i
                 while not _ends(data, i, delimiter):
                     if data[i] == quote:
-                        return -1
+                        return -1, 0
                     i += 1
                 is_empty &= i == begin
             else:
@@ -159,28 +160,30 @@ def _scan(data, delimiter, point, quote, places, x, others):
                 if not _ends(data, i, delimiter):
                     value, i = _number(data, i, point)
                     if i < 0:
-                        return -1
+                        return -1, 0
                     is_empty = False
                     if data[i] != delimiter and delimiter > SPACE:
                         i = _skip_blank(data, i)
+                else:
+                    empty += place >= 0
                 if place >= 0:
                     x[row, place] = value
                 else:
                     others[-1 - place, row] = value
             if column < width - 1:
                 if data[i] != delimiter:
-                    return -1
+                    return -1, 0
                 i += 1
         while data[i] == delimiter:
             i += 1
         if is_empty:
-            return -1
+            return -1, 0
         i += data[i] == RETURN
         if data[i] != NEWLINE:
-            return -1
+            return -1, 0
         i += 1
         row += 1
-    return row if i == len(data) else -1
+    return (row, empty) if i == len(data) else (-1, 0)
 
 
 def _entry(sources: int) -> Any:
@@ -202,9 +205,9 @@ def numbers(
     columns: Sequence[str],
     features: Sequence[str],
     others: Sequence[str],
-) -> tuple[Floats, Floats] | None:
+) -> tuple[Floats, Floats, bool] | None:
     """The features (n, features) in C-order and the other columns (others, n) of a text of `lines` lines, n of which aren't
-    blank; NaN where nothing stands. None where it isn't so plain.
+    blank; NaN where nothing stands, and whether no feature is so. None where it isn't so plain.
 
     `columns` are those of the text, in order.
     """
@@ -222,5 +225,5 @@ def numbers(
         ord(dialect.decimal) if dialect.decimal != dialect.delimiter else NO_MARK,
         ord(dialect.quote) if dialect.quote else NO_MARK,
     )
-    rows = _run(np.frombuffer(data, np.uint8), *map(np.uint8, marks), places, x, beside)
-    return None if rows < 0 else (x[:rows], beside[:, :rows])
+    rows, empty = _run(np.frombuffer(data, np.uint8), *map(np.uint8, marks), places, x, beside)
+    return None if rows < 0 else (x[:rows], beside[:, :rows], empty == 0)

@@ -220,7 +220,7 @@ def last_row_end(window: bytes | bytearray, quote: bytes, length: int) -> int:
     end, where it is odd every break up to the quote before is inside, too.
     """
     end = window.rfind(b"\n", 0, length)
-    if not quote or end < 0:
+    if not quote or end < 0 or window.find(quote, 0, end) < 0:  # to look is faster than to count
         return end + 1
     before = window.count(quote, 0, end)
     while end >= 0 and before % 2:

@@ -94,9 +94,10 @@ SPELLED = [
 def test_a_spelling_is_read_as_python_reads_it_or_left(text: str) -> None:
     found = numbers(f"1;{text}\n".encode(), 1, Dialect(delimiter=";"), ["a", "b"], ["a", "b"], [])
     if found is not None:
-        ((_, value),), _ = found
+        ((_, value),), _, is_full = found
         expected = float(text) if text.strip(" \t") else math.nan
         assert np.array(value).tobytes() == np.array(expected).tobytes()
+        assert is_full == (not math.isnan(value))
 
 
 @pytest.mark.parametrize(
@@ -144,11 +145,14 @@ def test_where_a_comma_delimits_a_number_with_a_decimal_comma_is_quoted(
 def test_columns_go_where_they_are_wanted_and_the_others_may_hold_anything() -> None:
     data = b"1,\xe9 x,3, 4\r\n5,,7,8\r\n,y,,\n9,z,10,11"
     assert numbers(data, 4, COMMAS, ["a", "b", "c", "d"], ["d", "a"], ["c"]) is not None
-    x, beside = numbers(data, 4, COMMAS, ["a", "b", "c", "d"], ["d", "a"], ["c"]) or (None, None)
+    x, beside, is_full = (
+        numbers(data, 4, COMMAS, ["a", "b", "c", "d"], ["d", "a"], ["c"]) or [None] * 3
+    )
     assert x is not None
     assert beside is not None
     np.testing.assert_array_equal(x, [[4, 1], [8, 5], [np.nan, np.nan], [11, 9]])
     np.testing.assert_array_equal(beside, [[3, 7, np.nan, 10]])
+    assert is_full is False
     assert numbers(data.replace(b"x", b'"'), 4, COMMAS, ["a", "b", "c", "d"], ["a"], ["c"]) is None
 
 
@@ -161,9 +165,12 @@ def test_delimiters_behind_the_last_cell_are_nothing() -> None:
 
 def test_blank_lines_are_no_rows() -> None:
     data = b"\n\r\n1,2\n\n\r\n3,4\r\n\n"
-    x, _ = numbers(data, data.count(b"\n"), COMMAS, ["a", "b"], ["a", "b"], []) or (None, None)
+    x, _, is_full = (
+        numbers(data, data.count(b"\n"), COMMAS, ["a", "b"], ["a", "b"], []) or [None] * 3
+    )
     assert x is not None
     assert x.tolist() == [[1, 2], [3, 4]]
+    assert is_full is True
     assert numbers(b"1\n\n2", 3, COMMAS, ["a"], ["a"], []) is not None
 
 

@@ -168,7 +168,7 @@ def _numbers(plain: Plain | None, data: bytes, folder: Path) -> None:
         one, other = numbers(*asked), plain.numbers(*asked)
         assert (one is None) == (other is None), asked
         for array, again in zip(one or (), other or (), strict=True):
-            assert array.tobytes() == again.tobytes(), (array, again)
+            assert np.asarray(array).tobytes() == np.asarray(again).tobytes(), (array, again)
 
 
 def _sparse(name: str, file: str, plain: Plain | None) -> Target:
