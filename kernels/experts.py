@@ -100,7 +100,7 @@ class Experts(Rule):
     """The rule of `experts`. Below `optimizer/`, with E learners:
 
     experts/<name>                   (E, ...) their parameters
-    squares/<name>                   (...) G
+    shared/<name>                    (...) G
     shares                           (E,) π
     mean_heat                        (2,) the running mean of rows' losses, or of their weights, and how full it is
     mean_squares                     (E + 1,) those of the residuals, and their weight; where they are held
@@ -131,7 +131,7 @@ class Experts(Rule):
         for name, shape in self.shapes.items():
             found[f"optimizer/experts/{name}"] = ((count, *shape), self.dtype)
             found[f"optimizer/frozen/{name}"] = ((count + 1, *shape), self.dtype)
-            found[f"optimizer/squares/{name}"] = (shape, self.dtype)
+            found[f"optimizer/shared/{name}"] = (shape, self.dtype)
         return found
 
     def init(self, state: State) -> None:
@@ -182,7 +182,7 @@ class Experts(Rule):
             own = rate * self.rates[expert] * answer
             ease = 1.0 / (1.0 + aim.curvature(raw) * own)
             far = np.abs(push * ease * own)
-            ease = np.where(far > self.farthest, ease * self.farthest / far, ease)
+            ease = ease * np.minimum(1.0, self.farthest / np.maximum(far, 1.0))
             damped = self._backward(batch.z, push * ease)
             if self.is_held:
                 found["squares"][expert] = aim.squares(raw).sum()
@@ -198,7 +198,7 @@ class Experts(Rule):
         portions = parts_of_squares(state["optimizer/shares"])
         for name in self.shapes:
             theta = state[f"optimizer/experts/{name}"]
-            squares = state[f"optimizer/squares/{name}"]
+            squares = state[f"optimizer/shared/{name}"]
             l1, l2 = penalty(self.kernel, name)
             plain = sums[f"plain/{name}"] / rows + l2 * theta
             damped = sums[f"damped/{name}"] / rows + l2 * theta
@@ -287,13 +287,13 @@ class Experts(Rule):
         """Σ v²/√G (n, k) with a row's own gradients in G: how far a step at rate 1 carries its outputs, by its residual."""
         keep = kept(self.options.half_life, batch.rows)
         own = _mixed(parts_of_squares(state["optimizer/shares"]), np.square(pushes))
-        squares = state["optimizer/squares/weights"] * keep
+        squares = state["optimizer/shared/weights"] * keep
         zz = np.square(batch.z.astype(np.float64))
         answer = np.empty(own.shape)
         for j in range(own.shape[1]):
             answer[:, j] = (zz * inverse_root(squares[j] + own[:, j : j + 1] * zz)).sum(axis=1)
             if "intercept" in self.shapes:
-                beside = state["optimizer/squares/intercept"][j] * keep
+                beside = state["optimizer/shared/intercept"][j] * keep
                 answer[:, j] += inverse_root(beside + own[:, j])
         return answer
 

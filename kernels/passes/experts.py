@@ -110,8 +110,8 @@ class Waiting(NamedTuple):
     """Rows that the frozen copies have yet to be tried on. They stay as they are for hundreds of rows, so that many rows
     are tried at once, in loops of their own."""
 
-    z: Array  # (WAITING, f)
-    aims: Array  # (WAITING,), as all that follow
+    z: Array  # (n, f)
+    aims: Array  # (n,), as all that follow
     numbers: Array
     shifts: Array
     weights: Array
@@ -121,7 +121,8 @@ class Waiting(NamedTuple):
     powers: Array  # (k,)
 
 
-WAITING = 32
+MOST_WAITING, MOST_NUMBERS = 32, 1 << 20
+"""So many rows wait at most, and so many numbers of theirs."""
 _REGISTER = 8
 """Numbers in a vector register, or two."""
 
@@ -425,7 +426,7 @@ def _learn(
             aims[queued], numbers[queued], shifts[queued] = aim, number, shift
             waiting_weights[queued] = push_w[i]
             queued += 1
-            if queued == WAITING:
+            if queued == len(aims):
                 _try_copies(
                     plan, count + 1, k, frozen, frozen_intercept, queued, waiting, frozen_losses
                 )
@@ -597,10 +598,11 @@ def _room(weights: Array, count: int) -> Room:
 def _waiting(weights: Array) -> Waiting:
     """Room for the rows that wait, of a model with weights (k, f)."""
     k, features = weights.shape
-    aims, numbers, shifts, row_weights, outputs, values = np.zeros((6, WAITING))
+    rows = max(1, min(MOST_WAITING, MOST_NUMBERS // max(features, 1)))
+    aims, numbers, shifts, row_weights, outputs, values = np.zeros((6, rows))
     own, powers = np.empty((2, k))
     return Waiting(
-        np.empty((WAITING, features), weights.dtype), aims, numbers, shifts, row_weights, outputs,
+        np.empty((rows, features), weights.dtype), aims, numbers, shifts, row_weights, outputs,
         values, own, powers,
     )  # fmt: skip
 
@@ -613,8 +615,8 @@ def _model(state: State) -> Model:
         return weights.reshape(count * k, features), state.get(f"optimizer/{kind}/intercept", none)
 
     weights, intercept = held("experts")
-    squares = state["optimizer/squares/weights"]
-    beside = state.get("optimizer/squares/intercept", np.zeros(len(squares), squares.dtype))
+    squares = state["optimizer/shared/weights"]
+    beside = state.get("optimizer/shared/intercept", np.zeros(len(squares), squares.dtype))
     frozen, frozen_intercept = held("frozen")
     return Model(
         weights,

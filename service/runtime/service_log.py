@@ -67,11 +67,13 @@ class ServiceLog:
         self._something.set()
 
     def _put_out(self, data: bytes, told: str) -> None:
-        if self._people is not None and told:
-            with suppress(OSError):  # nobody listens any more
-                self._people.write(told)
-                self._people.flush()
-        self._append(data)
+        try:
+            self._append(data)
+        finally:
+            if self._people is not None and told:
+                with suppress(OSError, ValueError):  # nobody listens any more
+                    self._people.write(told)
+                    self._people.flush()
 
     def _append(self, data: bytes) -> None:
         if not data:

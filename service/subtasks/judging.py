@@ -93,9 +93,9 @@ def _judged(
 ) -> list[Judged]:
     """Losses and predictions of the rows of some files; `units` are those of the rows' labels, if a loss depends on them.
 
-    The loss of one output is a formula of numbers, the same wherever a row stands: it is worked out for all files at once.
+    Our losses of one output are formulas of numbers, the same wherever a row stands: they are worked out for all files at once.
     """
-    if len(outputs) > 1 and isinstance(learner.kernel.loss, SingleOutput):
+    if len(outputs) > 1 and type(learner.kernel.loss) is SingleOutput:
         unit = np.concatenate(units) if units else 1.0
         output = np.concatenate(outputs)
         loss, prediction = (

@@ -100,6 +100,8 @@ class Learnt:
 SCORED = ("file", "before", "lifetime", "segment")
 """The metric states that travel with a model: over the file, by the model before the file, over the
 job's life, and over the rows since the last progress record."""
+OPTIMIZER = "optimizer/"
+"""So begins what an optimizer remembers."""
 LASTING = "lifetime/"
 """So begin the arrays that outlast a file; all others are zeros between two files."""
 
@@ -389,15 +391,38 @@ def _take_over(
     outputs: tuple[int, int] = (1, 1),
 ) -> None:
     """What was `saved` under the same name. With more `outputs` than before an array is longer along the axes that
-    have one place for each: the new places, which come last, stay as they are."""
-    for name, array in state.items():
-        old = saved.get(prefix + name)
-        if name == "scaling/count" and old is not None and old.shape == (1,):
-            old = np.broadcast_to(old, array.shape)  # all rows so far had every feature
-        if name.startswith("optimizer/squares/") and old is not None and old.ndim == array.ndim + 1:
-            old = old.mean(axis=0, dtype=old.dtype)  # experts had one each, once
-        if old is None or old.dtype != array.dtype or old.ndim != array.ndim:
-            continue
-        axes = [pair for pair in zip(old.shape, array.shape, strict=True) if pair[0] != pair[1]]
-        if all(pair == outputs for pair in axes) and outputs[0] <= outputs[1]:
-            array[tuple(slice(length) for length in old.shape)] = old
+    have one place for each: the new places, which come last, stay as they are.
+
+    Of what an optimizer remembers nothing is taken over where one of its arrays has another shape: the rest would be of a life that has
+    no sequel.
+    """
+    found = {
+        name: old
+        for name, array in state.items()
+        if (old := _saved_as(saved, prefix + name, array)) is not None
+    }
+    fits = {name for name, old in found.items() if _fits(old, state[name], outputs)}
+    if any(name.startswith(OPTIMIZER) for name in found.keys() - fits):
+        fits = {name for name in fits if not name.startswith(OPTIMIZER)}
+    for name in fits:
+        old = found[name]
+        state[name][tuple(slice(length) for length in old.shape)] = old
+
+
+def _saved_as(saved: Mapping[str, Array], name: str, array: Array) -> Array | None:
+    """What `array` was saved as, by this version or by one before."""
+    old = saved.get(name)
+    if name == "scaling/count" and old is not None and old.shape == (1,):
+        return np.broadcast_to(old, array.shape)  # all rows so far had every feature
+    if old is None and name.startswith(f"{OPTIMIZER}shared/"):
+        own = saved.get(name.replace("/shared/", "/squares/"))  # of each expert, once
+        return None if own is None else own.mean(axis=0, dtype=own.dtype)
+    return old
+
+
+def _fits(old: Array, array: Array, outputs: tuple[int, int]) -> bool:
+    """Whether an array with the shape and numbers of `old` may become `array`."""
+    if old.dtype != array.dtype or old.ndim != array.ndim or outputs[0] > outputs[1]:
+        return False
+    pairs = zip(old.shape, array.shape, strict=True)
+    return all(pair == outputs for pair in pairs if pair[0] != pair[1])

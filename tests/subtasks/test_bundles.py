@@ -26,6 +26,11 @@ from service.subtasks.report import Books, Ending, Segment
 SPECS = {
     "two classes": Spec("logistic", 2),
     "numbers": Spec("linear", 2),
+    "numbers, a loss in their spreads": Spec(
+        "linear", 2, {"loss": "huber"}, optimizer={"name": "experts"}
+    ),
+    "counts": Spec("linear", 2, {"loss": "poisson"}, optimizer={"name": "experts"}),
+    "many classes": Spec("softmax", 2, outputs=2, optimizer={"name": "experts"}),
     "layers": Spec("mlp", 2, {"hidden": [3], "loss": "logistic"}),
     "clusters": Spec("kmeans", 2, {"clusters": 3}, 3, optimizer={"name": "counting"}),
 }

@@ -15,6 +15,7 @@ from service.storage import checkpoints
 from service.subtasks import learn
 
 LOGISTIC = Spec("logistic", 2)
+EXPERTS = Spec("logistic", 2, optimizer={"name": "experts"})
 MLP = Spec(
     "mlp",
     2,
@@ -115,16 +116,43 @@ def test_a_state_is_restored_from_its_model_file_to_the_bit(bench: Any, table: b
 def test_squares_that_each_expert_had_for_itself_are_restored_as_their_mean(
     bench: Any, table: bytes
 ) -> None:
-    shape, state, _ = bench.started(LOGISTIC)
+    shape, state, _ = bench.started(EXPERTS)
     learnt, _ = bench.learnt(shape, state, bench.decoded(table), 1)
     tensors = {f"state/{n}": a for n, a in arrays(learnt, shape.state_layout).items()}
-    name = "state/optimizer/squares/weights"
-    own = tensors[name]
-    tensors[name] = np.stack([own * share for share in (0.5, 1.0, 1.5, 1.0)])
+    own = tensors.pop("state/optimizer/shared/weights")
+    before = np.stack([own * share for share in (0.5, 1.0, 1.5, 1.0)])
+    tensors["state/optimizer/squares/weights"] = before
     written = checkpoints.write(bench.home, "m", tensors, {})
     fresh, counted = bench.reserve(shape.state_bytes), bench.reserve(shape.scores_bytes)
     learn.restore(shape.spec, str(bench.home / written.name), written.sha256, fresh, counted)
-    assert np.allclose(arrays(fresh, shape.state_layout)["optimizer/squares/weights"], own)
+    found = arrays(fresh, shape.state_layout)
+    assert np.allclose(found["optimizer/shared/weights"], own)
+    assert np.array_equal(
+        found["optimizer/experts/weights"], tensors["state/optimizer/experts/weights"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"name": "experts"}, {"name": "experts", "rates": [0.1, 1.0]}),
+        ({"name": "experts"}, {"name": "normalised"}),
+        ({"name": "normalised"}, {"name": "experts"}),
+    ],
+)
+def test_learners_of_another_kind_or_number_begin_without_what_those_before_remember(
+    bench: Any, table: bytes, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    shape, state, _ = bench.started(replace(LOGISTIC, optimizer=before))
+    learnt, _ = bench.learnt(shape, state, bench.decoded(table), 1)
+    other, target, _ = bench.started(replace(LOGISTIC, optimizer=after))
+    fresh = {k: a.copy() for k, a in arrays(target, other.state_layout).items()}
+    learn.adopt(shape.spec, learnt, other.spec, target)
+    found = arrays(target, other.state_layout)
+    for name in found:
+        if name.startswith("optimizer/"):
+            assert np.array_equal(found[name], fresh[name]), name
+    assert np.array_equal(found["scaling/m2"], arrays(learnt, shape.state_layout)["scaling/m2"])
 
 
 def test_a_state_whose_optimizer_options_changed_is_adopted_whole(bench: Any, table: bytes) -> None:
