@@ -10,12 +10,15 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
+from service import __version__
+
 PACKAGES = ("numpy", "numba", "llvmlite", "polars", "safetensors")
 
 
 def fingerprint() -> dict[str, str]:
     """Versions of what computes, and the instructions that numpy found; one line each."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
+    found = {"headrace": __version__, "python": platform.python_version()}
+    found["machine"] = platform.machine()
     found |= {name: _version(name) for name in PACKAGES}
     found["cpu"] = _cpu()
     found["blas"] = _blas()
@@ -30,7 +33,9 @@ def digest(found: Mapping[str, str]) -> str:
 def changed(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """What is not the same, for people."""
     return [
-        f"{name} {then.get(name)} -> {now[name]}" for name in now if then.get(name) != now[name]
+        f"{name} {then.get(name, 'unknown')} -> {now[name]}"
+        for name in now
+        if then.get(name) != now[name]
     ]
 
 

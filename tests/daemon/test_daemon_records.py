@@ -14,6 +14,8 @@ import sample_tables
 from daemon_root import Root, job, rounds
 from sklearn.metrics import roc_auc_score
 
+from service import __version__
+
 HERE = Path(__file__).parent
 TABLE = sample_tables.rows(120, seed=8)
 PLAIN = sample_tables.csv(TABLE)
@@ -247,6 +249,7 @@ def test_the_model_file_says_what_it_is(told: Root) -> None:
     assert (header["job"], header["last_file"], header["sequence"]) == ("norms", "f.csv", 1)
     assert header["version"] == told.accepted("norms")[0]["version"]
     assert {"numpy", "numba", "cpu"} <= set(header["fingerprint"])
+    assert header["fingerprint"]["headrace"] == __version__
 
 
 def test_show_names_each_feature_with_its_weight(told: Root) -> None:
