@@ -1,6 +1,6 @@
 """How passes compile the exponential and the logarithm of losses: without a branch and without a call.
 
-Rules: the errors are below two units in the last place. A loop over them becomes vector instructions, which calls of the C
+Rules: the errors are at most two units in the last place. A loop over them becomes vector instructions, which calls of the C
 library never do: there the losses of a row were a quarter of its learning. Results that are no normal numbers are 0.
 """
 

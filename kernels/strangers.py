@@ -166,8 +166,8 @@ def _slopes(
     """What a gradient and central differences say along some directions; the step grows with the rounding of `dtype`.
 
     Along the gradient as it is claimed it shows clearest, but not a term that it lacks: that takes random directions, and
-    more than one, for along one that happens to lie across the term nothing is missing. All are shorter where the gradient is long: the first lest an exponential loss bend within the step, the second
-    lest many ReLUs cross their kinks within that of float32.
+    more than one, for along one that happens to lie across the term nothing is missing. All are shorter where the
+    gradient is long: the first lest an exponential loss bend within the step, the others lest many ReLUs cross their kinks within that of float32.
     """
     eps = float(np.finfo(dtype).eps)
     step = float(np.cbrt(eps))

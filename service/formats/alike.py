@@ -81,9 +81,8 @@ def _content(path: str, most_bytes: int) -> bytes:
     """The file's bytes; none where they are too many, or can't be read."""
     with suppress(OSError), open(path, "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
-        if (
-            size <= most_bytes
-        ):  # room for so many would be new memory each time, for the kernel to clear
+        # Room for the most would be new memory each time, for the kernel to clear.
+        if size <= most_bytes:
             content = file.read(size + 1)
             return content if len(content) <= size else b""
     return b""
