@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.contract import Results, Rows, State
-from kernels.learner import LARGEST, Learner
+from kernels.learner import Learner
+from kernels.scaling import LARGEST
 
 
 def culprit(

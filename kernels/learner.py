@@ -12,6 +12,7 @@ them a copy. Arrays of rows are only read. The state's names, in their fixed ord
     scaling/count, m2, mean        of the features seen, if the job standardises
     steps                          optimizer steps taken, int64 (1,)
     target/count, m2, mean         of the labels seen, if they are scaled
+    target/extremes                the least and the most of them
 
 A row is scored with the labels' unit from before its batch, and with its features standardised by
 moments that include its batch; the step aims at labels in the unit that includes the batch.
@@ -55,9 +56,6 @@ _TILE_ROWS = 256
 """Rows are predicted in tiles of this size, the last one padded, and in float64: products of matrices of
 one shape then give a row the same bits wherever it stands. OpenBLAS' float32 kernels don't: there the
 last bit depends on a row's place among the others, and so would on chunks."""
-
-LARGEST = 1e150
-"""An output beyond this has a squared error that is no number any more: the model has diverged."""
 
 
 @lru_cache(maxsize=64)
@@ -267,7 +265,7 @@ class Learner:
         `offset` (n,) is added; `rows` is what is sparse of the same rows. A row's outputs don't depend on its neighbours, to the last bit. They
         are reckoned in float64 whatever the job's dtype is; of many rows that only a metric is taken of, the job's own does, in half the time.
         """
-        base, unit = scaling.scoring(self.watching.unit(state))
+        unit = scaling.scoring(self.watching.unit(state))
         features = self.watching.features(state)
         parameters = {
             name: array.astype(precision, copy=False)
@@ -284,7 +282,7 @@ class Learner:
         if rows is not None:
             self._add_slots(state, rows, outputs)
         if self._scale != "none":
-            outputs = outputs * unit + base
+            outputs = unit.outputs(outputs)
         return outputs if offset is None else outputs + offset[:, None]
 
     def loss(self, output: Array, y: Array, unit: Array | float = 1.0) -> Array:
@@ -328,7 +326,7 @@ class Learner:
         if features is not None:
             weights = weights * features.inverse()
             intercept = intercept - weights @ features.mean
-        base, unit = scaling.scoring(self.watching.unit(state))
+        base, unit, *_ = scaling.scoring(self.watching.unit(state))
         return intercept * unit + base, weights * unit
 
     def unscaled(self, state: State, z: Array) -> Array:
@@ -365,7 +363,7 @@ class Learner:
         row with one."""
         broken = first_broken(results)
         if broken is None and not is_finite:
-            huge = (np.abs(rows.x) > LARGEST).any(axis=1)
+            huge = (np.abs(rows.x) > scaling.LARGEST).any(axis=1)
             return int(np.argmax(huge)) if huge.any() else None
         return broken
 
@@ -415,10 +413,10 @@ class Learner:
 
     def scored(self, raw: Array, rows: Rows, unit: Unit) -> tuple[Array, Array]:
         """Outputs (n, k) in the label's unit, and the derivatives (n, k) of the rows' loss by raw ones."""
-        base, width = scaling.scoring(unit)
-        output = raw * width + base if self._scale != "none" else raw
+        unit = scaling.scoring(unit)
+        output = unit.outputs(raw) if self._scale != "none" else raw
         output = output + rows.offset[:, None]
-        return output, self.loss_of_labels(width).residual(output, rows.y) * width
+        return output, self.loss_of_labels(unit.unit).residual(output, rows.y) * unit.unit
 
     def aim(self, state: State, rows: Rows) -> Aim:
         """What the step drives the rows' raw outputs to, in the labels' unit that includes them."""
@@ -498,5 +496,5 @@ class Scoring(NamedTuple):
 
 def first_broken(results: Results) -> int | None:
     """The first row whose output is beyond all bounds, or whose gradient is no finite number."""
-    whole = np.isfinite(results["norm"]) & (np.abs(results["output"]) < LARGEST).all(axis=1)
+    whole = np.isfinite(results["norm"]) & (np.abs(results["output"]) < scaling.LARGEST).all(axis=1)
     return None if whole.all() else int(np.argmin(whole))

@@ -380,7 +380,7 @@ def _learn(
 ):
     """Learns from a lane, batch after batch; rates (batches,), own_rates (E,)."""
     x, y, plain_y, w, offset, push_w = lane
-    seen, mean, m2, target_seen, target_mean, target_m2 = watched
+    seen, mean, m2, target_seen, target_mean, target_m2, extremes = watched
     output, residual, norm, gradient, units = record
     weights, squares, frozen, intercept, intercept_squares, frozen_intercept = model[:6]
     shares, frozen_losses, frozen_rows = model[6], model[8], model[9]
@@ -398,8 +398,8 @@ def _learn(
         start = batch * batch_rows
         stop = min(start + batch_rows, total_rows)
         n = stop - start
-        base, unit, base_after, unit_after = enter_labels(
-            plain_y, w, start, stop, plan, target_seen, target_mean, target_m2
+        scored_by, base_after, unit_after = enter_labels(
+            plain_y, w, start, stop, plan, target_seen, target_mean, target_m2, extremes
         )
         if n == 1:
             enter_row(x, start, w, plan, seen, mean, m2, z, inverse, scratch)
@@ -446,7 +446,7 @@ def _learn(
             for j in range(k):
                 push[j] = pushes[count * k + j]
             write_row(
-                plan, i, y[i, 0], offset[i], base, unit, mixture, z, push, own,
+                plan, i, y[i, 0], offset[i], scored_by, mixture, z, push, own,
                 output, residual, norm, gradient, units,
             )  # fmt: skip
             if mix.is_held:

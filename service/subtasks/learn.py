@@ -21,6 +21,7 @@ from kernels import guard, metrics, sparse
 from kernels.columns import ByColumns
 from kernels.contract import Array, Layout, Problem
 from kernels.learner import Extra, Learner, build
+from kernels.scaling import LARGEST
 from service.core.sent import sent
 from service.runtime.arena import Region, arrays, back, size_of, view
 from service.storage import checkpoints
@@ -414,6 +415,8 @@ def _saved_as(saved: Mapping[str, Array], name: str, array: Array) -> Array | No
     old = saved.get(name)
     if name == "scaling/count" and old is not None and old.shape == (1,):
         return np.broadcast_to(old, array.shape)  # all rows so far had every feature
+    if old is None and name.endswith("target/extremes"):
+        return np.array([-LARGEST, LARGEST])  # nobody watched them: nothing is held
     if old is None and name.startswith(f"{OPTIMIZER}shared/"):
         own = saved.get(name.replace("/shared/", "/squares/"))  # of each expert, once
         return None if own is None else own.mean(axis=0, dtype=own.dtype)
