@@ -58,6 +58,8 @@ last bit depends on a row's place among the others, and so would on chunks."""
 
 LARGEST = 1e150
 """An output beyond this has a squared error that is no number any more: the model has diverged."""
+_OF_OUTPUTS = ("parameters/", "sparse/weights", "target/mean")
+"""So begin the arrays that outputs are made of."""
 
 
 @lru_cache(maxsize=64)
@@ -305,11 +307,14 @@ class Learner:
         return np.asarray(self.kernel.loss.link(output))
 
     def finite(self, state: State) -> bool:
-        """Whether every number of the state is finite: parameters, slots and moments."""
+        """Whether every number of the state is finite: parameters, slots and moments; and whether none of those that outputs
+        are made of is so large that outputs would be beyond all bounds."""
         small = [array for array in state.values() if array.size <= _SMALL]
         large = [array for array in state.values() if array.size > _SMALL]
         together = np.concatenate(small, axis=None)
-        return all(bool(np.isfinite(array).all()) for array in [together, *large])
+        if all(_within(array, LARGEST) for array in [together, *large]):
+            return True
+        return all(_within(array, _bound(name)) for name, array in state.items())
 
     def rate(self, state: State) -> float:
         """The learning rate of the next step."""
@@ -500,3 +505,15 @@ def first_broken(results: Results) -> int | None:
     """The first row whose output is beyond all bounds, or whose gradient is no finite number."""
     whole = np.isfinite(results["norm"]) & (np.abs(results["output"]) < LARGEST).all(axis=1)
     return None if whole.all() else int(np.argmin(whole))
+
+
+def _bound(name: str) -> float:
+    """What the numbers of an array of the state stay below: squares, and what an optimizer remembers, need only be finite."""
+    if name == "target/m2":
+        return LARGEST**2
+    return LARGEST if name.startswith(_OF_OUTPUTS) else np.inf
+
+
+def _within(array: Array, bound: float) -> bool:
+    """Whether all numbers lie inside ±`bound`; NaN never does."""
+    return -bound < float(array.min(initial=0)) and float(array.max(initial=0)) < bound
