@@ -159,16 +159,15 @@ class Learner:
 
     # Learning
 
-    def run(self, state: State, rows: Rows, batch_rows: int, results: Results) -> int | None:
+    def run(self, state: State, rows: Rows, batch_rows: int, results: Results) -> bool:
         """One lane: learns from `rows` in place, batch after batch (the last may be short).
 
-        Returns the first row after which numbers are no longer finite; None if all are.
+        Returns whether the numbers of its results and of its state are finite; `guard` says who is to blame where they aren't.
         """
-        self.learn(state, rows, batch_rows, results)
-        return self.first_broken(rows, results, self.finite(state))
+        self._learn(state, rows, batch_rows, results)
+        return are_finite(results) and self.finite(state)
 
-    def learn(self, state: State, rows: Rows, batch_rows: int, results: Results) -> None:
-        """As `run`, and doesn't look whether all is finite."""
+    def _learn(self, state: State, rows: Rows, batch_rows: int, results: Results) -> None:
         batches = -(-len(rows.y) // batch_rows)
         rates = self._rates(state, batches)
         compiled = self._compiled
@@ -189,7 +188,7 @@ class Learner:
 
     def gradient(
         self, state: State, lanes: Sequence[Rows], lane: int, out: State, results: Results
-    ) -> int | None:
+    ) -> bool:
         """Lane `lane`'s part of one exact step of the round `lanes`; `results` are that lane's.
 
         Every lane takes in the moments of all lanes' rows, and so comes to the same ones: that
@@ -208,7 +207,7 @@ class Learner:
         sums = self._score(now, lanes[lane], score, results)
         for name, value in sums.items():
             out[f"sum/{name}"][...] = value
-        return self.first_broken(lanes[lane], results, self.finite(out))
+        return are_finite(results) and self.finite(out)
 
     def apply(self, state: State, outs: Sequence[State], total_rows: int) -> None:
         """The step of a round from what `gradient` wrote for each lane, in lane order; in place."""
@@ -365,15 +364,6 @@ class Learner:
         slots, entries = sparse.compacted(rows, self.spec.bits)
         add_outputs(entries, self._weights_of(state, slots), outputs)
 
-    def first_broken(self, rows: Rows, results: Results, is_finite: bool) -> int | None:
-        """As `first_broken`; where the state is not finite of features so large that only their squares overflow, the first
-        row with one."""
-        broken = first_broken(results)
-        if broken is None and not is_finite:
-            huge = (np.abs(rows.x) > LARGEST).any(axis=1)
-            return int(np.argmax(huge)) if huge.any() else None
-        return broken
-
     # One batch
 
     def _learn_batch(self, state: State, rows: Rows, rate: float, results: Results) -> None:
@@ -501,10 +491,10 @@ class Scoring(NamedTuple):
     rate: float
 
 
-def first_broken(results: Results) -> int | None:
-    """The first row whose output is beyond all bounds, or whose gradient is no finite number."""
-    whole = np.isfinite(results["norm"]) & (np.abs(results["output"]) < LARGEST).all(axis=1)
-    return None if whole.all() else int(np.argmin(whole))
+def are_finite(results: Results) -> bool:
+    """Whether all rows' gradients are finite, and no output is beyond all bounds."""
+    outputs = np.abs(results["output"])
+    return bool(np.isfinite(results["norm"]).all() and (outputs < LARGEST).all())
 
 
 def _bound(name: str) -> float:
