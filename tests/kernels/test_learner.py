@@ -699,6 +699,21 @@ def test_a_state_with_a_number_that_is_not_finite_is_told(bench, name, value):
     assert not learner.finite(state)
 
 
+@pytest.mark.parametrize("value", [1e151, -1e151])
+def test_so_is_one_whose_outputs_would_be_beyond_all_bounds_and_none_that_remembers_squares(
+    bench, value
+):
+    learner = Learner(SPECS["linear"])
+    for name in ("parameters/weights", "parameters/intercept", "target/mean"):
+        state = bench.state(learner)
+        state[name].flat[0] = value
+        assert not learner.finite(state), name
+    state = bench.state(learner)
+    state["optimizer/squares/weights"].flat[0] = value
+    state["scaling/m2"].flat[0] = value
+    assert learner.finite(state)
+
+
 def test_the_rate_is_that_of_the_next_step(bench):
     schedule = {"name": "inverse_scaling", "power": 1.0, "steps": 10}
     learner = Learner(replace(SPECS["logistic"], schedule=schedule))
