@@ -17,6 +17,7 @@ Rules
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
@@ -140,6 +141,8 @@ def _schema(source: Source, numbers: Collection[str] = ()) -> dict[str, type[pl.
 def _read(
     source: Source, data: bytes, schema: Mapping[str, type[pl.DataType]]
 ) -> pl.DataFrame | None:
+    if data.startswith(codecs.BOM_UTF8):
+        data = codecs.BOM_UTF8 + data  # polars takes one away: it would do so where a chunk begins
     try:
         return pl.read_csv(
             data,
