@@ -26,6 +26,7 @@ from service.formats import (
 )
 from service.formats.contract import Hashed
 
+pytestmark = pytest.mark.usefixtures("as_few_and_many")
 Y = Fields("y")
 CHUNKS = (1, 7, 64, 4 << 20)
 
