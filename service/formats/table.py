@@ -59,7 +59,7 @@ def block(
     y, without = _label(frame, fields, faults)
     w = None if fields.weight is None else _weight(frame[str(fields.weight)], faults)
     offset = _offset(frame, fields, faults)
-    if table.texts and faults.bad.any():
+    if table.texts and rules.notes and faults.bad.any():
         return block(table.texts(), source, fields, features, rules)
     sparse = table.sparse
     if fields.hashed.bits and sparse is None:
