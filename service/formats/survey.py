@@ -254,7 +254,8 @@ def _is_sound(source: Source, row: bytes) -> bool:
         row.decode()
     except UnicodeDecodeError:
         return False
-    quotes_fit = source.format != "csv" or quoting.count(row, source.dialect) is not None
+    is_quoted = bool(quote := _quote(source)) and quote in row
+    quotes_fit = not is_quoted or quoting.count(row, source.dialect) is not None
     return quotes_fit and b"\0" not in row
 
 
