@@ -19,7 +19,7 @@ from service.core.errors import FileRefused
 from service.core.records import Subject, chained
 from service.core.sent import sent
 from service.formats import Read
-from service.formats.contract import Fields, Limits, RowRules, Source
+from service.formats.contract import Fields, Limits, Source
 from service.runtime.region import Region, back, back_all, pieces, room_for, size_of, view
 from service.subtasks import blocks, judging, learn, report, samples
 from service.subtasks.blocks import Packed, Part, StoredBlock
@@ -120,8 +120,8 @@ def _alone(
     chunks = list(survey)
     if len(chunks) != 1 or formats.block_bytes(source, chunks[0], fields) > most_bytes:
         return None
-    block = formats.decode(source, chunks[0], fields, RowRules())
-    if block.rejected or not len(block.y):
+    block = formats.clean(source, chunks[0], fields)
+    if block is None:
         return None
     assert survey.sha256 is not None
     return Read(block, survey.sha256, formats.unused_of(source, fields))
