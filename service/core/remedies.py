@@ -17,7 +17,7 @@ def against_divergence(job: Job) -> str:
         f"`{key}`" for key in ("weight", "offset", "exposure") if getattr(job, key) is not None
     ]
     among = f" (its {' and '.join(columns)} among them)" if columns else ""
-    return f"look for extreme values in this row{among} and those before it; else {others}"
+    return f"look for extreme values there{among} and in the rows before; else {others}"
 
 
 def against_few_steps(job: Job) -> str | None:

@@ -259,9 +259,11 @@ async def _culprit(line: Line, file: OpenFile, lanes: list[list[Piece[Block]]]) 
 
 
 def _diverged(file: OpenFile, pieces: list[Piece[Block]], culprit: Culprit | None) -> FileRefused:
-    """The refusal of a file whose step is no number any more, by these rows of a round."""
+    """The refusal of a file whose step is no number any more, by these rows of a round; without rows by the step at its end."""
     name = file.subject.file
     where = f"{name}, rows {file.row} to {file.row + _rows(pieces)} of those learnt"
+    if not pieces:
+        where = f"{name}, at its end"
     value = "the parameters after this step are infinity or NaN"
     if culprit is not None:
         first, last = (_data_row(pieces, row) for row in (culprit.start, culprit.stop - 1))

@@ -37,7 +37,7 @@ def test_a_divergence_is_met_by_what_is_not_done_already(
 ) -> None:
     text = f'[[jobs]]\nname = "a"\nlabel = "y"\n[jobs.model]\nkernel = "{kernel}"\n{tables}'
     told = against_divergence(resolve(parse(text, "c").jobs[0]))
-    assert told == f"look for extreme values in this row and those before it; else {remedy}"
+    assert told == f"look for extreme values there and in the rows before; else {remedy}"
 
 
 @pytest.mark.parametrize(("name", "is_told"), [("lbfgs", True), ("auto", False), ("sgd", False)])
@@ -62,5 +62,5 @@ model = {kernel = "linear", loss = "poisson"}
 """
     told = against_divergence(resolve(parse(text, "c").jobs[0]))
     assert told.startswith(
-        "look for extreme values in this row (its `weight` and `exposure` among them) and those before it; else "
+        "look for extreme values there (its `weight` and `exposure` among them) and in the rows before; else "
     )
