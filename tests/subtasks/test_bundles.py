@@ -25,6 +25,8 @@ from service.subtasks.report import Books, Ending, Segment
 
 SPECS = {
     "two classes": Spec("logistic", 2),
+    "two classes, experts": Spec("logistic", 2, optimizer={"name": "experts"}),
+    "balanced classes": Spec("logistic", 2, optimizer={"name": "experts"}, class_weight="balanced"),
     "numbers": Spec("linear", 2),
     "numbers, a loss in their spreads": Spec(
         "linear", 2, {"loss": "huber"}, optimizer={"name": "experts"}
@@ -60,7 +62,8 @@ def _learnt(
     bundled = pieces(
         bench.reserve(room_for(r.length for r in results)), [r.length for r in results]
     )
-    bundles.run(shape.spec, state, states[1:], parts, 3, bundled, "")
+    rates = bundles.run(shape.spec, state, states[1:], parts, 3, bundled, "")
+    assert len(rates) == len(files)
     accounts = []
     for number, (part, result, (before, after)) in enumerate(
         zip(parts, bundled, pairwise(states), strict=True), 1
@@ -68,6 +71,7 @@ def _learnt(
         alone = bench.reserve(shape.state_bytes)
         done = learn.run(shape.spec, before, alone, [part], 3, results[number - 1], "")
         assert _bits(alone, shape.state_layout) == _bits(after, shape.state_layout)
+        assert done.learning_rate == rates[number - 1]
         subject = replace(SUBJECT, file=f"{number}.csv", sequence=number, samples=samples)
         if number == 2:
             subject = replace(subject, revision=1)  # its records have another field
@@ -136,6 +140,21 @@ def test_what_outlasts_a_file_is_all_that_its_model_must_hold(bench: Any, kind: 
     path = str(bench.home / written.name)
     learn.restore(shape.spec, path, written.sha256, fresh, counted)
     assert _bits(counted, shape.scores_layout) == _bits(afters[-1], shape.scores_layout)
+
+
+@pytest.mark.parametrize("optimizer", ["experts", "sgd"])
+@pytest.mark.parametrize("odd", [0, 1, 2])
+def test_nothing_is_said_of_files_of_which_one_leaves_no_number(
+    bench: Any, optimizer: str, odd: int
+) -> None:
+    spec = Spec("logistic", 2, optimizer={"name": optimizer}, standardise=False)
+    shape, state, _ = bench.started(spec)
+    files = [_table(20, 0), _table(7, 50), _table(11, 3)]
+    files[odd] += b"1e300,1e300,1\n1e300,-1e300,0\n"
+    parts = [bench.decoded(data)[0] for data in files]
+    states = [*_each(bench, shape.state_bytes, 2), bench.reserve(shape.state_bytes)]
+    results = _each(bench, shape.results_bytes(22, ""), 3)
+    assert bundles.run(shape.spec, state, states, parts, 1, results, "") == []
 
 
 def test_files_are_read_into_one_region_alike_or_not(bench: Any, tmp_path: Path) -> None:
