@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kernels import guard, learner, loops, registry, warming
+from kernels import counting, guard, learner, loops, registry, warming
 from kernels.contract import Ends, Rows, Spec
 from kernels.losses import LOSSES
 from kernels.passes import elementwise
@@ -282,6 +282,7 @@ def test_warming_compiles_what_the_built_in_kernels_run():
     warming.warm()
     assert elementwise.learn.signatures
     assert len(elementwise.learn.signatures) <= 4
+    assert counting._count_files.signatures
 
 
 def filed(bench, made, state, rows, stops, batch_rows):
