@@ -2,7 +2,8 @@
 
     read ─▶ Clean | None, a file each        learn ─▶ a state after each file        account ─▶ texts, what outlasts each in the metric states
 
-Rules: what comes of files is what the sub-tasks for a single file come to, one file after the other, to the bit. A file that is anything but plain (bad rows, several chunks or rounds, too large for the room) is left: it goes alone.
+Rules: what comes of files is what the sub-tasks for a single file come to, one file after the other, to the bit. A file that is
+anything but plain (bad rows, several chunks or rounds, too large for the room) is left: it goes alone.
 """
 
 from __future__ import annotations
