@@ -19,7 +19,7 @@ import numpy as np
 
 from kernels import optimizers, scaling
 from kernels.contract import Array, Layout, Parameters, Results, Rows, State
-from kernels.learner import Learner, first_broken
+from kernels.learner import Learner, are_finite
 from kernels.rules import Aim, Elementwise, penalty
 from kernels.scaling import Moments
 
@@ -70,10 +70,10 @@ class ByColumns:
         outs: Sequence[State],
         target: State,
         results: Results,
-    ) -> int | None:
+    ) -> bool:
         """B: writes the part's columns of the next state, and the first part all else.
 
-        Returns the first row whose numbers are not finite.
+        Returns whether what the first part writes of the rows is finite.
         """
         learner, columns = self._learner, parts[part]
         before = learner.watching.unit(state)
@@ -94,7 +94,7 @@ class ByColumns:
         now["steps"][0] += 1
         now["rows"][0] += len(rows.y)
         self._write(state, now, target, columns, outs[part], delta.T @ z, others, part == 0)
-        return first_broken(results) if part == 0 else None
+        return part > 0 or are_finite(results)
 
     def _rest(
         self, parameters: Parameters, sums: Array, state: State, rows: Rows

@@ -12,6 +12,7 @@ them a copy. Arrays of rows are only read. The state's names, in their fixed ord
     scaling/count, m2, mean        of the features seen, if the job standardises
     steps                          optimizer steps taken, int64 (1,)
     target/count, m2, mean         of the labels seen, if they are scaled
+    target/extremes                the least and the most of them
 
 A row is scored with the labels' unit from before its batch, and with its features standardised by
 moments that include its batch; the step aims at labels in the unit that includes the batch.
@@ -58,8 +59,8 @@ _TILE_ROWS = 256
 one shape then give a row the same bits wherever it stands. OpenBLAS' float32 kernels don't: there the
 last bit depends on a row's place among the others, and so would on chunks."""
 
-LARGEST = 1e150
-"""An output beyond this has a squared error that is no number any more: the model has diverged."""
+_OF_OUTPUTS = ("parameters/", "sparse/weights", "target/mean")
+"""So begin the arrays that outputs are made of."""
 
 
 @lru_cache(maxsize=64)
@@ -159,16 +160,15 @@ class Learner:
 
     # Learning
 
-    def run(self, state: State, rows: Rows, batch_rows: int, results: Results) -> int | None:
+    def run(self, state: State, rows: Rows, batch_rows: int, results: Results) -> bool:
         """One lane: learns from `rows` in place, batch after batch (the last may be short).
 
-        Returns the first row after which numbers are no longer finite; None if all are.
+        Returns whether the numbers of its results and of its state are finite; `guard` says who is to blame where they aren't.
         """
-        self.learn(state, rows, batch_rows, results)
-        return self.first_broken(rows, results, self.finite(state))
+        self._learn(state, rows, batch_rows, results)
+        return are_finite(results) and self.finite(state)
 
-    def learn(self, state: State, rows: Rows, batch_rows: int, results: Results) -> None:
-        """As `run`, and doesn't look whether all is finite."""
+    def _learn(self, state: State, rows: Rows, batch_rows: int, results: Results) -> None:
         batches = -(-len(rows.y) // batch_rows)
         rates = self._rates(state, batches)
         compiled = self._compiled
@@ -194,7 +194,8 @@ class Learner:
     def learn_files(
         self, state: State, rows: Rows, ends: Ends, batch_rows: int, results: Results
     ) -> Array:
-        """As `learn`, of files one after the other, whose rows end at `ends`. Gives the rate (files,) of the step after each."""
+        """As `run`, of files one after the other, whose rows end at `ends`. Gives the rate (files,) of the step after each, and
+        doesn't look whether all is finite."""
         compiled: FilesPass = self._compiled  # type: ignore[assignment]
         steps = np.cumsum(-(-np.diff(ends.stops, prepend=0) // batch_rows))
         rates = self._rates(state, int(steps[-1]) + 1)
@@ -204,7 +205,7 @@ class Learner:
 
     def gradient(
         self, state: State, lanes: Sequence[Rows], lane: int, out: State, results: Results
-    ) -> int | None:
+    ) -> bool:
         """Lane `lane`'s part of one exact step of the round `lanes`; `results` are that lane's.
 
         Every lane takes in the moments of all lanes' rows, and so comes to the same ones: that
@@ -223,7 +224,7 @@ class Learner:
         sums = self._score(now, lanes[lane], score, results)
         for name, value in sums.items():
             out[f"sum/{name}"][...] = value
-        return self.first_broken(lanes[lane], results, self.finite(out))
+        return are_finite(results) and self.finite(out)
 
     def apply(self, state: State, outs: Sequence[State], total_rows: int) -> None:
         """The step of a round from what `gradient` wrote for each lane, in lane order; in place."""
@@ -284,7 +285,7 @@ class Learner:
         `offset` (n,) is added; `rows` is what is sparse of the same rows. A row's outputs don't depend on its neighbours, to the last bit. They
         are reckoned in float64 whatever the job's dtype is; of many rows that only a metric is taken of, the job's own does, in half the time.
         """
-        base, unit = scaling.scoring(self.watching.unit(state))
+        unit = scaling.scoring(self.watching.unit(state))
         features = self.watching.features(state)
         parameters = {
             name: array.astype(precision, copy=False)
@@ -301,7 +302,7 @@ class Learner:
         if rows is not None:
             self._add_slots(state, rows, outputs)
         if self._scale != "none":
-            outputs = outputs * unit + base
+            outputs = unit.outputs(outputs)
         return outputs if offset is None else outputs + offset[:, None]
 
     def loss(self, output: Array, y: Array, unit: Array | float = 1.0) -> Array:
@@ -322,11 +323,14 @@ class Learner:
         return np.asarray(self.kernel.loss.link(output))
 
     def finite(self, state: State) -> bool:
-        """Whether every number of the state is finite: parameters, slots and moments."""
+        """Whether every number of the state is finite: parameters, slots and moments; and whether none of those that outputs
+        are made of is so large that outputs would be beyond all bounds."""
         small = [array for array in state.values() if array.size <= _SMALL]
         large = [array for array in state.values() if array.size > _SMALL]
         together = np.concatenate(small, axis=None)
-        return all(bool(np.isfinite(array).all()) for array in [together, *large])
+        if all(_within(array, scaling.LARGEST) for array in [together, *large]):
+            return True
+        return all(_within(array, _bound(name)) for name, array in state.items())
 
     def rate(self, state: State) -> float:
         """The learning rate of the next step."""
@@ -345,7 +349,7 @@ class Learner:
         if features is not None:
             weights = weights * features.inverse()
             intercept = intercept - weights @ features.mean
-        base, unit = scaling.scoring(self.watching.unit(state))
+        base, unit, *_ = scaling.scoring(self.watching.unit(state))
         return intercept * unit + base, weights * unit
 
     def unscaled(self, state: State, z: Array) -> Array:
@@ -376,15 +380,6 @@ class Learner:
 
         slots, entries = sparse.compacted(rows, self.spec.bits)
         add_outputs(entries, self._weights_of(state, slots), outputs)
-
-    def first_broken(self, rows: Rows, results: Results, is_finite: bool) -> int | None:
-        """As `first_broken`; where the state is not finite of features so large that only their squares overflow, the first
-        row with one."""
-        broken = first_broken(results)
-        if broken is None and not is_finite:
-            huge = (np.abs(rows.x) > LARGEST).any(axis=1)
-            return int(np.argmax(huge)) if huge.any() else None
-        return broken
 
     # One batch
 
@@ -432,10 +427,10 @@ class Learner:
 
     def scored(self, raw: Array, rows: Rows, unit: Unit) -> tuple[Array, Array]:
         """Outputs (n, k) in the label's unit, and the derivatives (n, k) of the rows' loss by raw ones."""
-        base, width = scaling.scoring(unit)
-        output = raw * width + base if self._scale != "none" else raw
+        unit = scaling.scoring(unit)
+        output = unit.outputs(raw) if self._scale != "none" else raw
         output = output + rows.offset[:, None]
-        return output, self.loss_of_labels(width).residual(output, rows.y) * width
+        return output, self.loss_of_labels(unit.unit).residual(output, rows.y) * unit.unit
 
     def aim(self, state: State, rows: Rows) -> Aim:
         """What the step drives the rows' raw outputs to, in the labels' unit that includes them."""
@@ -513,7 +508,19 @@ class Scoring(NamedTuple):
     rate: float
 
 
-def first_broken(results: Results) -> int | None:
-    """The first row whose output is beyond all bounds, or whose gradient is no finite number."""
-    whole = np.isfinite(results["norm"]) & (np.abs(results["output"]) < LARGEST).all(axis=1)
-    return None if whole.all() else int(np.argmin(whole))
+def are_finite(results: Results) -> bool:
+    """Whether all rows' gradients are finite, and no output is beyond all bounds."""
+    outputs = np.abs(results["output"])
+    return bool(np.isfinite(results["norm"]).all() and (outputs < scaling.LARGEST).all())
+
+
+def _bound(name: str) -> float:
+    """What the numbers of an array of the state stay below: squares, and what an optimizer remembers, need only be finite."""
+    if name == "target/m2":
+        return scaling.LARGEST**2
+    return scaling.LARGEST if name.startswith(_OF_OUTPUTS) else np.inf
+
+
+def _within(array: Array, bound: float) -> bool:
+    """Whether all numbers lie inside ±`bound`; NaN never does."""
+    return -bound < float(array.min(initial=0)) and float(array.max(initial=0)) < bound

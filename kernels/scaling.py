@@ -17,8 +17,12 @@ import numpy as np
 from kernels.contract import Array, Layout, State
 from kernels.losses import Scale
 
+LARGEST = 1e150
+"""An output beyond this has a squared error that is no number any more: the model has diverged."""
 FAR_LABEL = 20.0
 """A label that lies more deviations from the mean of those before it may be held, see `held`."""
+REACH = 30.0
+"""So many times as far as labels lie apart a prediction of numbers may lie beyond them, see `bounds`."""
 MOST_OF_M2 = 0.1
 """By this share one label may make the labels' sum of squares larger: their deviation by a twentieth."""
 
@@ -107,10 +111,19 @@ def _chosen(where: Array, these: Array | float, others: Array) -> Array:
 
 
 class Unit(NamedTuple):
-    """How raw outputs become labels, output = raw · unit + base; and how labels become aims."""
+    """How raw outputs become labels, output = raw · unit + base; how far an output may go; and how labels become aims."""
 
     base: float = 0.0
     unit: float = 1.0
+    lowest: float = -math.inf
+    highest: float = math.inf
+
+    def outputs(self, raw: Array) -> Array:
+        """The outputs (n, k) that raw ones stand for, without offsets: held within what the labels seen allow, see `bounds`.
+        One beyond `LARGEST` stays as it is, lest a model that has diverged look well."""
+        output = raw * self.unit + self.base
+        held = np.clip(output, self.lowest, self.highest)
+        return np.asarray(np.where(np.abs(output) <= LARGEST, held, output))
 
     def aims(self, scale: Scale, y: Array) -> Array:
         """The labels (n,) that a step aims at: (y - mean) / sd, 0 where sd is 0; or y / mean."""
@@ -143,14 +156,29 @@ def held(y: Array, w: Array, moments: Moments) -> Array:
     return np.asarray(np.clip(y, moments.mean[0] - bound, moments.mean[0] + bound))
 
 
-def unit(scale: Scale, target: Moments | None) -> Unit:
-    """The unit of the labels seen. "spread": their mean and sd, which may be 0; "mean": log of the mean."""
-    if target is None or target.seen[0] == 0:
+def unit(scale: Scale, target: Moments, extremes: Array) -> Unit:
+    """The unit of the labels seen, whose least and most are `extremes` (2,). "spread": their mean and sd, which may be 0;
+    "mean": log of the mean."""
+    if target.seen[0] == 0:
         return Unit()
     mean = float(target.mean[0])
+    lowest, highest = bounds(scale, *extremes.tolist())
     if scale == "mean":
-        return Unit(math.log(mean) if mean > 0 else 0.0)
-    return Unit(mean, float(target.deviation()[0]))
+        return Unit(math.log(mean) if mean > 0 else 0.0, 1.0, lowest, highest)
+    return Unit(mean, float(target.deviation()[0]), lowest, highest)
+
+
+def bounds(scale: Scale, least: float, most: float) -> tuple[float, float]:
+    """The lowest and the highest output, by the least and the most that labels have been: of numbers `REACH` times as far
+    beyond these as they lie apart, of counts and amounts the logarithm of the most.
+
+    A linear model has no bounds of its own: one cell that is far out, or the effects of several of a count's features,
+    which multiply, carry it beyond all that ever was. Labels that are all alike, or 0, tell of none.
+    """
+    if scale == "mean":
+        return -math.inf, math.log(most) if most > 0 else math.inf
+    reach = REACH * (most - least)
+    return (least - reach, most + reach) if reach > 0 else (-math.inf, math.inf)
 
 
 def scoring(unit: Unit) -> Unit:

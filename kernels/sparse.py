@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.contract import Array, Layout, Sparse, State
+from kernels.contract import Array, Layout, Rows, Sparse, State
 from kernels.optimizers import OPTIMIZERS
 
 PREFIX = "sparse/"
@@ -78,6 +78,16 @@ def take(state: State, slots: Array, part: State) -> None:
             np.take(state[name], slots, axis=-1, out=array)
         else:
             array[...] = state[name]
+
+
+def part_of(state: State, rows: Rows, whole: Layout, bits: int) -> tuple[State, Rows]:
+    """The part of a state of layout `whole` that rows touch, in arrays of its own, and the rows with places in it."""
+    assert rows.sparse is not None
+    slots, entries = compacted(rows.sparse, bits)
+    layout = part_layout(whole, len(slots))
+    part = {name: np.empty(shape, dtype) for name, (shape, dtype) in layout.items()}
+    take(state, slots, part)
+    return part, rows._replace(sparse=entries)
 
 
 def put(part: State, state: State) -> None:

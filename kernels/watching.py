@@ -5,6 +5,7 @@ Rules: those of `learner`, whose state holds all of it by these names; every sum
     classes/weight              weights of the classes seen, if their steps are balanced
     scaling/count, m2, mean     of the features seen, if the job standardises
     target/count, m2, mean      of the labels seen, if they are scaled
+    target/extremes             the least and the most of them
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Watching:
         if self.spec.standardise:
             found |= scaling.layout("scaling", self.spec.features, self.spec.gaps)
         if self.scale != "none":
-            found |= scaling.layout("target", 1)
+            found |= scaling.layout("target", 1) | {"target/extremes": ((2,), "float64")}
         return found
 
     def features(self, state: State) -> Moments | None:
@@ -47,7 +48,10 @@ class Watching:
 
     def unit(self, state: State) -> Unit:
         """The unit of the labels seen."""
-        return scaling.unit(self.scale, self._target(state))
+        target = self._target(state)
+        if target is None:
+            return Unit()
+        return scaling.unit(self.scale, target, state["target/extremes"])
 
     def enter(self, state: State, lanes: Sequence[Rows], with_features: bool = True) -> None:
         """Takes a batch in, lane by lane: moments of features and labels, weights of classes."""
@@ -57,6 +61,7 @@ class Watching:
         target = self._target(state)
         if target is not None:
             before = target.faded(1.0)
+            self._take_extremes_in(state["target/extremes"], before, lanes)
             self.take_in(target, [(self._labels(rows, before), rows.w) for rows in lanes])
         if self.spec.class_weight == "balanced":
             for rows in lanes:
@@ -76,6 +81,15 @@ class Watching:
         """The labels (n, 1) as their moments take them in."""
         plain = scaling.without_offset(self.scale, rows.y, rows.offset)
         return scaling.held(plain, rows.w, before)[:, None]
+
+    def _take_extremes_in(self, extremes: Array, before: Moments, lanes: Sequence[Rows]) -> None:
+        """The least and the most label with those of a batch; of rows without a weight nothing is seen."""
+        plain = [
+            scaling.without_offset(self.scale, rows.y, rows.offset)[rows.w > 0] for rows in lanes
+        ]
+        seen = np.concatenate([*plain, extremes if before.seen[0] > 0 else []])
+        if len(seen):
+            extremes[...] = seen.min(), seen.max()
 
     def class_factors(self, state: State, rows: Rows) -> Array | None:
         """The factors (n,) of the rows' steps by their classes; None where all are 1."""
@@ -127,6 +141,10 @@ class Watching:
                 after = scaling.moments(state, prefix)
                 scaling.merge(into, scaling.increment(after, faded))
             found |= {f"{prefix}/{name}": a for name, a in zip(_MOMENTS, into, strict=True)}
+        if "target/extremes" in self.layout():
+            seen = [lane["target/extremes"] for lane in lanes if lane["target/count"][0] > 0]
+            least, most = np.array(seen or [before["target/extremes"]]).T
+            found["target/extremes"] = np.array([least.min(), most.max()])
         return found
 
 

@@ -75,7 +75,7 @@ def _learn(
     sums (k, f) and push_sums (1, k) are zeros, before and after.
     """
     x, y, plain, w, offset, push_w = lane
-    seen, mean, m2, target_seen, target_mean, target_m2 = watched
+    seen, mean, m2, target_seen, target_mean, target_m2, extremes = watched
     output, residual, norm, gradient, units = record
     weights, slots, intercept, intercept_slots = model
     s0, s1, s2, s3, s4 = slots
@@ -88,8 +88,8 @@ def _learn(
         start = batch * batch_rows
         stop = min(start + batch_rows, total_rows)
         n = stop - start
-        base, unit, base_after, unit_after = enter_labels(
-            plain, w, start, stop, plan, target_seen, target_mean, target_m2
+        scored_by, base_after, unit_after = enter_labels(
+            plain, w, start, stop, plan, target_seen, target_mean, target_m2, extremes
         )
         enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch)
         rate, factor = rates[batch], 1.0 / n
@@ -103,7 +103,7 @@ def _learn(
             )
             push_of(plan, outputs, aim, number, shift, push)
             write_row(
-                plan, i, y[i, 0], offset[i], base, unit, outputs, z, push, own,
+                plan, i, y[i, 0], offset[i], scored_by, outputs, z, push, own,
                 output, residual, norm, gradient, units,
             )  # fmt: skip
             for j in range(k):

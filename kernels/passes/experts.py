@@ -418,7 +418,7 @@ def _learn(
     """Learns from a lane, batch after batch, and from file to file; rates (batches,), own_rates and slow (E,)."""
     stops, whole, copies = ends
     x, y, plain_y, w, offset, push_w = lane
-    seen, mean, m2, target_seen, target_mean, target_m2 = watched
+    seen, mean, m2, target_seen, target_mean, target_m2, extremes = watched
     output, residual, norm, gradient, units = record
     weights, squares, frozen, intercept, intercept_squares, frozen_intercept = model[:6]
     shares, frozen_losses, frozen_rows = model[6], model[8], model[9]
@@ -436,8 +436,8 @@ def _learn(
         start = stop
         stop = min(start + batch_rows, stops[file])
         n = stop - start
-        base, unit, base_after, unit_after = enter_labels(
-            plain_y, w, start, stop, plan, target_seen, target_mean, target_m2
+        scored_by, base_after, unit_after = enter_labels(
+            plain_y, w, start, stop, plan, target_seen, target_mean, target_m2, extremes
         )
         if n == 1:
             enter_row(x, start, w, plan, seen, mean, m2, z, inverse, scratch)
@@ -484,7 +484,7 @@ def _learn(
             for j in range(k):
                 push[j] = pushes[count * k + j]
             write_row(
-                plan, i, y[i, 0], offset[i], base, unit, mixture, z, push, own,
+                plan, i, y[i, 0], offset[i], scored_by, mixture, z, push, own,
                 output, residual, norm, gradient, units,
             )  # fmt: skip
             if mix.is_held:

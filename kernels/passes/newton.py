@@ -60,7 +60,7 @@ def _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, 
     The vectors (m,) are a row of ones, scratch, and sums that are zeros before and after.
     """
     x, y, plain, w, offset, push_w = lane
-    seen, mean, m2, target_seen, target_mean, target_m2 = watched
+    seen, mean, m2, target_seen, target_mean, target_m2, extremes = watched
     output, residual, norm, gradient, units = record
     weights, intercept, covariance = model
     total_rows, features = x.shape
@@ -71,8 +71,8 @@ def _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, 
     for batch in range(len(rates)):
         start = batch * batch_rows
         stop = min(start + batch_rows, total_rows)
-        base, unit, base_after, unit_after = enter_labels(
-            plain, w, start, stop, plan, target_seen, target_mean, target_m2
+        scored_by, base_after, unit_after = enter_labels(
+            plain, w, start, stop, plan, target_seen, target_mean, target_m2, extremes
         )
         enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch)
         for i in range(start, stop):
@@ -84,7 +84,7 @@ def _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, 
             push_of(plan, outputs, aim, number, shift, push)
             bent = loss_curvature(plan.loss, outputs[0] + shift, aim, number) * push_w[i]
             write_row(
-                plan, i, y[i, 0], offset[i], base, unit, outputs, z, push, own,
+                plan, i, y[i, 0], offset[i], scored_by, outputs, z, push, own,
                 output, residual, norm, gradient, units,
             )  # fmt: skip
             for f in range(features):

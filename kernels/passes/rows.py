@@ -61,6 +61,7 @@ class Watched(NamedTuple):
     target_seen: Array
     target_mean: Array
     target_m2: Array
+    extremes: Array
 
 
 class Lane(NamedTuple):
@@ -112,6 +113,29 @@ def unit_of(scale, count, mean, m2):
 
 
 @inlined
+def bounds_of(scale, count, extremes):
+    """The lowest and the highest output by the labels so far, as `scaling.bounds` has them."""
+    least, most = extremes[0], extremes[1]
+    if count[0] == 0.0 or (most <= 0.0 if scale == MEAN else most == least):
+        return -np.inf, np.inf
+    if scale == MEAN:
+        return -np.inf, math.log(most)
+    reach = scaling.REACH * (most - least)
+    return least - reach, most + reach
+
+
+@inlined
+def take_extremes_in(plain, w, start, stop, count, extremes):
+    """The least and the most label with those of a batch, before it is counted."""
+    is_first = count[0] == 0.0
+    for i in range(start, stop):
+        if w[i] > 0.0:
+            extremes[0] = plain[i, 0] if is_first else min(extremes[0], plain[i, 0])
+            extremes[1] = plain[i, 0] if is_first else max(extremes[1], plain[i, 0])
+            is_first = False
+
+
+@inlined
 def enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch):
     """Takes a batch's features in."""
     if plan.standardise:
@@ -121,14 +145,17 @@ def enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch):
 
 
 @inlined
-def enter_labels(plain, w, start, stop, plan, seen, mean, m2):
-    """Takes a batch's labels in; returns their units without and with it: (base, unit, base, unit)."""
+def enter_labels(plain, w, start, stop, plan, seen, mean, m2, extremes):
+    """Takes a batch's labels in; returns what rows are scored by, their unit without it: (base, unit, lowest, highest); and
+    base and unit with it."""
     if plan.scale == 0:
-        return 0.0, 1.0, 0.0, 1.0
+        return (0.0, 1.0, -np.inf, np.inf), 0.0, 1.0
     base, unit = unit_of(plan.scale, seen, mean, m2)
+    lowest, highest = bounds_of(plan.scale, seen, extremes)
+    take_extremes_in(plain, w, start, stop, seen, extremes)
     take_in_labels_loop(plain, w, start, stop, kept(plan.half_life, stop - start), seen, mean, m2)
     base_after, unit_after = unit_of(plan.scale, seen, mean, m2)
-    return base, unit, base_after, unit_after
+    return (base, unit, lowest, highest), base_after, unit_after
 
 
 @inlined
@@ -214,7 +241,7 @@ def push_of(plan, outputs, aim, number, shift, push):
 
 @inlined
 def write_outputs(
-    plan, i, y, offset, base, unit, outputs, size, push, own, output, residual, norm, units
+    plan, i, y, offset, scored_by, outputs, size, push, own, output, residual, norm, units
 ):
     """What row i, of |z|² `size`, leaves behind of its raw outputs (k,); own (k,) becomes its derivatives.
 
@@ -225,8 +252,12 @@ def write_outputs(
             output[i, j] = outputs[j] + offset
             own[j] = push[j]
     else:
+        base, unit, lowest, highest = scored_by
         unit = unit if unit > 0.0 else 1.0
-        scored = outputs[0] * unit + base + offset
+        scored = outputs[0] * unit + base
+        if abs(scored) <= scaling.LARGEST:
+            scored = min(max(scored, lowest), highest)
+        scored += offset
         output[i, 0] = scored
         number = plan.number * unit if plan.in_spreads else plan.number
         own[0] = loss_residual(plan.loss, scored, y, number) * unit
@@ -242,12 +273,12 @@ def write_outputs(
 
 @inlined
 def write_row(
-    plan, i, y, offset, base, unit, outputs, z, push, own, output, residual, norm, gradient, units
+    plan, i, y, offset, scored_by, outputs, z, push, own, output, residual, norm, gradient, units
 ):
     """What row i leaves behind: outputs, derivatives, norm, and its gradient where that is asked for."""
     size = dot_loop(z, 0, z, 0)
     write_outputs(
-        plan, i, y, offset, base, unit, outputs, size, push, own, output, residual, norm, units
+        plan, i, y, offset, scored_by, outputs, size, push, own, output, residual, norm, units
     )
     if gradient.shape[0] > 0:
         at = 0
@@ -301,6 +332,7 @@ def watched_of(state: State) -> Watched:
     found = []
     for prefix in ("scaling", "target"):
         found += [state.get(f"{prefix}/{name}", np.zeros(1)) for name in ("count", "mean", "m2")]
+    found.append(state.get("target/extremes", np.zeros(2)))
     return Watched(*found)
 
 

@@ -4,6 +4,7 @@ module a format.
 prepare(path, name, scratch, fields, limits) -> Source          in a worker
 Survey(source, chunk_bytes): iterate -> Chunk; then .sha256      in a thread, piece by piece
 decode(source, chunk, fields, rows) -> Block                     in a worker, pure
+clean(source, chunk, fields) -> Block, or None where a row is bad   in a worker, for a small file among others
 judged(source, chunk, fields) -> how many of its rows are bad, and the first    in a worker, where a file is refused
 labels(source, chunk, fields) -> distinct labels, as they appear, and their rows in a worker, where classes are
 to be learnt
@@ -29,7 +30,7 @@ from service.formats.contract import (
     RowRules,
     Source,
 )
-from service.formats.decoding import block_bytes, decode, judged, labels, names
+from service.formats.decoding import block_bytes, clean, decode, judged, labels, names
 from service.formats.refusing import placed, refusal
 from service.formats.registry import prepare
 from service.formats.survey import Survey
@@ -47,6 +48,7 @@ __all__ = [
     "Source",
     "Survey",
     "block_bytes",
+    "clean",
     "decode",
     "features_of",
     "judged",

@@ -15,7 +15,7 @@ from service.core.spelling import missing_name
 from service.formats import title
 from service.formats.contract import SPARSE_TEXTS, Column, Fields, Source, Wanted
 from service.formats.times import called, parts_of
-from service.formats.values import label_key
+from service.formats.values import class_places
 from service.formats.wording import listed, shown
 
 ROLES_IN_SETTINGS = {
@@ -146,7 +146,7 @@ def wanted(source: Source, fields: Fields) -> Wanted:
     carried = [str(c) for c in (fields.id, fields.time) if c is not None]
     texts = {*carried, *hashed, *derived.values()}
     if fields.labels == "class" and any(
-        isinstance(c, str) for c in map(label_key, fields.classes or ())
+        isinstance(key, str) for key in class_places(fields.classes or ())
     ):
         texts.add(str(fields.label))
     return Wanted(features, others, frozenset(texts & {*features, *others}))

@@ -62,6 +62,15 @@ def decode(source: Source, chunk: Chunk, fields: Fields, rows: RowRules | None =
     return replace(decoded, first_bad=with_lines(source, chunk, decoded.first_bad))
 
 
+def clean(source: Source, chunk: Chunk, fields: Fields) -> Block | None:
+    """As `decode`, of a chunk whose rows are all good, and at least one; else None, and no word is lost about it."""
+    table = FORMATS[source.format].table(source, chunk, wanted(source, fields))
+    if table.rows_seen > len(table.row):
+        return None
+    decoded = block(table, source, fields, features_of(source, fields), RowRules(notes=0))
+    return None if decoded.rejected or not len(decoded.y) else decoded
+
+
 @dataclass(frozen=True, slots=True)
 class Judged:
     """How many of a chunk's rows are bad, and the first of them; the fields are those of `Block`."""

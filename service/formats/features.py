@@ -18,7 +18,7 @@ import numpy as np
 
 from service.formats import mending
 from service.formats.contract import Fields, Floats, Gaps, Mask, Table
-from service.formats.frames import named, nameless, pl
+from service.formats.frames import are_few, named, nameless, pl
 from service.formats.values import (
     BLANK,
     COMMAED,
@@ -26,6 +26,8 @@ from service.formats.values import (
     Faults,
     in_digits,
     read_booleans,
+    stripped,
+    words_at,
 )
 
 FILL_GAPS = f'{FILL_IN}, or set missing.fill = "mean" (or "zero"); missing.values says what counts as missing'
@@ -75,8 +77,12 @@ def _plain(frame: pl.DataFrame, features: Sequence[str], fields: Fields) -> dict
     """The values of those columns of text of which every cell is a finite number that is no gap: of a file with one bad row that
     is nearly all, and by itself each would cost as much as all do together."""
     texts = [name for name in features if frame[name].dtype == pl.String]
-    digits = named(texts).str.strip_chars(BLANK).cast(pl.Float64, strict=False)
-    values = frame.select(digits).to_numpy(order="fortran")
+    if are_few(frame.height * len(texts)):
+        found = [stripped(frame[name]).cast(pl.Float64, strict=False) for name in texts]
+        values = np.array([numbers.to_numpy() for numbers in found]).T
+    else:
+        digits = named(texts).str.strip_chars(BLANK).cast(pl.Float64, strict=False)
+        values = frame.select(digits).to_numpy(order="fortran")
     is_plain = np.isfinite(values).all(axis=0)
     if (gaps := _as_numbers(fields.gaps, fields.dialect.decimal)).size:
         is_plain &= ~np.isin(values, gaps).any(axis=0)
@@ -126,10 +132,12 @@ def numbers_or_gaps(column: pl.Series, fields: Fields) -> tuple[Floats, Mask, Ma
     values, gap, no_number = in_digits(column)
     if no_number.any():  # few cells: only they can be words
         places = np.flatnonzero(no_number)
-        texts = nameless(column).gather(places).str.strip_chars(BLANK).str.to_lowercase()
-        named = places[texts.is_in(list(_as_words(fields.gaps))).to_numpy()]
-        gap[named], no_number[named] = True, False
-        read_booleans(column, values, no_number)
+        words = words_at(column, places)
+        is_gap = np.zeros(len(places), np.bool_)
+        if fields.gaps.values:
+            is_gap = words.is_in(list(_as_words(fields.gaps))).to_numpy()
+            gap[places[is_gap]], no_number[places[is_gap]] = True, False
+        read_booleans(words.filter(~is_gap), places[~is_gap], values, no_number)
     gap = gap | (np.isnan(values) & ~no_number)
     if (missing := _as_numbers(fields.gaps, fields.dialect.decimal)).size:
         gap |= np.isin(values, missing)

@@ -8,7 +8,7 @@ Rules
   wanted, is a bad row.
 - The fast way reads all lines with polars, which takes the first of repeated keys; so the
   key-value pairs are counted, outside of quotes, and only if every row has each key once is its
-  table taken. Otherwise Python reads line by line.
+  table taken. Otherwise Python reads line by line; so it does where the cells are few, for that is faster.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from service.formats.contract import (
     Table,
     Wanted,
 )
-from service.formats.frames import named, nameless, pl
+from service.formats.frames import are_few, named, nameless, pl
 from service.formats.quoting import count_lines
 from service.formats.text import BLANK, check_bytes, lines_before, read_range, skip_blank
 from service.formats.wording import listed, shown
@@ -153,8 +153,9 @@ def table(source: Source, chunk: Chunk, wanted: Wanted) -> Table:
     """Reads the wanted columns of the chunk. Raises FileRefused for bytes that are no text."""
     data = read_range(source, chunk)
     check_bytes(source, data, chunk.start)
-    frame = _fast(source, data, wanted)
     lines = count_lines(data)
+    is_short = are_few((lines + 1) * len(source.columns))
+    frame = None if is_short else _fast(source, data, wanted)
     if frame is not None:
         return Table(frame, np.arange(frame.height, dtype=np.int64), frame.height, lines=lines)
     return _exact(data, lines, wanted)

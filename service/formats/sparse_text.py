@@ -16,7 +16,7 @@ import numpy.typing as npt
 from kernels.contract import Sparse
 from service.formats import mending
 from service.formats.contract import BadRow, Chunk, Fields, Floats, Integers, Source, Table, Wanted
-from service.formats.frames import pl
+from service.formats.frames import pl, replaced
 from service.formats.quoting import count_lines
 from service.formats.text import (
     BLANK,
@@ -77,7 +77,7 @@ def table(source: Source, chunk: Chunk, wanted: Wanted, *, is_vw: bool) -> Table
 
 def _spelt(read: Table, labels: pl.Series) -> Table:
     """The same rows with their labels as they are spelled: what a note shows must not depend on the other rows of a chunk."""
-    return replace(read, frame=read.frame.with_columns(labels.alias("label")), texts=None)
+    return replace(read, frame=replaced(read.frame, {"label": labels}), texts=None)
 
 
 def row_starts(data: bytes, is_row: Callable[[bytes], bool] = holds_more) -> Integers:

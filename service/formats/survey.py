@@ -19,6 +19,7 @@ from typing import BinaryIO
 import numpy as np
 
 from service.core.errors import FileRefused
+from service.formats import quoting
 from service.formats.contract import Chunk, Source
 from service.formats.text import UNCLOSED, lines_before
 
@@ -194,7 +195,7 @@ def _text_chunks(
     while start < source.size:
         size = min(first_bytes << min(index, 32), chunk_bytes, longest)
         window.grow(size)
-        while not (cut := last_row_end(window.bytes, _quote(source), window.length)):
+        while not (cut := _cut(source, reader, window, size)):
             if reader.position == source.size:
                 cut = _final(source, window, start)
                 break
@@ -236,6 +237,26 @@ def _final(source: Source, window: _Window, start: int) -> int:
     if (quote := _quote(source)) and window.bytes.count(quote, 0, window.length) % 2:
         raise _unclosed(source, window, start)
     return window.length
+
+
+def _cut(source: Source, reader: _Reader, window: _Window, size: int) -> int:
+    """Where the chunk ends: behind the last row that is whole in the window; 0: nowhere. The file's last row may lack its line
+    break: it goes with those before it, for a chunk of its own costs a small file as much as all its other rows."""
+    cut = last_row_end(window.bytes, _quote(source), window.length)
+    if cut == window.length or reader.position < source.size or (cut and window.length > size):
+        return cut
+    return window.length if _is_sound(source, bytes(window.bytes[cut : window.length])) else cut
+
+
+def _is_sound(source: Source, row: bytes) -> bool:
+    """Whether a row has no fault of structure: one would be told before bad rows that stand before it."""
+    try:
+        row.decode()
+    except UnicodeDecodeError:
+        return False
+    is_quoted = bool(quote := _quote(source)) and quote in row
+    quotes_fit = not is_quoted or quoting.count(row, source.dialect) is not None
+    return quotes_fit and b"\0" not in row
 
 
 def _endless(source: Source, window: _Window, start: int) -> FileRefused:

@@ -31,10 +31,19 @@ from service.formats.contract import (
     Table,
 )
 from service.formats.features import matrix, numbers_or_gaps
-from service.formats.frames import nameless, pl
+from service.formats.frames import are_few, nameless, pl
 from service.formats.hashed import entries
 from service.formats.times import with_parts
-from service.formats.values import FILL_IN, Faults, label_key, label_keys, numbers
+from service.formats.values import (
+    FILL_IN,
+    Faults,
+    class_places,
+    label_key,
+    label_keys,
+    numbers,
+    or_null,
+    told_apart,
+)
 from service.formats.wording import listed
 
 
@@ -50,7 +59,7 @@ def block(
     y, without = _label(frame, fields, faults)
     w = None if fields.weight is None else _weight(frame[str(fields.weight)], faults)
     offset = _offset(frame, fields, faults)
-    if table.texts and faults.bad.any():
+    if table.texts and rules.notes and faults.bad.any():
         return block(table.texts(), source, fields, features, rules)
     sparse = table.sparse
     if fields.hashed.bits and sparse is None:
@@ -102,16 +111,18 @@ def distinct(column: pl.Series, fields: Fields) -> dict[Label, int]:
     texts, rows = cells.unique(maintain_order=True), cells.unique_counts()
     there = ~_is_gap(texts, fields)
     if fields.format == "vw":
-        there &= ~_has_costs(texts).to_numpy()
+        there &= ~_has_costs(texts)
     found: dict[Label, int] = {}
     for label, count in zip(label_keys(texts.filter(there)), rows.filter(there), strict=True):
         found[label] = found.get(label, 0) + count
     return found
 
 
-def _has_costs(labels: pl.Series) -> pl.Series:
+def _has_costs(labels: pl.Series) -> Mask:
     """Which of Vowpal Wabbit's labels are for learners that aren't here: 1:0 and 1:2:0.4."""
-    return nameless(labels).cast(pl.String).str.contains(":", literal=True).fill_null(value=False)
+    if are_few(labels.len()):
+        return np.array([":" in (label or "") for label in labels.to_list()], np.bool_)
+    return nameless(labels).str.contains(":", literal=True).fill_null(value=False).to_numpy()
 
 
 def _label(frame: pl.DataFrame, fields: Fields, faults: Faults) -> tuple[Floats, Mask]:
@@ -122,7 +133,7 @@ def _label(frame: pl.DataFrame, fields: Fields, faults: Faults) -> tuple[Floats,
         return np.full(frame.height, np.nan), np.ones(frame.height, np.bool_)
     column = frame[str(fields.label)]
     if fields.format == "vw" and fields.unlabelled == "skip" and column.dtype == pl.String:
-        costs = _has_costs(column).to_numpy()
+        costs = _has_costs(column)
         faults.mark(costs, column, "a label is one number, or one name", mending.COSTS)
     if fields.labels == "class":
         return _classes(column, fields, faults)
@@ -158,29 +169,28 @@ def _domain(fields: Fields) -> tuple[str, str]:
 def _classes(column: pl.Series, fields: Fields, faults: Faults) -> tuple[Floats, Mask]:
     """The position of each label among the classes; NaN where it has none."""
     classes = fields.classes or ()
-    places = {label_key(name): place for place, name in enumerate(classes)}
+    places = class_places(classes)
     if column.dtype == pl.Float64:
         cells = column.to_numpy()
-        missing = _is_gap(column, fields)
         keys = np.array([*sorted(k for k in places if isinstance(k, float)), np.nan])
         which = np.searchsorted(keys[:-1], cells)  # the classes are few, and np.unique would sort
         which[keys[which] != cells] = len(keys) - 1
         found = [places.get(key, -1) for key in keys.tolist()]
     else:
-        texts = nameless(column).fill_null("")
-        names = texts.unique()
-        which = texts.cast(pl.Enum(names)).to_physical().to_numpy()
+        names, which = told_apart(column)
         labels = label_keys(names)
         if all(isinstance(key, float) for key in places):
             labels = [BOOLEANS.get(str(label), label) for label in labels]
         found = [places.get(label, -1) for label in labels]
-        missing = _is_gap(names, fields)[which]
     y = np.array(found, np.float64)[which]
-    missing &= y < 0  # what is one of the classes is called so
-    if fields.unlabelled == "keep":
-        missing = y < 0
-    rule = f"a label is one of the classes {listed(map(spelt, classes))}"
-    faults.mark((y < 0) & ~missing, column, rule, partial(_class_remedy, classes))
+    missing = y < 0  # what is one of the classes is called so
+    if fields.unlabelled == "skip" and missing.any():
+        is_text = column.dtype != pl.Float64
+        missing &= _is_gap(names, fields)[which] if is_text else _is_gap(column, fields)
+    wrong = (y < 0) & ~missing
+    if wrong.any():  # to list the classes takes longer than to read a small file's labels
+        rule = f"a label is one of the classes {listed(map(spelt, classes))}"
+        faults.mark(wrong, column, rule, partial(_class_remedy, classes))
     y[missing] = np.nan
     return y, missing
 
@@ -236,4 +246,4 @@ def _as_text(frame: pl.DataFrame, name: str) -> pl.Series:
     """A column as text, null where it is empty; all null where the file has none."""
     if name not in frame.columns:
         return pl.Series(name, [None] * frame.height, dtype=pl.String)
-    return nameless(frame[name]).cast(pl.String).replace("", None)
+    return or_null(frame[name].cast(pl.String))

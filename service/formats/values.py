@@ -12,16 +12,17 @@ Rules
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from service.core.spelling import BOOLEANS, as_name
-from service.formats.contract import BadRow, Floats, Label, Mask
-from service.formats.frames import nameless, pl
+from service.formats.contract import BadRow, Floats, Integers, Label, Mask
+from service.formats.frames import are_few, nameless, pl
 from service.formats.mending import Written
 from service.formats.wording import shown
 
@@ -75,10 +76,67 @@ def label_key(label: Label | int | bool) -> Label:
     return label_keys(pl.Series([label]))[0] if isinstance(label, str) else float(label)
 
 
+@lru_cache(maxsize=64)  # asked for with each chunk of a job
+def class_places(classes: tuple[Label | int, ...]) -> Mapping[Label, int]:
+    """The position of each class, by what labels are compared by."""
+    return {label_key(name): place for place, name in enumerate(classes)}
+
+
+def stripped(cells: pl.Series) -> pl.Series:
+    """Cells of text without the blanks around them."""
+    if are_few(cells.len()):
+        return _series([cell and cell.strip(BLANK) for cell in cells.to_list()])
+    return nameless(cells).str.strip_chars(BLANK)
+
+
+def absent(cells: pl.Series) -> Mask:
+    """Which cells of text are null, or empty."""
+    if are_few(cells.len()):
+        return np.array([not cell for cell in cells.to_list()], np.bool_)
+    return (nameless(cells).is_null() | (nameless(cells) == "").fill_null(True)).to_numpy()
+
+
+def or_null(cells: pl.Series) -> pl.Series:
+    """Cells of text, null where they are empty."""
+    if are_few(cells.len()):
+        return _series([cell or None for cell in cells.to_list()])
+    return nameless(cells).replace("", None)
+
+
+def told_apart(cells: pl.Series) -> tuple[pl.Series, Integers]:
+    """The different cells of a column of text, null being empty, and which of them each one is (n,)."""
+    if are_few(cells.len()):
+        places: dict[str, int] = {}
+        which = [places.setdefault(cell or "", len(places)) for cell in cells.to_list()]
+        return _series([*places]), np.array(which, np.int64)
+    texts = nameless(cells).fill_null("")
+    names = texts.unique()
+    return names, texts.cast(pl.Enum(names)).to_physical().to_numpy()
+
+
+def words_at(cells: pl.Series, places: Integers) -> pl.Series:
+    """Those cells of text that stand at `places`, in lower case and without the blanks around them."""
+    if are_few(cells.len()):
+        texts = cells.to_list()
+        words = [texts[place].strip(BLANK) for place in places.tolist()]
+        if is_ascii(words):
+            return _series([word.lower() for word in words])
+    return nameless(cells).gather(places).str.strip_chars(BLANK).str.to_lowercase()
+
+
+def is_ascii(cells: Iterable[str]) -> bool:
+    """Whether all characters are: of others each version of Unicode says anew which are digits, and what their lower case is."""
+    return all(map(str.isascii, cells))
+
+
+def _series(cells: list[str | None]) -> pl.Series:
+    return pl.Series(cells, dtype=pl.String)
+
+
 def label_keys(labels: pl.Series) -> list[Label]:
     """Each label of a column of text as the number that it is, or without the spaces around it; "" for NaN, which is
     none, however a reader has it."""
-    texts = nameless(labels).str.strip_chars(BLANK)
+    texts = stripped(labels)
     numbers = texts.cast(pl.Float64, strict=False).to_list()
     return [
         as_name(text)
@@ -92,7 +150,7 @@ def label_keys(labels: pl.Series) -> list[Label]:
 
 def as_names(cells: pl.Series) -> pl.Series:
     """Cells of text as names, without the blanks around them; true and false in any case are one name each."""
-    texts = nameless(cells).str.strip_chars(BLANK)
+    texts = stripped(cells)
     lower = texts.str.to_lowercase()
     is_boolean = lower.is_in(list(BOOLEANS)).fill_null(False)
     return lower.zip_with(is_boolean, texts)
@@ -102,7 +160,9 @@ def numbers(column: pl.Series) -> tuple[Floats, Mask, Mask]:
     """Values (NaN where there is none), where nothing stands, and where something stands that is
     no number."""
     values, missing, no_number = in_digits(column)
-    read_booleans(column, values, no_number)
+    if no_number.any():
+        places = np.flatnonzero(no_number)
+        read_booleans(words_at(column, places), places, values, no_number)
     return values, missing, no_number
 
 
@@ -111,18 +171,24 @@ def in_digits(column: pl.Series) -> tuple[Floats, Mask, Mask]:
     if column.dtype == pl.Float64:
         values = column.to_numpy(writable=True)
         return values, np.isnan(values), np.zeros(column.len(), np.bool_)
-    texts = nameless(column).str.strip_chars(BLANK)
-    missing = (texts.is_null() | (texts == "").fill_null(True)).to_numpy()
+    texts = stripped(column)
     numbers = texts.cast(pl.Float64, strict=False)
-    return numbers.to_numpy(writable=True), missing, numbers.is_null().to_numpy() & ~missing
+    values, missing = numbers.to_numpy(writable=True), np.zeros(column.len(), np.bool_)
+    if not numbers.null_count():
+        return values, missing, missing.copy()
+    missing = absent(texts)
+    return values, missing, ~(missing | _is_there(numbers))
 
 
-def read_booleans(column: pl.Series, values: Floats, no_number: Mask) -> None:
-    """Makes numbers of those cells that are no number and the words true or false."""
-    if not no_number.any():
-        return
-    places = np.flatnonzero(no_number)
-    texts = nameless(column).gather(places).str.strip_chars(BLANK).str.to_lowercase()
+def _is_there(numbers: pl.Series) -> Mask:
+    """Which numbers are not null."""
+    if are_few(numbers.len()):
+        return np.array([number is not None for number in numbers.to_list()], np.bool_)
+    return numbers.is_not_null().to_numpy()
+
+
+def read_booleans(words: pl.Series, places: Integers, values: Floats, no_number: Mask) -> None:
+    """Makes numbers of those cells at `places`, which are no number but these words, that are true or false."""
     for word, value in BOOLEANS.items():
-        found = places[(texts == word).to_numpy()]
+        found = places[(words == word).to_numpy()]
         values[found], no_number[found] = value, False

@@ -68,6 +68,7 @@ class Inbox:
         self._ignore = _any_of(ignore)
         self._settle_seconds = settle_seconds
         self._listing = Listing()
+        self._is_stale = False  # a new listing was asked for while the last one was worked off
         self._sightings: dict[bytes, _Sighting] = {}
 
     def look(self, hints: Mapping[bytes, bool], relist: bool) -> Look:
@@ -86,8 +87,10 @@ class Inbox:
         try:
             if os.fstat(folder).st_dev != root.st_dev:
                 return Look((), 0, None, missing=ELSEWHERE)
-            if relist and not self._listing:
+            self._is_stale |= relist
+            if self._is_stale and not self._listing:
                 self._list(folder)
+                self._is_stale = False
             names = {name for name in hints if self.wants(name)}
             names.update(self._sightings)
             names.update(self._listing.take(MOST_AT_ONCE))
@@ -149,7 +152,7 @@ class Inbox:
         return still_seconds >= self._settle_seconds
 
     def _again(self) -> float | None:
-        if self._listing:
+        if self._listing or self._is_stale:
             return 0.0
         if not self._sightings:
             return None

@@ -20,6 +20,9 @@ _WATCHED = flags.MOVED_TO | flags.CLOSE_WRITE | flags.CREATE | flags.MOVE_SELF |
 _COMING = flags.MOVED_TO | flags.CREATE | _DIRECTORY
 _GONE = flags.IGNORED | flags.DELETE_SELF | flags.MOVE_SELF | flags.UNMOUNT
 
+MOST_NAMES = 4096
+"""So many are remembered; a listing finds the others, and holds them in a tenth of the memory."""
+
 Hear = Callable[[bytes | None, bool], None]
 """Called with the name of a file and whether it was renamed in; with None when events were lost, and then with True when
 the directory itself has come, in the place of one that is gone."""
@@ -35,10 +38,12 @@ class Hints:
         self._something = asyncio.Event()
 
     def hear(self, name: bytes | None, moved: bool) -> None:
-        """A `Hear`: remembers names, and whether events were lost."""
+        """A `Hear`: remembers names, up to `MOST_NAMES`, and whether there were more or events were lost."""
         if name is None:
             self._lost = True
             self._came |= moved
+        elif name not in self._names and len(self._names) >= MOST_NAMES:
+            self._lost = True
         else:
             self._names[name] = self._names.get(name, False) or moved
         self._something.set()

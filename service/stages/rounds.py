@@ -4,6 +4,7 @@
     lanes, one local step     gradient in each lane, then apply
     lanes, many local steps   run in each lane, then average
     slots                     learn: state ─▶ part, then put: part ─▶ the same state
+    one that isn't finite     culprit, and the file is refused
 
 Rules: a sub-task reads the file's state and writes another region; they are flipped when the round is
 whole, so that running a sub-task again is harmless. A state with slots is too large for that: see
@@ -15,10 +16,10 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
-from typing import Any
 
+from kernels.guard import Culprit
 from kernels.learner import Extra
-from service.core.errors import FileRefused, Stopped, WorkerError
+from service.core.errors import FileRefused, Stopped, WorkerDied, WorkerError
 from service.core.planning import Piece, RoundPlan, RowQueue, pieces_of
 from service.core.records import Subject
 from service.core.remedies import against_divergence
@@ -88,7 +89,7 @@ async def learn_round(line: Line, file: OpenFile, rows: int) -> Learnt:
     with dropped_on_error(*holds, *results, target):
         learnt = await _sub_tasks(line, file, lanes, results, target)
         if not learnt.finite:
-            raise _diverged(file, pieces, learnt.broken, learnt.by_step)
+            raise _diverged(file, pieces, await _culprit(line, file, lanes))
     done = RoundResults(
         parts=tuple(_parts(pieces)),
         results=tuple((r.region, _rows(lane)) for r, lane in zip(results, lanes, strict=True)),
@@ -153,7 +154,7 @@ async def _sub_tasks(
     exact = plan.local_steps == 1
     room = file.shape.gradient_bytes if exact else file.shape.state_bytes
     outs = [line.reserve(room) for _ in lanes]
-    under_way: list[asyncio.Task[Any]] = []
+    under_way: list[asyncio.Task[learn.Learnt]] = []
     try:
         async with asyncio.TaskGroup() as group:
             for lane, (out, result) in enumerate(zip(outs, results, strict=True)):
@@ -168,15 +169,15 @@ async def _sub_tasks(
                         result.region, file.extra, job=job,
                     )))  # fmt: skip
         regions, rows = [out.region for out in outs], [_rows(lane) for lane in lanes]
-        broken, by_step = _first_broken([one.result() for one in under_way], rows)
         if exact:
             learnt = await run(
                 learn.apply, spec, source, target.region, regions, sum(rows), job=job
             )
         else:
             learnt = await run(learn.average, spec, source, target.region, regions, rows, job=job)
-        finite = learnt.finite and broken is None
-        return replace(learnt, finite=finite, broken=broken, by_step=by_step)
+        return replace(
+            learnt, finite=learnt.finite and all(one.result().finite for one in under_way)
+        )
     except* (WorkerError, Stopped) as errors:
         raise _one_of(errors) from None
     finally:
@@ -219,9 +220,8 @@ async def _by_columns(
                 )
                 for part in range(len(file.ranges))
             ]
-        broken = done[0].result().broken
         learnt = await run(learn.check, spec, target.region, job=job)
-        return replace(learnt, finite=learnt.finite and broken is None, broken=broken)
+        return replace(learnt, finite=learnt.finite and all(part.result() for part in done))
     except* (WorkerError, Stopped) as errors:
         raise _one_of(errors) from None
     finally:
@@ -243,39 +243,46 @@ async def end_file(line: Line, file: OpenFile) -> None:
     file.version += 1
 
 
-def _first_broken(
-    found: list[learn.Learnt | int | None], rows: list[int]
-) -> tuple[int | None, bool]:
-    """The round's first row that a lane found its numbers broken at, and whether those of others are by its step."""
-    at = 0
-    for lane, size in zip(found, rows, strict=True):
-        broken = lane.broken if isinstance(lane, learn.Learnt) else lane
-        if broken is not None:
-            return at + broken, isinstance(lane, learn.Learnt) and lane.by_step
-        at += size
-    return None, False
+async def _culprit(line: Line, file: OpenFile, lanes: list[list[Piece[Block]]]) -> Culprit | None:
+    """Which rows of a round that is not finite threw the model; None where learning it again doesn't tell."""
+    batch_rows = file.plan.batch_rows
+    if file.plan.local_steps == 1:  # one step of all rows, whatever cut it
+        lanes = [[piece for lane in lanes for piece in lane]]
+        batch_rows = _rows(lanes[0])
+    parts = [_parts(lane) for lane in lanes]
+    try:
+        return await line.machinery.dispatcher.run(
+            learn.culprit, file.shape.spec, file.state.region, parts, batch_rows, job=line.job
+        )
+    except WorkerDied:  # the file is refused in any case
+        return None
 
 
-def _diverged(
-    file: OpenFile, pieces: list[Piece[Block]], broken: int | None, by_step: bool = False
-) -> FileRefused:
-    """The refusal of a file whose step, at row `broken` of a round or just after it, is no number any more."""
+def _diverged(file: OpenFile, pieces: list[Piece[Block]], culprit: Culprit | None) -> FileRefused:
+    """The refusal of a file whose step is no number any more, by these rows of a round."""
     name = file.subject.file
     where = f"{name}, rows {file.row} to {file.row + _rows(pieces)} of those learnt"
     value = "the parameters after this step are infinity or NaN"
-    if broken is not None:
-        (piece,) = pieces_of(pieces, range(broken, broken + 1))
-        row = int(file_rows([piece.block.part(piece.start, piece.stop)])[0])
-        where = f"{name}, data row {row}"
+    if culprit is not None:
+        first, last = (_data_row(pieces, row) for row in (culprit.start, culprit.stop - 1))
+        where = f"{name}, data row {first}"
         value = "the loss or the gradient of this row is infinity or NaN"
-        if by_step:
-            value = "the step of this row threw the model beyond all bounds: the loss of others is infinity or NaN"
+        if culprit.by_step:
+            value = "the step of this row threw the model beyond all bounds"
+        if last > first:
+            where = f"{name}, data rows {first} to {last}"
+            value = "the step of these rows together threw the model beyond all bounds"
     return FileRefused(
         "the loss, the gradient and the parameters stay finite in every step",
         place=f"{where}, step to version {file.version + 1}",
         value=value,
         remedy=against_divergence(file.sample.terms.job),
     )
+
+
+def _data_row(pieces: list[Piece[Block]], row: int) -> int:
+    """Which of the file's data rows a row of a round is."""
+    return int(file_rows(_parts(pieces_of(pieces, range(row, row + 1))))[0])
 
 
 def _parts(pieces: list[Piece[Block]]) -> list[Part]:

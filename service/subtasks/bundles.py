@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels.contract import Ends
-from kernels.learner import Extra, Learner, build, first_broken
+from kernels.learner import Extra, Learner, are_finite, build
 from service import formats
 from service.core.errors import FileRefused
 from service.core.records import Subject, chained
 from service.core.sent import sent
 from service.formats import Read
-from service.formats.contract import Fields, Limits, RowRules, Source
+from service.formats.contract import Fields, Limits, Source
 from service.runtime.region import (
     Region,
     arrays,
@@ -133,8 +133,8 @@ def _alone(
     chunks = list(survey)
     if len(chunks) != 1 or formats.block_bytes(source, chunks[0], fields) > most_bytes:
         return None
-    block = formats.decode(source, chunks[0], fields, RowRules())
-    if block.rejected or not len(block.y):
+    block = formats.clean(source, chunks[0], fields)
+    if block is None:
         return None
     assert survey.sha256 is not None
     return Read(block, survey.sha256, formats.unused_of(source, fields))
@@ -190,7 +190,7 @@ def _run_together(
     found = {name: np.empty(shape, dtype) for name, (shape, dtype) in shapes}
     rates = learner.learn_files(state, rows, ends, batch_rows, found)
     is_finite = learner.finite(state) and learner.finite(columns(copies, layout))
-    if not is_finite or first_broken(found) is not None:
+    if not is_finite or not are_finite(found):
         return []
     start = 0
     for part, region in zip(files, results, strict=True):

@@ -3,6 +3,7 @@
     one lane                  run: source ─▶ target
     lanes, one local step     gradient: source ─▶ one region a lane; apply: regions ─▶ target
     lanes, many local steps   run: source ─▶ one region a lane; average: regions ─▶ target
+    one that isn't finite     culprit: source ─▶ the rows to blame
 
 Rules: a state is read in one region and written in another, which is copied whole first, so that
 a sub-task may run again; sums go in the order of the lanes, never in that of their arrival.
@@ -11,7 +12,7 @@ a sub-task may run again; sums go in the order of the lanes, never in that of th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,7 +21,9 @@ import numpy as np
 from kernels import guard, metrics, sparse
 from kernels.columns import ByColumns
 from kernels.contract import Array, Layout, Problem
+from kernels.guard import Culprit
 from kernels.learner import Extra, Learner, build
+from kernels.scaling import LARGEST
 from service.core.sent import sent
 from service.runtime.arena import Region, arrays, back, size_of, view
 from service.storage import checkpoints
@@ -85,16 +88,10 @@ class Shape:
 @sent
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """What a round's last sub-task says of the state that it made.
-
-    `broken` is the first row of the lane, or of the round, whose numbers are not finite; `by_step` says that the row's own
-    are, and those after its step aren't.
-    """
+    """What a round's sub-task says of the numbers that it made: whether all are finite, and the rate that it leaves."""
 
     finite: bool
     learning_rate: float
-    broken: int | None = None
-    by_step: bool = False
 
 
 SCORED = ("file", "before", "lifetime", "segment")
@@ -227,16 +224,8 @@ def go_on(
     state = copied(source, target, learner.layout())
     rows = rows_of(parts)
     found = arrays(results, learner.results_layout(len(rows.y), extra))
-    learner.learn(state, rows, batch_rows, found)
-    is_finite = learner.finite(state)
-    broken = learner.first_broken(rows, found, is_finite)
-    if broken is None:
-        return Learnt(is_finite, float(learner.rate(state)))
-    culprit = guard.culprit(
-        learner, arrays(source, learner.layout()), rows, batch_rows, broken, found
-    )
-    told = learnt(learner, state, broken)
-    return told if culprit in (None, broken) else replace(told, broken=culprit, by_step=True)
+    is_finite = learner.run(state, rows, batch_rows, found)
+    return Learnt(is_finite, learner.rate(state))
 
 
 def gradient(
@@ -247,20 +236,19 @@ def gradient(
     out: Region,
     results: Region,
     extra: Extra,
-) -> int | None:
-    """One lane of a round with one local step: its sums, with the round's statistics.
-
-    Returns the lane's first row whose numbers are not finite.
-    """
+) -> Learnt:
+    """One lane of a round with one local step: its sums, with the round's statistics."""
     learner = build(spec)
     rows = [rows_of(parts) for parts in lanes]
-    return learner.gradient(
-        arrays(source, learner.layout()),
+    state = arrays(source, learner.layout())
+    is_finite = learner.gradient(
+        state,
         rows,
         lane,
         backed(out, learner.gradient_layout()),
         recorded(learner, results, len(rows[lane].y), extra),
     )
+    return Learnt(is_finite, learner.rate(state))
 
 
 def apply(
@@ -312,11 +300,11 @@ def finish(
     outs: Sequence[Region],
     results: Region,
     extra: Extra,
-) -> Learnt:
+) -> bool:
     """The second half: a part's columns of the next state, and the first part all else.
 
-    The target must be whole before it is read: all parts write it. Only the first part's answer
-    tells of broken rows and the learning rate; whether the state is finite, each tells of its own.
+    The target must be whole before it is read: all parts write it, and `check` tells whether it is finite. Returns whether
+    what the part writes of the rows is.
     """
     halves, learner = by_columns(spec), build(spec)
     rows = rows_of(parts)
@@ -326,8 +314,7 @@ def finish(
         for out, columns in zip(outs, ranges, strict=True)
     ]
     found = arrays(results, learner.results_layout(len(rows.y), extra))
-    broken = halves.finish(state, rows, ranges, part, sums, target_state, found)
-    return Learnt(broken is None, float(learner.rate(state)), broken)
+    return halves.finish(state, rows, ranges, part, sums, target_state, found)
 
 
 def prepare(spec: str, target: Region, results: Region, rows: int, extra: Extra) -> None:
@@ -343,6 +330,22 @@ def check(spec: str, target: Region) -> Learnt:
     return learnt(learner, arrays(target, learner.layout()))
 
 
+def culprit(
+    spec: str, source: Region, lanes: Sequence[Sequence[Part]], batch_rows: int
+) -> Culprit | None:
+    """Which rows of a round, counted from its first, threw the model in `source`: those of the first of its lanes, each
+    begun there, that breaks. None where none does."""
+    learner, at = build(spec), 0
+    before = arrays(source, learner.layout())
+    for parts in lanes:
+        rows = rows_of(parts)
+        found = guard.culprit(learner, before, rows, batch_rows)
+        if found is not None:
+            return found.moved(at)
+        at += len(rows.y)
+    return None
+
+
 def end_file(spec: str, source: Region, target: Region) -> Learnt:
     """What an optimizer of whole files does at the end of one."""
     learner = build(spec)
@@ -356,9 +359,8 @@ def by_columns(spec: str) -> ByColumns:
     return ByColumns(build(spec))
 
 
-def learnt(learner: Learner, state: dict[str, Array], broken: int | None = None) -> Learnt:
-    is_finite = broken is None and learner.finite(state)
-    return Learnt(is_finite, float(learner.rate(state)), broken)
+def learnt(learner: Learner, state: dict[str, Array]) -> Learnt:
+    return Learnt(learner.finite(state), learner.rate(state))
 
 
 def backed(region: Region, layout: Layout) -> dict[str, Array]:
@@ -414,6 +416,8 @@ def _saved_as(saved: Mapping[str, Array], name: str, array: Array) -> Array | No
     old = saved.get(name)
     if name == "scaling/count" and old is not None and old.shape == (1,):
         return np.broadcast_to(old, array.shape)  # all rows so far had every feature
+    if old is None and name.endswith("target/extremes"):
+        return np.array([-LARGEST, LARGEST]) / 2  # nobody watched them: nothing is held
     if old is None and name.startswith(f"{OPTIMIZER}shared/"):
         own = saved.get(name.replace("/shared/", "/squares/"))  # of each expert, once
         return None if own is None else own.mean(axis=0, dtype=own.dtype)

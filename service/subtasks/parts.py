@@ -16,7 +16,7 @@ from kernels.contract import Layout
 from kernels.learner import build
 from service.runtime.arena import Region, arrays, back, size_of
 from service.subtasks.blocks import Part, rows_of
-from service.subtasks.learn import Learnt, backed, learnt, recorded, started
+from service.subtasks.learn import Learnt, backed, recorded, started
 
 
 def copy(spec: str, source: Region, target: Region) -> None:
@@ -34,8 +34,8 @@ def learn(
     part = backed(out, sparse.part_layout(learner.layout(), len(slots)))
     sparse.take(arrays(source, learner.layout()), slots, part)
     found = recorded(learner, results, len(rows.y), "")
-    broken = learner.run(part, rows._replace(sparse=entries), 1, found)
-    return learnt(learner, part, broken), len(slots)
+    is_finite = learner.run(part, rows._replace(sparse=entries), 1, found)
+    return Learnt(is_finite, learner.rate(part)), len(slots)
 
 
 def put(spec: str, part: Region, slots: int, state: Region) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +12,17 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from service.core.errors import FileRefused
-from service.formats import Fields, Limits, RowRules, Source, Survey, decode, placed, prepare
+from service.formats import (
+    Fields,
+    Limits,
+    RowRules,
+    Source,
+    Survey,
+    decode,
+    frames,
+    placed,
+    prepare,
+)
 from service.formats.contract import BadRow
 from tests.formats.whole import Whole, whole
 
@@ -36,6 +46,15 @@ def lines_of_bad_rows() -> Callable[[Source, Fields, int], list[int | None]]:
         return [bad.line for bad in found]
 
     return lines_of
+
+
+@pytest.fixture(scope="module", params=["few", "many"])
+def as_few_and_many(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Runs a module's tests twice: its small files as they are read, and as if they had many cells."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "many":
+            patch.setattr(frames, "FEW_CELLS", -1)
+        yield
 
 
 Read = Callable[..., Whole]

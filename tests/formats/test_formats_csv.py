@@ -26,8 +26,18 @@ from service.formats import (
 )
 from service.formats.contract import Hashed
 
+pytestmark = pytest.mark.usefixtures("as_few_and_many")
 Y = Fields("y")
 CHUNKS = (1, 7, 64, 4 << 20)
+
+
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+def test_a_mark_of_byte_order_within_the_file_is_part_of_its_cell(read, chunk_bytes):
+    text = "a,k,y\n1,p,2\n\ufeff3,q,4\n5,\ufeffr,6\n\ufeff"
+    got = read(text.encode(), "t.csv", Fields("y", ("a",), id="k"), chunk_bytes)
+    assert got.carried == {"id": ["p", "\ufeffr"]}
+    assert [bad[0] for bad in got.bad] == [1, 3]
+    assert got.bad[0][1:] == ("a", "a feature is a number", "\\ufeff3")
 
 
 def test_rows_come_out_as_the_csv_module_reads_them(read):

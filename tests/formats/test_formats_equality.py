@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from service.formats import Fields, Gaps, Limits, Survey, labels, names, prepare
 from service.formats.contract import Dialect, Hashed
 
+pytestmark = pytest.mark.usefixtures("as_few_and_many")
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-9, 9).map(float)
 NAMES = ["UP", "DOWN", 'é, "q"\n', "7", " x:{} "]
 PATTERNS = ["x", "x0", "*", "^x.*$", "^*$"]

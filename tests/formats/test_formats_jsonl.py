@@ -9,6 +9,7 @@ import pytest
 
 from service.formats import Fields, Gaps, Limits, Survey, block_bytes, decode, features_of, prepare
 
+pytestmark = pytest.mark.usefixtures("as_few_and_many")
 Y = Fields("y")
 CHUNKS = (1, 40, 4 << 20)
 GOOD = b'{"a": 5, "y": 6}\n'

@@ -11,6 +11,7 @@ import pytest
 from service.formats import Fields, Gaps, Survey, labels, prepare
 from service.formats.contract import Dialect
 
+pytestmark = pytest.mark.usefixtures("as_few_and_many")
 NAMES = ("NA", "?", "-200")
 ZERO = Fields("y", gaps=Gaps("zero", NAMES))
 

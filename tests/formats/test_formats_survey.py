@@ -64,6 +64,28 @@ def test_chunks_are_whole_rows_and_all_of_them(tmp_path, seed):
         assert all(c.stop - c.start <= max(chunk_bytes, 80) for c in chunks)
 
 
+ROWS = {"t.csv": b'a,k,y\n1,2,3\n4,"5\n",6\n', "t.jsonl": b'{"a":1,"y":2}\n' * 2}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_last_row_without_a_line_break_goes_with_those_before_it(tmp_path, name):
+    source = prepared(tmp_path, ROWS[name].rstrip(b"\n"), name)
+    (chunk,) = Survey(source, 1000)
+    assert (chunk.start, chunk.stop) == (source.data_start, source.size)
+    assert [c.stop for c in Survey(source, 15)][
+        -1
+    ] == source.size  # larger files' chunks keep their size
+    assert all(c.stop - c.start <= 15 for c in Survey(source, 15))
+
+
+@pytest.mark.parametrize("last", [b'7,"8"8,9', b"7,\xff,9", b"7,\0,9"])
+def test_a_last_row_with_a_fault_of_structure_hides_no_bad_row_before_it(tmp_path, last):
+    source = prepared(tmp_path, b"a,k,y\n1,2,3\nx,5,6\n" + last)
+    chunks = list(Survey(source, 1000))
+    assert [c.stop for c in chunks] == [source.size - len(last), source.size]
+    assert decode(source, chunks[0], Y, RowRules()).first_bad[0].value == "x"
+
+
 def test_chunks_grow_from_the_size_of_the_first(tmp_path):
     source = prepared(tmp_path, b"a,y\n" + b"1234567,1\n" * 200)
     sizes = [chunk.stop - chunk.start for chunk in Survey(source, 500, first_bytes=100)]

@@ -12,6 +12,7 @@ from service.formats import Fields, Gaps, RowRules, Survey, decode, labels, prep
 from service.formats import plain as passes
 from service.formats.contract import Dialect, Hashed
 
+pytestmark = pytest.mark.usefixtures("as_few_and_many")
 Y = Fields("y")
 CHUNKS = (1, 7, 64, 4 << 20)
 PLAIN = "a,y,k\n1.5,2,é\n-3,4,z\n"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import SGDClassifier, SGDRegressor
 
-from kernels import columns
+from kernels import columns, scaling
 from kernels.columns import ByColumns
 from kernels.contract import Rows, Spec
 from kernels.learner import Learner, build
@@ -433,6 +433,50 @@ def test_one_wrong_label_does_not_spoil_the_next_rows(bench, loss, optimizer, ba
     assert error(wrong) < 0.5 * output.std()
 
 
+@pytest.mark.parametrize("kernel", ["linear", "mlp"])
+@pytest.mark.parametrize("batch_rows", [1, 7])
+@pytest.mark.parametrize(("loss", "reach"), [("squared", scaling.REACH), ("poisson", 0.0)])
+def test_no_cell_carries_a_prediction_beyond_what_labels_allow(
+    bench, loss, reach, batch_rows, kernel
+):
+    random = np.random.default_rng(6)
+    x, offset = random.normal(size=(400, 3)), random.normal(0, 0.3, 400)
+    y = x @ [0.4, -0.3, 0.2] + random.normal(0, 0.5, 400)
+    x[99::100] *= 1e9
+    if loss == "poisson":
+        y = random.poisson(np.exp(np.clip(y, -2, 2))).astype(np.float64)
+    w = np.where(np.arange(400) % 10 == 3, 0.0, 1.0)
+    y[w == 0] = 1e5  # of which nothing is known
+    options = {"loss": loss} | ({"hidden": [4], "activation": "relu"} if kernel == "mlp" else {})
+    learner = Learner(Spec(kernel, 3, options, optimizer={"name": "adagrad"}))
+    rows = Rows(x, y, w, offset)
+    state, results = bench.run(learner.spec, rows, batch_rows)
+    plain = y * np.exp(-offset) if loss == "poisson" else y - offset
+    bounds = []
+    for row in range(401):
+        seen = plain[: row // batch_rows * batch_rows if row < 400 else 400]
+        seen = seen[w[: len(seen)] > 0]
+        least, most = min(seen, default=0.0), max(seen, default=0.0)
+        far = reach * (most - least)
+        known = most > 0 if loss == "poisson" else far > 0
+        top = np.log(most) if loss == "poisson" and known else most + far
+        low = -np.inf if loss == "poisson" else least - far
+        bounds.append((low, top) if known else (-np.inf, np.inf))
+    lowest, highest = np.array(bounds).T
+    found = results["output"][:, 0] - offset
+    assert (found >= lowest[:-1] - 1e-9).all()
+    assert (found <= highest[:-1] + 1e-9).all()
+    if (loss, kernel) == (
+        "poisson",
+        "linear",
+    ):  # a cell is scaled by a deviation that it is part of
+        assert np.isclose(found, highest[:-1]).any()
+    held = learner.predict(state, np.sign(x) * 1e12)[:, 0]
+    assert np.isclose(held, highest[-1]).any()
+    assert held.max() <= highest[-1] + 1e-9
+    assert held.min() >= lowest[-1] - 1e-9
+
+
 @pytest.mark.parametrize("exposure", [1e-6, 1e-3, 1e3, 1e6])
 @pytest.mark.parametrize("optimizer", ["experts", "adagrad"])
 def test_one_wrong_exposure_does_not_spoil_the_next_rows(bench, optimizer, exposure):
@@ -653,6 +697,21 @@ def test_a_state_with_a_number_that_is_not_finite_is_told(bench, name, value):
     assert learner.finite(state)
     state[name].flat[1] = value
     assert not learner.finite(state)
+
+
+@pytest.mark.parametrize("value", [1e151, -1e151])
+def test_so_is_one_whose_outputs_would_be_beyond_all_bounds_and_none_that_remembers_squares(
+    bench, value
+):
+    learner = Learner(SPECS["linear"])
+    for name in ("parameters/weights", "parameters/intercept", "target/mean"):
+        state = bench.state(learner)
+        state[name].flat[0] = value
+        assert not learner.finite(state), name
+    state = bench.state(learner)
+    state["optimizer/squares/weights"].flat[0] = value
+    state["scaling/m2"].flat[0] = value
+    assert learner.finite(state)
 
 
 def test_the_rate_is_that_of_the_next_step(bench):

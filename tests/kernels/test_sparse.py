@@ -38,7 +38,7 @@ def learnt(learner, bench, rows, step):
         part = bench.arrays(sparse.part_layout(learner.layout(), len(slots)))
         sparse.take(state, slots, part)
         own = {name: array[start : start + step] for name, array in results.items()}
-        assert learner.run(part, piece._replace(sparse=entries), 1, own) is None
+        assert learner.run(part, piece._replace(sparse=entries), 1, own)
         sparse.put(part, state)
         sparse.put(part, state)
     return state, results

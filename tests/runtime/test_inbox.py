@@ -215,6 +215,22 @@ def test_a_listing_is_worked_off_before_the_next_is_made(folder: Path) -> None:
     assert _names(inbox.look({}, relist=True)) == [b"%05d" % (MOST_AT_ONCE + n) for n in range(2)]
 
 
+def test_a_listing_that_was_asked_for_too_early_is_made_when_the_last_is_worked_off(
+    folder: Path,
+) -> None:
+    inbox = Inbox(folder, ("*",), (), 0.0)
+    for number in range(MOST_AT_ONCE + 2):
+        (folder / f"{number:05}").touch()
+    inbox.look({}, relist=True)
+    (folder / "00000a").touch()  # of which no event tells
+    assert inbox.look({}, relist=True).again_seconds == 0.0
+    for number in range(MOST_AT_ONCE + 2):
+        (folder / f"{number:05}").unlink()
+    look = inbox.look({}, relist=False)
+    assert _names(look) == [b"00000a"]
+    assert look.again_seconds is None
+
+
 NAMES = st.binary(min_size=1, max_size=40).filter(
     lambda name: b"/" not in name and b"\0" not in name and not name.startswith(b".")
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from service.runtime.watch import Hints, Watch
+from service.runtime.watch import MOST_NAMES, Hints, Watch
 
 PATIENCE_SECONDS = 20.0
 
@@ -80,6 +80,19 @@ def test_each_directory_is_told_of_its_own(lived: Callable[[Scene], None], tmp_p
         assert ours.heard() == ({}, False)
 
     lived(scene)
+
+
+def test_of_very_many_names_some_are_remembered_and_the_others_are_lost() -> None:
+    hints = Hints()
+    for number in range(MOST_NAMES):
+        hints.hear(b"%d" % number, False)
+    hints.hear(b"0", True)
+    assert not hints.heard()[1]
+    for number in range(MOST_NAMES + 1):
+        hints.hear(b"%d" % number, True)
+    names, lost = hints.heard()
+    assert (len(names), lost) == (MOST_NAMES, True)
+    assert hints.heard() == ({}, False)
 
 
 def test_a_directory_that_goes_is_a_loss_and_can_be_watched_again(

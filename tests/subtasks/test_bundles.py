@@ -184,3 +184,30 @@ def test_files_are_read_into_one_region_alike_or_not(bench: Any, tmp_path: Path)
             assert (stored.layout, stored.rows) == (part.layout, part.rows)
             assert _bits(stored.region, stored.layout) == _bits(part.region, part.layout)
             assert clean.sha256 == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "is_clean"),
+    [
+        ("1.csv", b"y,b,a\n1,2,3\n0,5,6", True),
+        ("1.csv", b"y,b,a\n1,2,3\n0,5\n", False),  # a row that is none
+        ("1.csv", b"y,b,a\n1,2,3\n0,,6\n", False),
+        ("1.csv", b"y,b,a\n,2,3\n,5,6\n", False),  # no row has a label
+        ("1.jsonl", b'{"y":1,"a":2,"b":3}\n{"y":0,"a":5,"b":6}', True),
+        ("1.jsonl", b'{"y":1,"a":2,"b":3}\n{"y":0,"a":[],"b":6}\n', False),
+        ("1.jsonl", b'{"y":1,"a":2,"b":3}\n{"y":2,"a":5,"b":6}\n', False),
+    ],
+)
+def test_a_file_that_begins_otherwise_goes_with_the_others_if_its_rows_are_good(
+    bench: Any, tmp_path: Path, name: str, data: bytes, is_clean: bool
+) -> None:
+    contents = {"0.csv": _table(9, 5), name: data}
+    papers = []
+    for other, content in contents.items():
+        (path := tmp_path / other).write_bytes(content)
+        papers.append(Paper(str(path), other, f"{path}.scratch"))
+    region = bench.reserve(sum(bundles.room(len(content)) for content in contents.values()))
+    fields = replace(FIELDS, features=("a", "b"))
+    first, second = bundles.read(papers, fields, Limits(), 1 << 20, region)
+    assert first is not None
+    assert (second is not None) is is_clean

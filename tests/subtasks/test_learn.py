@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from kernels.contract import Spec
+from kernels.learner import build
 from service.core.errors import StorageDamaged
 from service.runtime.arena import arrays, size_of
 from service.storage import checkpoints
@@ -16,6 +17,7 @@ from service.subtasks import learn
 
 LOGISTIC = Spec("logistic", 2)
 EXPERTS = Spec("logistic", 2, optimizer={"name": "experts"})
+NUMBERS = Spec("linear", 2)
 MLP = Spec(
     "mlp",
     2,
@@ -129,6 +131,23 @@ def test_squares_that_each_expert_had_for_itself_are_restored_as_their_mean(
     assert np.allclose(found["optimizer/shared/weights"], own)
     assert np.array_equal(
         found["optimizer/experts/weights"], tensors["state/optimizer/experts/weights"]
+    )
+
+
+def test_a_model_whose_labels_extremes_nobody_watched_is_not_held(bench: Any, table: bytes) -> None:
+    shape, state, _ = bench.started(NUMBERS)
+    learnt, _ = bench.learnt(shape, state, bench.decoded(table), 1)
+    tensors = {f"state/{n}": a for n, a in arrays(learnt, shape.state_layout).items()}
+    watched = tensors.pop("state/target/extremes")
+    assert watched[0] < watched[1]
+    written = checkpoints.write(bench.home, "m", tensors, {})
+    fresh, counted = bench.reserve(shape.state_bytes), bench.reserve(shape.scores_bytes)
+    learn.restore(shape.spec, str(bench.home / written.name), written.sha256, fresh, counted)
+    learner = build(shape.spec)
+    far = np.full((1, 2), 1e9)
+    found = learner.predict(arrays(fresh, shape.state_layout), far)
+    assert (
+        np.abs(found).max() > np.abs(learner.predict(arrays(learnt, shape.state_layout), far)).max()
     )
 
 
