@@ -253,7 +253,47 @@ class Kernel(Protocol):
 CompiledPass = Callable[[State, Rows, Array, int, Array, Results], None]
 """(state, rows, pushes, batch_rows, rates, results): learns from the rows in place, batch after batch,
 and fills the results; `pushes` (n,) are the rows' weights in the step, class weights included, and
-`rates` (batches,) float64. It equals the learner's own pass to rounding."""
+`rates` (batches,) float64. It equals the learner's own pass to rounding, and leaves the state settled."""
+
+
+class Ends(NamedTuple):
+    """Where files end whose rows are one lane, and what is kept of the state at the end of each but the last.
+
+    `stops` (files,) int64 is the row behind each file's last one. `whole` (words,) int64 is the memory that all arrays of the state lie
+    in, and a row of `copies` (files - 1, words) becomes what it holds at a file's end; without `copies` it may be empty.
+    """
+
+    stops: Array
+    whole: Array
+    copies: Array
+
+
+class FilesPass(Protocol):
+    """A compiled pass that also learns from several files in one call: to take the state's arrays apart costs as much as a
+    small file's rows."""
+
+    def __call__(
+        self,
+        state: State,
+        rows: Rows,
+        pushes: Array,
+        batch_rows: int,
+        rates: Array,
+        results: Results,
+    ) -> None: ...
+
+    def files(
+        self,
+        state: State,
+        rows: Rows,
+        pushes: Array,
+        batch_rows: int,
+        rates: Array,
+        results: Results,
+        ends: Ends,
+    ) -> None:
+        """As the pass, of files one after the other: no batch crosses an end, and at each the state is what it would be
+        had the file been a lane of its own, to the bit."""
 
 
 class CompiledKernel(Protocol):

@@ -17,13 +17,16 @@ import numba as nb
 import numpy as np
 
 from kernels.contract import Array
-from kernels.metrics import BINS
+from kernels.metrics import BINS, Counted, Judgement
 
 FEW = 128
 """The sums of so many rows are compiled, those of more are numpy's, which adds so few in the same order."""
 _FLAGS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "cache": True}
 _BLOCK = 64  # bins that are looked at together, since most are empty where rows are few
 _FLOAT = np.dtype(np.float64)
+_BINARY = (
+    "loss_sum", "weight_sum", "rows", "bins", "confusion", "base_loss_sum", "prediction_sum",
+)  # fmt: skip
 
 
 @nb.njit(**_FLAGS)
@@ -122,6 +125,72 @@ def _areas(bins):
     return has_both, ordered / (float(negatives) * float(positives)), precision / positives
 
 
+@nb.njit(**_FLAGS)
+def _tell(at, loss_sum, weight_sum, rows, bins, confusion, base_loss_sum, prediction_sum):
+    """The numbers of a state, in the order of `Counted`; areas that can't be said are NaN."""
+    has_both, auc, average_precision = _areas(bins)
+    at[0], at[1], at[2], at[3] = rows[0], weight_sum[0], loss_sum[0], base_loss_sum[0]
+    at[4] = prediction_sum[0]
+    at[5], at[6], at[7], at[8] = confusion[0, 0], confusion[0, 1], confusion[1, 0], confusion[1, 1]
+    at[9], at[10] = (auc, average_precision) if has_both else (np.nan, np.nan)
+
+
+@nb.njit(**_FLAGS)
+def _add(into, other):
+    """`metrics.merge`, of states of two classes."""
+    loss_sum, weight_sum, rows, bins, confusion, base_loss_sum, prediction_sum = into
+    loss_sum[0] += other[0][0]
+    weight_sum[0] += other[1][0]
+    rows[0] += other[2][0]
+    base_loss_sum[0] += other[5][0]
+    prediction_sum[0] += other[6][0]
+    for label in range(2):
+        for b in range(BINS):
+            bins[label, b] += other[3][label, b]
+        for chosen in range(2):
+            confusion[label, chosen] += other[4][label, chosen]
+
+
+@nb.njit(**_FLAGS)
+def _clear(state):
+    loss_sum, weight_sum, rows, bins, confusion, base_loss_sum, prediction_sum = state
+    loss_sum[0], weight_sum[0], base_loss_sum[0], prediction_sum[0] = 0.0, 0.0, 0.0, 0.0
+    rows[0] = 0
+    for label in range(2):
+        for b in range(BINS):
+            bins[label, b] = 0
+        for chosen in range(2):
+            confusion[label, chosen] = 0.0
+
+
+@nb.njit(**_FLAGS)
+def _count_files(stops, y, w, met, before, own, lifetime, whole, copies, told):
+    """Each file's rows as they were met, into `lifetime`, and as the model before it has them; of both told (files, 3, 11)."""
+    loss_sum, weight_sum, rows, bins, confusion, base_loss_sum, prediction_sum = own
+    start = 0
+    for file in range(len(stops)):
+        stop = stops[file]
+        its_y, its_w = y[start:stop], w[start:stop]
+        for scope in range(1, -1, -1):
+            output, prediction, loss = before if scope == 1 else met
+            _take_binary(
+                output[start:stop], prediction[start:stop], its_y, its_w, bins, confusion,
+                base_loss_sum, prediction_sum, weight_sum[0],
+            )  # fmt: skip
+            _take_sums(its_w, loss[start:stop], loss_sum, weight_sum, rows)
+            _tell(
+                told[file, scope], loss_sum, weight_sum, rows, bins, confusion, base_loss_sum,
+                prediction_sum,
+            )  # fmt: skip
+            if scope == 0:
+                _add(lifetime, own)
+            _clear(own)
+        _tell(told[file, 2], *lifetime)
+        for i in range(len(whole)):
+            copies[file, i] = whole[i]
+        start = stop
+
+
 def take_binary(
     state: Mapping[str, Array], output: Array, prediction: Array, y: Array, w: Array
 ) -> None:
@@ -144,6 +213,30 @@ def take_multiclass(state: Mapping[str, Array], prediction: Array, y: Array, w: 
 def take_sums(state: Mapping[str, Array], w: Array, loss: Array) -> None:
     """At most `FEW` rows, their weights and their losses, into the state of `metrics`, in place."""
     _take_sums(*_alike(w, loss), state["loss_sum"], state["weight_sum"], state["rows"])
+
+
+def count_files(
+    stops: Array,
+    y: Array,
+    w: Array,
+    met: Judgement,
+    before: Judgement,
+    lifetime: Mapping[str, Array],
+    whole: Array,
+    copies: Array,
+) -> list[list[Counted]]:
+    """`metrics.count_files`, of at most `FEW` rows of two classes in each file."""
+    own = {name: np.zeros_like(array) for name, array in lifetime.items()}
+    told = np.empty((len(stops), 3, len(Counted._fields)))
+    y, w, *judged = _alike(y, w, *met, *before)
+    _count_files(
+        stops, y, w, tuple(judged[:3]), tuple(judged[3:]), _binary(own), _binary(lifetime), whole, copies, told
+    )  # fmt: skip
+    return [[Counted.of(numbers) for numbers in scopes] for scopes in told.tolist()]
+
+
+def _binary(state: Mapping[str, Array]) -> tuple[Array, ...]:
+    return tuple(state[name] if name in state else np.zeros(1) for name in _BINARY)
 
 
 def areas(bins: Array) -> tuple[float | None, float | None]:

@@ -30,6 +30,8 @@ from kernels import registry, scaling, schedules, sparse, strangers
 from kernels.contract import (
     Array,
     CompiledPass,
+    Ends,
+    FilesPass,
     Layout,
     Parameters,
     Precision,
@@ -173,7 +175,6 @@ class Learner:
         if compiled is not None:
             pushes = self.watching.push_weights(state, rows, batch_rows)
             compiled(state, rows, pushes, batch_rows, rates, results)
-            self.rule.settle(state)
             return
         for batch in range(batches):
             part = slice(batch * batch_rows, (batch + 1) * batch_rows)
@@ -184,6 +185,23 @@ class Learner:
                 {name: array[part] for name, array in results.items()},
             )
         self.rule.settle(state)
+
+    @property
+    def learns_files(self) -> bool:
+        """Whether there is `learn_files`: of a compiled pass, where what a row weighs doesn't hang on the rows before it."""
+        return hasattr(self._compiled, "files") and self.spec.class_weight != "balanced"
+
+    def learn_files(
+        self, state: State, rows: Rows, ends: Ends, batch_rows: int, results: Results
+    ) -> Array:
+        """As `run`, of files one after the other, whose rows end at `ends`. Gives the rate (files,) of the step after each, and
+        doesn't look whether all is finite."""
+        compiled: FilesPass = self._compiled  # type: ignore[assignment]
+        steps = np.cumsum(-(-np.diff(ends.stops, prepend=0) // batch_rows))
+        rates = self._rates(state, int(steps[-1]) + 1)
+        pushes = self.watching.push_weights(state, rows, batch_rows)
+        compiled.files(state, rows, pushes, batch_rows, rates[:-1], results, ends)
+        return np.asarray(rates[steps])
 
     def gradient(
         self, state: State, lanes: Sequence[Rows], lane: int, out: State, results: Results

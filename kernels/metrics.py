@@ -10,7 +10,9 @@ can't be said of the rows seen (no rows, one class, no variance) is None.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,6 +25,47 @@ BINS = 4096
 """Of the raw output of two classes: see `counting`, which is compiled, and imported where rows are taken in."""
 
 _NUMBER = ((1,), "float64")
+
+
+Judgement = tuple[Array, Array, Array]
+"""Outputs (n, k), predictions and losses (n,) of n rows."""
+
+
+class Standing(NamedTuple):
+    """What a state says."""
+
+    rows: int
+    weight_sum: float
+    loss: float | None
+    metrics: Summary
+
+
+class Counted(NamedTuple):
+    """The numbers of a state of two classes that a summary is made of."""
+
+    rows: int
+    weight_sum: float
+    loss_sum: float
+    base_loss_sum: float
+    prediction_sum: float
+    true_no: float
+    false_yes: float
+    false_no: float
+    true_yes: float
+    auc: float | None
+    average_precision: float | None
+
+    @classmethod
+    def of(cls, numbers: Sequence[float]) -> Counted:
+        """From the fields in their order, as floats; areas that can't be said are NaN."""
+        rows, *sums, auc, average_precision = numbers
+        areas = (None, None) if math.isnan(auc) else (auc, average_precision)
+        return cls(int(rows), *sums, *areas)
+
+    def standing(self, is_likelihood: bool) -> Standing:
+        """As `metrics.standing` of the state."""
+        loss = _ratio(self.loss_sum, self.weight_sum)
+        return Standing(self.rows, self.weight_sum, loss, _binary(self, is_likelihood))
 
 
 def layout(problem: Problem, outputs: int, is_likelihood: bool = True) -> Layout:
@@ -85,6 +128,32 @@ def update(
     state["rows"][0] += len(y)
 
 
+def count_files(
+    lifetime: Mapping[str, Array],
+    stops: Array,
+    y: Array,
+    w: Array,
+    met: Judgement,
+    before: Judgement,
+    whole: Array,
+    copies: Array,
+) -> list[list[Standing]] | None:
+    """Takes files in, one after the other, whose rows end at `stops` (files,) int64; says what the states come to after each: that
+    of its rows as they were `met`, that of those as the model `before` it has them, and that of the job's `lifetime`.
+
+    `whole` (words,) int64 is the memory of the last, which is changed in place, and `copies` (files, words) becomes what it holds
+    after each file. It is what `update`, `merge` and `standing` come to, in the same order, without Python in between; None where
+    there is no such way: of files that are too long, or not of two classes.
+    """
+    from kernels import counting
+
+    if "bins" not in lifetime or np.diff(stops, prepend=0).max() > counting.FEW:
+        return None
+    counted = counting.count_files(stops, y, w, met, before, lifetime, whole, copies)
+    is_likelihood = "base_loss_sum" in lifetime
+    return [[one.standing(is_likelihood) for one in states] for states in counted]
+
+
 def merge(into: Mapping[str, Array], other: Mapping[str, Array]) -> None:
     """Adds `other` to `into`, in place."""
     if "label_m2" in into:
@@ -109,10 +178,15 @@ def mean_loss(state: Mapping[str, Array]) -> float | None:
     return _ratio(state["loss_sum"].item(), state["weight_sum"].item())
 
 
+def standing(state: Mapping[str, Array]) -> Standing:
+    """What a state says, at once."""
+    return Standing(rows(state), weight_sum(state), mean_loss(state), summary(state))
+
+
 def summary(state: Mapping[str, Array]) -> Summary:
     """The problem's metrics by name."""
     if "bins" in state:
-        return _binary(state)
+        return _binary(_counted(state), "base_loss_sum" in state)
     if "confusion" in state:
         return _multiclass(state)
     return _regression(state) if "label_m2" in state else {"inertia": mean_loss(state)}
@@ -121,24 +195,37 @@ def summary(state: Mapping[str, Array]) -> Summary:
 # Two classes
 
 
-def _binary(state: Mapping[str, Array]) -> Summary:
+def _counted(state: Mapping[str, Array]) -> Counted:
     from kernels import counting
 
     (true_no, false_yes), (false_no, true_yes) = state["confusion"].tolist()
-    weight, loss = state["weight_sum"].item(), state["loss_sum"].item()
-    auc, average_precision = counting.areas(state["bins"])
-    is_likelihood = "base_loss_sum" in state
-    base = _ratio(loss, state["base_loss_sum"].item()) if is_likelihood else None
+    return Counted(
+        rows(state),
+        weight_sum(state),
+        state["loss_sum"].item(),
+        state["base_loss_sum"].item() if "base_loss_sum" in state else 0.0,
+        state["prediction_sum"].item(),
+        true_no,
+        false_yes,
+        false_no,
+        true_yes,
+        *counting.areas(state["bins"]),
+    )
+
+
+def _binary(counted: Counted, is_likelihood: bool) -> Summary:
+    _, weight, loss, base_loss, predicted, true_no, false_yes, false_no, true_yes = counted[:9]
+    base = _ratio(loss, base_loss) if is_likelihood else None
     return {
         "log_loss": _ratio(loss, weight) if is_likelihood else None,
         "accuracy": _ratio(true_no + true_yes, weight),
-        "auc": auc,
-        "average_precision": average_precision,
+        "auc": counted.auc,
+        "average_precision": counted.average_precision,
         "precision": _ratio(true_yes, true_yes + false_yes),
         "recall": _ratio(true_yes, true_yes + false_no),
         "f1": _ratio(2 * true_yes, 2 * true_yes + false_yes + false_no),
         "base_rate": _ratio(true_yes + false_no, weight),
-        "mean_prediction": _ratio(state["prediction_sum"].item(), weight),
+        "mean_prediction": _ratio(predicted, weight),
         "skill": None if base is None else 1.0 - base,
     }
 

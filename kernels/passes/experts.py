@@ -8,14 +8,14 @@ in row e · k + j of arrays (E k, f), the mixture's copy behind them.
 from __future__ import annotations
 
 import math
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numba as nb
 import numpy as np
 
 from kernels import experts, exponentials, loops, losses, optimizers, scaling
-from kernels.contract import Array, CompiledPass, Results, Rows, Spec, State
+from kernels.contract import Array, Ends, Results, Rows, Spec, State
 from kernels.experts import (
     EPSILON,
     FAR_OFF,
@@ -65,6 +65,7 @@ class Mix(NamedTuple):
     half_life: float
     l1: float
     l2: float
+    slow: float
 
 
 class Model(NamedTuple):
@@ -82,6 +83,10 @@ class Model(NamedTuple):
     frozen_rows: Array  # (1,)
     mean_heat: Array  # (2,)
     mean_squares: Array  # (E + 1,) or empty
+    served: Array  # (k, f)
+    served_intercept: Array  # (k,)
+    steps: Array  # (1,)
+    rows: Array  # (1,)
 
 
 class Room(NamedTuple):
@@ -375,17 +380,50 @@ def _serve(mix, model, heat, k, powers):
 
 
 @inlined
+def _settle(mix, slow, model, k, powers):
+    """`Experts.settle`, to the bit."""
+    weights, intercept = model.weights, model.intercept
+    served, served_intercept = model.served, model.served_intercept
+    shares, serving = model.shares, model.serving
+    count = len(shares)
+    kind = weights.dtype.type
+    is_serving = False
+    for e in range(count + 1):
+        is_serving |= serving[e] != 0.0
+    for e in range(count):
+        powers[e] = shares[e]
+        if is_serving:
+            powers[e] = (1.0 - mix.slow) * (serving[e] + serving[count] * shares[e]) + slow[e]
+    for j in range(k):
+        for f in range(weights.shape[1]):
+            total = powers[0] * weights[j, f]
+            for e in range(1, count):
+                total += powers[e] * weights[e * k + j, f]
+            if mix.l1 > 0.0:
+                alive = 0.0
+                for e in range(count):
+                    alive += powers[e] if weights[e * k + j, f] != 0.0 else 0.0
+                total = total if alive > 0.5 else 0.0
+            served[j, f] = kind(total)
+        total = powers[0] * intercept[0, j]
+        for e in range(1, count):
+            total += powers[e] * intercept[e, j]
+        served_intercept[j] = kind(total)
+
+
+@inlined
 def _learn(
-    lane, batch_rows, rates, own_rates, plan, mix, model, watched, record, room, own_room, waiting
-):
-    """Learns from a lane, batch after batch; rates (batches,), own_rates (E,)."""
+    lane, ends, batch_rows, rates, own_rates, slow, plan, mix, model, watched, record, room, own_room, waiting
+):  # fmt: skip
+    """Learns from a lane, batch after batch, and from file to file; rates (batches,), own_rates and slow (E,)."""
+    stops, whole, copies = ends
     x, y, plain_y, w, offset, push_w = lane
     seen, mean, m2, target_seen, target_mean, target_m2, extremes = watched
     output, residual, norm, gradient, units = record
     weights, squares, frozen, intercept, intercept_squares, frozen_intercept = model[:6]
     shares, frozen_losses, frozen_rows = model[6], model[8], model[9]
     mean_heat, mean_squares = model[10], model[11]
-    total_rows, features = x.shape
+    features = x.shape[1]
     count = len(shares)
     k = intercept.shape[1]
     z, mixture, push, own, inverse, scratch = room
@@ -393,10 +431,10 @@ def _learn(
     plain, damped, plain_ones, damped_ones, losses, row_squares, roots = own_room[9:]
     waiting_z, aims, numbers, shifts, waiting_weights = waiting[:5]
     least_part = LEAST_PART / count
-    queued = 0
+    queued, file, stop = 0, 0, 0
     for batch in range(len(rates)):
-        start = batch * batch_rows
-        stop = min(start + batch_rows, total_rows)
+        start = stop
+        stop = min(start + batch_rows, stops[file])
         n = stop - start
         scored_by, base_after, unit_after = enter_labels(
             plain_y, w, start, stop, plan, target_seen, target_mean, target_m2, extremes
@@ -509,16 +547,29 @@ def _learn(
                 )
                 queued = 0
                 _serve(mix, model, heat, k, powers)
-    _try_copies(plan, count + 1, k, frozen, frozen_intercept, queued, waiting, frozen_losses)
+        model.steps[0] += 1
+        model.rows[0] += n
+        if stop == stops[file]:
+            _try_copies(
+                plan, count + 1, k, frozen, frozen_intercept, queued, waiting, frozen_losses
+            )
+            queued = 0
+            _settle(mix, slow, model, k, powers)
+            if file < len(copies):
+                for i in range(len(whole)):
+                    copies[file, i] = whole[i]
+            file += 1
 
 
 def _entry(sources: int) -> Any:
     @nb.njit(cache=True, **FLAGS)
     def learn(
         lane,
+        ends,
         batch_rows,
         rates,
         own_rates,
+        slow,
         plan,
         mix,
         model,
@@ -530,7 +581,7 @@ def _entry(sources: int) -> Any:
     ):
         _ = sources
         _learn(
-            lane, batch_rows, rates, own_rates, plan, mix, model, watched, record, room, own_room, waiting
+            lane, ends, batch_rows, rates, own_rates, slow, plan, mix, model, watched, record, room, own_room, waiting
         )  # fmt: skip
 
     return learn
@@ -539,7 +590,49 @@ def _entry(sources: int) -> Any:
 learn = _entry(checksum(experts, exponentials, losses, loops, scaling, optimizers, passes_rows))
 
 
-def experts_pass(spec: Spec, kernel: Any, rule: Experts) -> CompiledPass:
+@dataclass(frozen=True, slots=True)
+class ExpertsPass:
+    """A `FilesPass`."""
+
+    plan: Plan
+    mix: Mix
+    own_rates: Array
+    slow: Array
+
+    def __call__(
+        self,
+        state: State,
+        rows: Rows,
+        pushes: Array,
+        batch_rows: int,
+        rates: Array,
+        results: Results,
+    ) -> None:
+        end = np.array([len(rows.y)], np.int64)
+        ends = Ends(end, np.empty(0, np.int64), np.empty((0, 0), np.int64))
+        self.files(state, rows, pushes, batch_rows, rates, results, ends)
+
+    def files(
+        self,
+        state: State,
+        rows: Rows,
+        pushes: Array,
+        batch_rows: int,
+        rates: Array,
+        results: Results,
+        ends: Ends,
+    ) -> None:
+        plan, mix, own_rates, slow = self.plan, self.mix, self.own_rates, self.slow
+        lane, watched, record = lane_of(plan, rows, pushes), watched_of(state), record_of(results)
+        weights = state["parameters/weights"]
+        room, own_room = room_of(weights), _room(weights, len(own_rates))
+        learn(
+            lane, ends, batch_rows, rates, own_rates, slow, plan, mix, _model(state), watched, record, room, own_room,
+            _waiting(weights),
+        )  # fmt: skip
+
+
+def experts_pass(spec: Spec, kernel: Any, rule: Experts) -> ExpertsPass:
     """The pass of a linear kernel for this rule."""
     options = rule.options
     mix = Mix(
@@ -552,31 +645,9 @@ def experts_pass(spec: Spec, kernel: Any, rule: Experts) -> CompiledPass:
         half_life=float(options.half_life),
         l1=float(kernel.l1),
         l2=float(kernel.l2),
+        slow=float(rule.slow.sum()),
     )
-    return partial(_run, plan_of(spec, kernel.loss), mix, rule.rates)
-
-
-def _run(
-    plan: Plan,
-    mix: Mix,
-    own_rates: Array,
-    state: State,
-    rows: Rows,
-    pushes: Array,
-    batch_rows: int,
-    rates: Array,
-    results: Results,
-) -> None:
-    lane, watched, record = lane_of(plan, rows, pushes), watched_of(state), record_of(results)
-    model = _model(state)
-    weights = state["parameters/weights"]
-    room, own_room = room_of(weights), _room(weights, len(own_rates))
-    waiting = _waiting(weights)
-    learn(
-        lane, batch_rows, rates, own_rates, plan, mix, model, watched, record, room, own_room, waiting
-    )  # fmt: skip
-    state["steps"][0] += len(rates)
-    state["rows"][0] += len(rows.y)
+    return ExpertsPass(plan_of(spec, kernel.loss), mix, rule.rates, rule.slow)
 
 
 def _room(weights: Array, count: int) -> Room:
@@ -631,4 +702,8 @@ def _model(state: State) -> Model:
         state["optimizer/frozen/rows"],
         state["optimizer/mean_heat"],
         state.get("optimizer/mean_squares", np.empty(0)),
+        state["parameters/weights"],
+        state.get("parameters/intercept", np.zeros(len(squares), squares.dtype)),
+        state["steps"],
+        state["rows"],
     )

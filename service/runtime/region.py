@@ -85,8 +85,7 @@ def back(region: Region, nbytes: int) -> None:
 def back_all(pieces: Sequence[Region]) -> None:
     """Makes sure that regions have memory which lie one behind the other, as `pieces` cuts them."""
     if pieces:
-        end = pieces[-1].offset + pieces[-1].length
-        whole = replace(pieces[0], length=end - pieces[0].offset)
+        whole = _around(pieces)
         back(whole, whole.length)
 
 
@@ -103,6 +102,22 @@ def arrays(region: Region, layout: Layout) -> dict[str, NDArray[Any]]:
     memory = view(region)
     # Made so in half the time that cutting and viewing takes.
     return {name: np.ndarray(shape, dtype, memory, start) for name, shape, dtype, start in places}
+
+
+def table(pieces: Sequence[Region], layout: Layout) -> NDArray[np.uint8]:
+    """The bytes of regions of one layout, which lie one behind the other as `pieces` cuts them: a row each."""
+    if not pieces:
+        return np.empty((0, size_of(layout)), np.uint8)
+    return view(_around(pieces)).reshape(len(pieces), -1)
+
+
+def columns(rows: NDArray[np.uint8], layout: Layout) -> dict[str, NDArray[Any]]:
+    """The arrays of a `table`, as views: of each the numbers of a region in a row."""
+    places, _ = _places(tuple(layout.items()))
+    return {
+        name: rows[:, start : start + math.prod(shape) * dtype.itemsize].view(dtype)
+        for name, shape, dtype, start in places
+    }
 
 
 def size_of(layout: Layout) -> int:
@@ -131,6 +146,11 @@ def pieces(region: Region, sizes: Iterable[int]) -> list[Region]:
 def room_for(sizes: Iterable[int]) -> int:
     """How long a region must be to be cut into pieces of these sizes."""
     return sum(round_up(nbytes, ALIGNMENT_BYTES) for nbytes in sizes)
+
+
+def _around(pieces: Sequence[Region]) -> Region:
+    end = pieces[-1].offset + pieces[-1].length
+    return replace(pieces[0], length=end - pieces[0].offset)
 
 
 def forget() -> None:

@@ -19,7 +19,6 @@ from service.subtasks import bundles
 from service.subtasks.blocks import Part
 from service.subtasks.bundles import Account, Clean
 from service.subtasks.judging import RoundResults
-from service.subtasks.learn import Learnt
 from service.subtasks.report import Ending
 
 
@@ -54,22 +53,22 @@ async def learn_bundle(
         between, last, states = reserve_each(line, shape.state_bytes, len(parts))
     before = model.state.hold()
     with dropped_on_error(results, between, last, before):
-        found = await _run(line, bundle, model, states, pieces(results.region, sizes), parts, extra)
-    if len(found) < len(parts) or not found[-1].finite:
+        rates = await _run(line, bundle, model, states, pieces(results.region, sizes), parts, extra)
+    if not rates:
         for held in (results, between, last, before):
             held.drop()
         return None
     accounts = []
     befores = [before.region, *states]
     regions = pieces(results.region, sizes)
-    for place, learnt in enumerate(found):
+    for place, rate in enumerate(rates):
         done = RoundResults(
             parts=(parts[place],),
             results=((regions[place], parts[place].rows),),
             extra=extra,
             rows_from=0,
             version=model.version + place,
-            learning_rate=learnt.learning_rate,
+            learning_rate=rate,
         )
         ending = _ending(bundle, place, done)
         accounts.append(Account(subjects[place], done, ending, befores[place]))
@@ -86,7 +85,7 @@ async def _run(
     results: Sequence[Region],
     parts: Sequence[Part],
     extra: Extra,
-) -> list[Learnt]:
+) -> list[float]:
     training = bundle.samples[0].terms.job.training
     return await line.machinery.dispatcher.run(
         bundles.run,

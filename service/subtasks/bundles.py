@@ -2,8 +2,8 @@
 
     read ─▶ Clean | None, a file each        learn ─▶ a state after each file        account ─▶ texts, what outlasts each in the metric states
 
-Rules: nothing is done here but what the sub-tasks for a single file do, one file after the other, so that the bits are the
-same. A file that is anything but plain (bad rows, several chunks or rounds, too large for the room) is left: it goes alone.
+Rules: what comes of files is what the sub-tasks for a single file come to, one file after the other, to the bit. A file that is
+anything but plain (bad rows, several chunks or rounds, too large for the room) is left: it goes alone.
 """
 
 from __future__ import annotations
@@ -13,18 +13,31 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from kernels.learner import Extra, build
+import numpy as np
+
+from kernels.contract import Ends
+from kernels.learner import Extra, Learner, are_finite, build
 from service import formats
 from service.core.errors import FileRefused
 from service.core.records import Subject, chained
 from service.core.sent import sent
 from service.formats import Read
 from service.formats.contract import Fields, Limits, Source
-from service.runtime.region import Region, back, back_all, pieces, room_for, size_of, view
+from service.runtime.region import (
+    Region,
+    arrays,
+    back,
+    back_all,
+    columns,
+    pieces,
+    room_for,
+    size_of,
+    table,
+    view,
+)
 from service.subtasks import blocks, judging, learn, report, samples
 from service.subtasks.blocks import Packed, Part, StoredBlock
 from service.subtasks.judging import RoundResults
-from service.subtasks.learn import Learnt
 from service.subtasks.report import Ending, Records, Segment
 
 
@@ -139,18 +152,53 @@ def run(
     batch_rows: int,
     results: Sequence[Region],
     extra: Extra,
-) -> list[Learnt]:
-    """Learns one file after the other, each from the state after the one before; stops at one that is not finite."""
-    learner, found = build(spec), []
+) -> list[float]:
+    """Learns one file after the other, each from the state after the one before; gives the learning rate after each. None
+    of any where one is not finite: its files go alone then."""
+    learner = build(spec)
     back_all(states[:-1])
     back_all(states[-1:])  # it lies elsewhere, see `reserve_each`
     back_all(results)
+    if learner.learns_files:
+        return _run_together(learner, source, states, files, batch_rows, results, extra)
+    rates = []
     for state, part, result in zip(states, files, results, strict=True):
-        found.append(learn.go_on(learner, source, state, [part], batch_rows, result, extra))
-        if not found[-1].finite:
-            break
+        learnt = learn.go_on(learner, source, state, [part], batch_rows, result, extra)
+        if not learnt.finite:
+            return []
+        rates.append(learnt.learning_rate)
         source = state
-    return found
+    return rates
+
+
+def _run_together(
+    learner: Learner,
+    source: Region,
+    states: Sequence[Region],
+    files: Sequence[Part],
+    batch_rows: int,
+    results: Sequence[Region],
+    extra: Extra,
+) -> list[float]:
+    """As `run`, in one pass over the rows of all files. It works on the last state; those before are copies of its bytes."""
+    layout, rows = learner.layout(), blocks.rows_of(files)
+    state = learn.copied(source, states[-1], layout)
+    copies = table(states[:-1], layout)
+    stops = np.cumsum([part.rows for part in files])
+    ends = Ends(stops, table(states[-1:], layout)[0].view(np.int64), copies.view(np.int64))
+    shapes = learner.results_layout(len(rows.y), extra).items()
+    found = {name: np.empty(shape, dtype) for name, (shape, dtype) in shapes}
+    rates = learner.learn_files(state, rows, ends, batch_rows, found)
+    is_finite = learner.finite(state) and learner.finite(columns(copies, layout))
+    if not is_finite or not are_finite(found):
+        return []
+    start = 0
+    for part, region in zip(files, results, strict=True):
+        stop = start + part.rows
+        for name, array in arrays(region, learner.results_layout(part.rows, extra)).items():
+            array[...] = found[name][start:stop]
+        start = stop
+    return [float(rate) for rate in rates]
 
 
 def account(
@@ -175,15 +223,24 @@ def account(
     scored = judging.score(
         learner, [one.done for one in accounts], [one.before for one in accounts]
     )
+    told = None
+    if all(report.is_whole(one.subject, one.done) for one in accounts):
+        copies = table(lasting, learn.lasting(layout)).view(np.int64)
+        told = report.count(scored, books, lifetime.view(np.int64), copies)
     made = []
-    for one, its_rows, place in zip(accounts, scored, lasting, strict=True):
+    for number, (one, its_rows) in enumerate(zip(accounts, scored, strict=True)):
+        if told is not None:
+            made.append(
+                report.take_counted(one.subject, one.done, its_rows, one.ending, told[number])
+            )
+            continue
         rows = report.take_whole(one.subject, one.done, its_rows, books)
         since = "file"
         if rows is None:
             rows = report.take(one.subject, one.done, its_rows, books, Segment())
             since = "segment"
         made.append((rows, report.end(one.subject, one.ending, books, rows.segment, since)))
-        view(place)[: len(lifetime)] = lifetime
+        view(lasting[number])[: len(lifetime)] = lifetime
         file[:], before[:] = 0, 0
         if since == "segment":
             segment[:] = 0

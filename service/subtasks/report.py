@@ -19,13 +19,14 @@ import numpy as np
 from kernels import metrics
 from kernels.contract import Array
 from kernels.learner import Learner, build
+from kernels.metrics import Standing
 from service.core.records import Record, Subject, json_line
 from service.core.sent import sent
 from service.formats.frames import pl
 from service.runtime.arena import Region, back, view
 from service.subtasks import samples
 from service.subtasks.blocks import carried, file_rows, offsets, weights
-from service.subtasks.judging import RoundResults, Scored, score
+from service.subtasks.judging import Judged, RoundResults, Scored, score
 from service.subtasks.learn import Shape, copied, scopes, scores_layout
 
 Scopes = Mapping[str, dict[str, Array]]
@@ -159,20 +160,69 @@ def take(
     progress = _Progress(subject, done, scores["segment"], segment)
     _take_in(scored, scores)
     progress.take(scored)
-    return _recorded(subject, done, scored, scores, progress)
+    return _recorded(subject, done, scored, metrics.mean_loss(scores["file"]), progress)
 
 
 def take_whole(
     subject: Subject, done: RoundResults, scored: Scored, scores: Scopes
 ) -> Records | None:
-    """As `take`, of a file that is whole before its first progress record is due: what is said of it, `end` says again in
-    that record. None of others."""
-    if subject.steps or subject.epoch > 1 or done.rows >= subject.every_rows:
+    """As `take`, of a file that `is_whole`: what is said of it, `end` says again in that record. None of others."""
+    if not is_whole(subject, done):
         return None
-    progress = _Progress(subject, done, {}, Segment())
     _take_in(scored, scores)
+    return _taken_whole(subject, done, scored, metrics.mean_loss(scores["file"]))
+
+
+def is_whole(subject: Subject, done: RoundResults) -> bool:
+    """Whether a file is whole before its first progress record is due."""
+    return not subject.steps and subject.epoch == 1 and done.rows < subject.every_rows
+
+
+def count(
+    files: Sequence[Scored], scores: Scopes, whole: Array, copies: Array
+) -> list[list[Standing]] | None:
+    """`metrics.count_files` of files that are whole: what the metric states of the file, `before` and the job's life say after
+    each. Only the last is changed; None where the files must go through the states one by one."""
+    return metrics.count_files(
+        scores["lifetime"],
+        np.cumsum([len(scored.rows.y) for scored in files]),
+        np.concatenate([scored.rows.y for scored in files]),
+        np.concatenate([scored.rows.w for scored in files]),
+        _joined([scored.met for scored in files]),
+        _joined([scored.before for scored in files]),
+        whole,
+        copies,
+    )
+
+
+def _joined(judged: Sequence[Judged]) -> metrics.Judgement:
+    return (
+        np.concatenate([one.output for one in judged]),
+        np.concatenate([one.prediction for one in judged]),
+        np.concatenate([one.loss for one in judged]),
+    )
+
+
+def take_counted(
+    subject: Subject,
+    done: RoundResults,
+    scored: Scored,
+    ending: Ending,
+    standings: Sequence[Standing],
+) -> tuple[Records, Records]:
+    """The records of a whole file that was counted: what `take_whole` and `end` make."""
+    file, before, lifetime = standings
+    rows = _taken_whole(subject, done, scored, file.loss)
+    progress = _last_progress(subject, ending, rows.segment, file)
+    return rows, _ended(subject, ending, progress, file, before, lifetime)
+
+
+def _taken_whole(
+    subject: Subject, done: RoundResults, scored: Scored, loss: float | None
+) -> Records:
+    progress = _Progress(subject, done, {}, Segment())
     progress.note(scored, slice(None))
-    return _recorded(subject, done, scored, scores, progress)
+    return _recorded(subject, done, scored, loss, progress)
 
 
 def _take_in(scored: Scored, scores: Scopes) -> None:
@@ -182,7 +232,7 @@ def _take_in(scored: Scored, scores: Scopes) -> None:
 
 
 def _recorded(
-    subject: Subject, done: RoundResults, scored: Scored, scores: Scopes, progress: _Progress
+    subject: Subject, done: RoundResults, scored: Scored, loss: float | None, progress: _Progress
 ) -> Records:
     page = None
     if subject.samples != "off" and subject.epoch == 1:
@@ -197,7 +247,6 @@ def _recorded(
             results=scored.results,
         )
         page = samples.Page(subject, done.version, table)
-    loss = metrics.mean_loss(scores["file"])
     return Records(page, _lines(progress.records), progress.segment, loss)
 
 
@@ -213,23 +262,38 @@ def end(
     The metrics `since` the last progress record are those of the segment, or of the file. The caller clears what does not
     outlast a file.
     """
-    file, lifetime = scores["file"], scores["lifetime"]
-    scored = _scored(file)
-    records: list[Record] = []
+    file = metrics.standing(scores["file"])
+    progress: list[Record] = []
     if segment.rows and subject.epoch == 1 and not subject.steps:
-        part = scored if since == "file" else _scored(scores[since])
-        weight = metrics.weight_sum(scores[since])
-        records.append(
-            _progress_record(subject, segment, part, weight, ending.version, ending.learning_rate)
-        )
+        part = file if since == "file" else metrics.standing(scores[since])
+        progress = _last_progress(subject, ending, segment, part)
     if subject.epoch == 1:
-        metrics.merge(lifetime, file)
-    records.append(_file_record(subject, ending, scores, scored))
-    return Records(None, _lines(records), Segment(), metrics.mean_loss(file))
+        metrics.merge(scores["lifetime"], scores["file"])
+    before, lifetime = metrics.standing(scores["before"]), metrics.standing(scores["lifetime"])
+    return _ended(subject, ending, progress, file, before, lifetime)
 
 
-def _file_record(subject: Subject, ending: Ending, scores: Scopes, scored: Record) -> Record:
-    lifetime = scores["lifetime"]
+def _last_progress(
+    subject: Subject, ending: Ending, segment: Segment, part: Standing
+) -> list[Record]:
+    return [_progress_record(subject, segment, part, ending.version, ending.learning_rate)]
+
+
+def _ended(
+    subject: Subject,
+    ending: Ending,
+    progress: Sequence[Record],
+    file: Standing,
+    before: Standing,
+    lifetime: Standing,
+) -> Records:
+    record = _file_record(subject, ending, file, before, lifetime)
+    return Records(None, _lines([*progress, record]), Segment(), file.loss)
+
+
+def _file_record(
+    subject: Subject, ending: Ending, file: Standing, before: Standing, lifetime: Standing
+) -> Record:
     record = subject.head("file" if subject.epoch == 1 else "epoch")
     if subject.epoch > 1:
         record["epoch"] = subject.epoch
@@ -244,13 +308,13 @@ def _file_record(subject: Subject, ending: Ending, scores: Scopes, scored: Recor
     if ending.columns_extra:
         record["columns_extra"] = ending.columns_extra
     record |= {
-        "weight_sum": metrics.weight_sum(scores["file"]),
+        "weight_sum": file.weight_sum,
         "bytes": ending.size,
         "sha256": ending.sha256,
     }
-    record |= scored
-    record["before"] = _scored(scores["before"])
-    record["lifetime"] = {"rows": metrics.rows(lifetime)} | _scored(lifetime)
+    record |= _scored(file)
+    record["before"] = _scored(before)
+    record["lifetime"] = {"rows": lifetime.rows} | _scored(lifetime)
     return record
 
 
@@ -319,17 +383,15 @@ class _Progress:
     def _record(self) -> None:
         if self.subject.epoch == 1:
             version, rate = self.done.version + 1, self.done.learning_rate
-            scored, weight = _scored(self.state), metrics.weight_sum(self.state)
-            self.records.append(
-                _progress_record(self.subject, self.segment, scored, weight, version, rate)
-            )
+            part = metrics.standing(self.state)
+            self.records.append(_progress_record(self.subject, self.segment, part, version, rate))
         self.segment = Segment(rows_from=self.segment.rows_from + self.segment.rows)
         for array in self.state.values():
             array[...] = 0
 
 
 def _progress_record(
-    subject: Subject, segment: Segment, scored: Record, weight: float, version: int, rate: float
+    subject: Subject, segment: Segment, part: Standing, version: int, rate: float
 ) -> Record:
     record = subject.head("step" if subject.steps else "progress")
     record |= {
@@ -337,16 +399,16 @@ def _progress_record(
         "rows_to": segment.rows_from + segment.rows,
         "version": version,
     }
-    record |= scored
-    record["gradient_norm"] = segment.norm_sum / weight if weight else None
+    record |= _scored(part)
+    record["gradient_norm"] = segment.norm_sum / part.weight_sum if part.weight_sum else None
     record["learning_rate"] = rate
     if segment.time_min is not None:
         record |= {"time_min": segment.time_min, "time_max": segment.time_max}
     return record
 
 
-def _scored(state: Mapping[str, Array]) -> Record:
-    return {"loss": metrics.mean_loss(state), "metrics": metrics.summary(state)}
+def _scored(standing: Standing) -> Record:
+    return {"loss": standing.loss, "metrics": standing.metrics}
 
 
 def _copied(learner: Learner, books: Books) -> Scopes:

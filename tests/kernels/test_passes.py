@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kernels import guard, learner, loops, registry, warming
-from kernels.contract import Rows, Spec
+from kernels import counting, guard, learner, loops, registry, warming
+from kernels.contract import Ends, Rows, Spec
 from kernels.losses import LOSSES
 from kernels.passes import elementwise
 
@@ -279,3 +279,62 @@ def test_warming_compiles_what_the_built_in_kernels_run():
     warming.warm()
     assert elementwise.learn.signatures
     assert len(elementwise.learn.signatures) <= 4
+    assert counting._count_files.signatures
+
+
+def filed(bench, made, state, rows, stops, batch_rows):
+    """A state after files whose rows end at `stops`, in one memory; what it was after each before, their results and rates."""
+    layout, start = made.layout(), 0
+    places = {}
+    for name, (shape, dtype) in layout.items():
+        places[name] = start
+        start += -(-np.dtype(dtype).itemsize * int(np.prod(shape)) // 64) * 64
+    memory = np.zeros((len(stops), start), np.uint8)  # the last is worked on
+    views = [
+        {name: np.ndarray(*layout[name], one, place) for name, place in places.items()}
+        for one in memory
+    ]
+    for name, array in state.items():
+        views[-1][name][...] = array
+    words, results = memory.view(np.int64), bench.results(made, rows)
+    ends = Ends(np.array(stops), words[-1], words[:-1])
+    rates = made.learn_files(views[-1], rows, ends, batch_rows, results)
+    return views, results, rates
+
+
+SCHEDULES = [{"name": "constant", "warm_up": 20}, {"name": "inverse_scaling", "power": 0.3}]
+
+
+@pytest.mark.parametrize("loss", [*LOSSES, "softmax"])
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: schedule["name"])
+def test_files_learnt_at_once_are_files_learnt_one_by_one_bit_for_bit(bench, loss, schedule):
+    """And the parameters that a pass leaves are those that the rule settles."""
+    rows, stops = rows_for(bench, loss, n=100), (3, 4, 40, 87, 100)
+    for penalty, batch_rows, dtype in itertools.product(
+        PENALTIES.values(), [1, 4], ["float64", "float32"]
+    ):
+        spec = spec_of(loss, "experts", penalty, half_life=30.0, schedule=schedule, dtype=dtype)
+        optimizer = {"name": "experts", "serve_rows": 10, "learning_rate": 0.3}
+        made = learner.Learner(replace(spec, optimizer=optimizer))
+        assert made.learns_files
+        state, start = bench.state(made), 0
+        found = filed(bench, made, state, rows, stops, batch_rows)
+        for after, rate, stop in zip(found[0], found[2], stops, strict=True):
+            part = rows.slice(start, stop)
+            results = bench.results(made, part)
+            made.run(state, part, batch_rows, results)
+            for name, value in results.items():
+                assert found[1][name][start:stop].tobytes() == value.tobytes(), name
+            for name, value in state.items():
+                assert after[name].tobytes() == value.tobytes(), name
+            assert rate == made.rate(state)
+            settled = {name: value.copy() for name, value in state.items()}
+            made.rule.settle(settled)
+            assert all(settled[name].tobytes() == state[name].tobytes() for name in state)
+            start = stop
+
+
+@pytest.mark.parametrize("more", [{"class_weight": "balanced"}, {"optimizer": {"name": "adam"}}])
+def test_files_go_one_by_one_where_no_pass_takes_them_at_once(more):
+    """What a row weighs hangs on the classes before it where they are balanced; other rules have no such pass."""
+    assert not learner.Learner(replace(spec_of("logistic", "experts"), **more)).learns_files

@@ -25,6 +25,9 @@ from service.subtasks.report import Books, Ending, Segment
 
 SPECS = {
     "two classes": Spec("logistic", 2),
+    "two classes, experts": Spec("logistic", 2, optimizer={"name": "experts"}),
+    "balanced classes": Spec("logistic", 2, optimizer={"name": "experts"}, class_weight="balanced"),
+    "two classes, no likelihood": Spec("linear", 2, {"loss": "hinge"}),
     "numbers": Spec("linear", 2),
     "numbers, a loss in their spreads": Spec(
         "linear", 2, {"loss": "huber"}, optimizer={"name": "experts"}
@@ -50,7 +53,12 @@ def _bits(region: Region, layout: Any) -> dict[str, bytes]:
 
 
 def _learnt(
-    bench: Bench, shape: Shape, state: Region, files: list[bytes], samples: str = "norms"
+    bench: Bench,
+    shape: Shape,
+    state: Region,
+    files: list[bytes],
+    samples: str = "norms",
+    every_rows: int = 20,
 ) -> tuple[list[Account], list[Region]]:
     """The files learnt together; what is to be recorded of each, and the states before them and after the last."""
     parts = [bench.decoded(data)[0] for data in files]
@@ -60,7 +68,8 @@ def _learnt(
     bundled = pieces(
         bench.reserve(room_for(r.length for r in results)), [r.length for r in results]
     )
-    bundles.run(shape.spec, state, states[1:], parts, 3, bundled, "")
+    rates = bundles.run(shape.spec, state, states[1:], parts, 3, bundled, "")
+    assert len(rates) == len(files)
     accounts = []
     for number, (part, result, (before, after)) in enumerate(
         zip(parts, bundled, pairwise(states), strict=True), 1
@@ -68,7 +77,9 @@ def _learnt(
         alone = bench.reserve(shape.state_bytes)
         done = learn.run(shape.spec, before, alone, [part], 3, results[number - 1], "")
         assert _bits(alone, shape.state_layout) == _bits(after, shape.state_layout)
+        assert done.learning_rate == rates[number - 1]
         subject = replace(SUBJECT, file=f"{number}.csv", sequence=number, samples=samples)
+        subject = replace(subject, every_rows=every_rows)
         if number == 2:
             subject = replace(subject, revision=1)  # its records have another field
         results_of = RoundResults((part,), ((result, part.rows),), "", 0, number, 0.1)
@@ -101,12 +112,15 @@ def _one_by_one(
 
 @pytest.mark.parametrize("kind", SPECS)
 @pytest.mark.parametrize("samples", ["norms", "off"])
+@pytest.mark.parametrize("every_rows", [20, 1000])
+@pytest.mark.parametrize("longest", [45, 150])
 def test_files_accounted_for_together_are_what_they_are_one_by_one(
-    bench: Any, kind: str, samples: str
+    bench: Any, kind: str, samples: str, every_rows: int, longest: int
 ) -> None:
+    """Whether each is whole before a progress record is due, or not; whether all are so short that they are counted at once."""
     shape, state, scores = bench.started(SPECS[kind])
-    files = [_table(30, 0), _table(7, 50), _table(45, 11), _table(2, 5)]
-    accounts, _ = _learnt(bench, shape, state, files, samples)
+    files = [_table(30, 0), _table(7, 50), _table(longest, 11), _table(2, 4), _table(1, 5)]
+    accounts, _ = _learnt(bench, shape, state, files, samples, every_rows)
     expected, afters, text = _one_by_one(bench, shape, accounts, scores)
     after, room = bench.reserve(shape.scores_bytes), bench.reserve(1 << 20)
     lasting = _each(bench, shape.lasting_bytes, len(files))
@@ -136,6 +150,21 @@ def test_what_outlasts_a_file_is_all_that_its_model_must_hold(bench: Any, kind: 
     path = str(bench.home / written.name)
     learn.restore(shape.spec, path, written.sha256, fresh, counted)
     assert _bits(counted, shape.scores_layout) == _bits(afters[-1], shape.scores_layout)
+
+
+@pytest.mark.parametrize("optimizer", ["experts", "sgd"])
+@pytest.mark.parametrize("odd", [0, 1, 2])
+def test_nothing_is_said_of_files_of_which_one_leaves_no_number(
+    bench: Any, optimizer: str, odd: int
+) -> None:
+    spec = Spec("logistic", 2, optimizer={"name": optimizer}, standardise=False)
+    shape, state, _ = bench.started(spec)
+    files = [_table(20, 0), _table(7, 50), _table(11, 3)]
+    files[odd] += b"1e300,1e300,1\n1e300,-1e300,0\n"
+    parts = [bench.decoded(data)[0] for data in files]
+    states = [*_each(bench, shape.state_bytes, 2), bench.reserve(shape.state_bytes)]
+    results = _each(bench, shape.results_bytes(22, ""), 3)
+    assert bundles.run(shape.spec, state, states, parts, 1, results, "") == []
 
 
 def test_files_are_read_into_one_region_alike_or_not(bench: Any, tmp_path: Path) -> None:
