@@ -1,3 +1,3 @@
 """Headrace: a training service that learns from the files that people drop into a directory."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
