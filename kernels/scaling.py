@@ -21,6 +21,8 @@ LARGEST = 1e150
 """An output beyond this has a squared error that is no number any more: the model has diverged."""
 FAR_LABEL = 20.0
 """A label that lies more deviations from the mean of those before it may be held, see `held`."""
+UNWATCHED = np.array([-LARGEST, LARGEST]) / 2
+"""The labels' extremes where nobody has watched them: nothing that matters is held."""
 REACH = 30.0
 """So many times as far as labels lie apart a prediction of numbers may lie beyond them, see `bounds`."""
 MOST_OF_M2 = 0.1

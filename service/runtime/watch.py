@@ -21,7 +21,8 @@ _COMING = flags.MOVED_TO | flags.CREATE | _DIRECTORY
 _GONE = flags.IGNORED | flags.DELETE_SELF | flags.MOVE_SELF | flags.UNMOUNT
 
 MOST_NAMES = 4096
-"""So many are remembered; a listing finds the others, and holds them in a tenth of the memory."""
+"""So many are remembered. A listing finds the others, and holds them in a tenth of the memory; but it can't tell that they were
+renamed in, so each must have been still for a while."""
 
 Hear = Callable[[bytes | None, bool], None]
 """Called with the name of a file and whether it was renamed in; with None when events were lost, and then with True when

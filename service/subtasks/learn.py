@@ -23,7 +23,7 @@ from kernels.columns import ByColumns
 from kernels.contract import Array, Layout, Problem
 from kernels.guard import Culprit
 from kernels.learner import Extra, Learner, build
-from kernels.scaling import LARGEST
+from kernels.scaling import UNWATCHED
 from service.core.sent import sent
 from service.runtime.arena import Region, arrays, back, size_of, view
 from service.storage import checkpoints
@@ -88,7 +88,8 @@ class Shape:
 @sent
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """What a round's sub-task says of the numbers that it made: whether all are finite, and the rate that it leaves."""
+    """What a round's sub-task says of the numbers that it made: whether all are finite, and the rate of the state that
+    it leaves; of a lane's sums, which leave none, that of the state before."""
 
     finite: bool
     learning_rate: float
@@ -168,11 +169,17 @@ def restore(spec: str, path: str, sha256: str | None, state: Region, scores: Reg
     start(spec, state, scores)
     learner = build(spec)
     saved = checkpoints.read(Path(path), sha256).tensors
-    found = {k.removeprefix("state/"): a for k, a in saved.items() if k.startswith("state/")}
-    layout = learner.layout()
-    _take_over(sparse.unpack(found, layout), "", arrays(state, layout))
+    _take_over(state_of(saved, learner), "", arrays(state, learner.layout()))
     _take_over(saved, "scores/", arrays(scores, scores_layout(learner)))
     return learnt(learner, arrays(state, learner.layout()))
+
+
+def state_of(tensors: Mapping[str, Array], learner: Learner) -> dict[str, Array]:
+    """The state that a model file holds; what one of a version before 0.3.0 lacks for a prediction is there, too."""
+    found = {k.removeprefix("state/"): a for k, a in tensors.items() if k.startswith("state/")}
+    if "target/extremes" in learner.layout():
+        found.setdefault("target/extremes", UNWATCHED)
+    return dict(sparse.unpack(found, learner.layout()))
 
 
 def adopt(old: str, source: Region, spec: str, target: Region) -> Learnt:
@@ -416,8 +423,6 @@ def _saved_as(saved: Mapping[str, Array], name: str, array: Array) -> Array | No
     old = saved.get(name)
     if name == "scaling/count" and old is not None and old.shape == (1,):
         return np.broadcast_to(old, array.shape)  # all rows so far had every feature
-    if old is None and name.endswith("target/extremes"):
-        return np.array([-LARGEST, LARGEST]) / 2  # nobody watched them: nothing is held
     if old is None and name.startswith(f"{OPTIMIZER}shared/"):
         own = saved.get(name.replace("/shared/", "/squares/"))  # of each expert, once
         return None if own is None else own.mean(axis=0, dtype=own.dtype)

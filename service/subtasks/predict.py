@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from kernels import sparse
 from kernels.contract import ANY, Array, Spec
 from kernels.learner import Learner, build
 from service import formats
@@ -31,6 +30,7 @@ from service.formats.frames import pl
 from service.runtime.arena import Region, back, view
 from service.storage import checkpoints
 from service.subtasks.blocks import CARRIED_BYTES
+from service.subtasks.learn import state_of
 from service.subtasks.samples import labels
 
 
@@ -109,12 +109,9 @@ def load(path: str, sha256: str) -> Model:
     """Reads a model file; raises StorageDamaged when it isn't the whole one with this digest."""
     checkpoint = checkpoints.read(Path(path), sha256)
     spec: str = Spec(**checkpoint.header["spec"]).to_json()
-    prefix = "state/"
-    state = {
-        k.removeprefix(prefix): a for k, a in checkpoint.tensors.items() if k.startswith(prefix)
-    }
     learner = build(spec)
-    return Model(learner, sparse.unpack(state, learner.layout()), checkpoint.header, sha256)
+    state = state_of(checkpoint.tensors, learner)
+    return Model(learner, state, checkpoint.header, sha256)
 
 
 @dataclass(frozen=True, slots=True)

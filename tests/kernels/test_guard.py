@@ -11,7 +11,8 @@ from kernels import columns, guard, sparse
 from kernels.columns import ByColumns
 from kernels.contract import Rows, Sparse, Spec
 from kernels.guard import Culprit
-from kernels.learner import LARGEST, Learner
+from kernels.learner import Learner
+from kernels.scaling import LARGEST
 
 CALM = {"name": "sgd", "learning_rate": 0.01}
 LINEAR = Spec("linear", 5, optimizer=CALM)

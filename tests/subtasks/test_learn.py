@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from kernels.learner import build
 from service.core.errors import StorageDamaged
 from service.runtime.arena import arrays, size_of
 from service.storage import checkpoints
-from service.subtasks import learn
+from service.subtasks import learn, predict
 
 LOGISTIC = Spec("logistic", 2)
 EXPERTS = Spec("logistic", 2, optimizer={"name": "experts"})
@@ -140,12 +140,15 @@ def test_a_model_whose_labels_extremes_nobody_watched_is_not_held(bench: Any, ta
     tensors = {f"state/{n}": a for n, a in arrays(learnt, shape.state_layout).items()}
     watched = tensors.pop("state/target/extremes")
     assert watched[0] < watched[1]
-    written = checkpoints.write(bench.home, "m", tensors, {})
+    written = checkpoints.write(bench.home, "m", tensors, {"spec": asdict(NUMBERS)})
     fresh, counted = bench.reserve(shape.state_bytes), bench.reserve(shape.scores_bytes)
     learn.restore(shape.spec, str(bench.home / written.name), written.sha256, fresh, counted)
     learner = build(shape.spec)
     far = np.full((1, 2), 1e9)
     found = learner.predict(arrays(fresh, shape.state_layout), far)
+    loaded = predict.load(str(bench.home / written.name), written.sha256)
+    assert np.array_equal(loaded.learner.predict(loaded.state, far), found)
+    assert loaded.learner.coefficients(loaded.state) is not None
     assert (
         np.abs(found).max() > np.abs(learner.predict(arrays(learnt, shape.state_layout), far)).max()
     )
