@@ -58,6 +58,12 @@ SQUARES_MEMORY = 0.99
 all residuals are large: a hundred rows later they are no longer held."""
 LEAST_LOSS = 1e-12
 """A mean loss below this counts as this, in squared spreads of the labels."""
+RATES = (0.02, 0.1, 0.5, 2.0)
+"""The learners' rates for numbers, counts and amounts."""
+RATES_OF_CLASSES = (0.0, *RATES, 8.0)
+"""Those for classes: where these are certain a weight has far to go, and in a first hundred rows chance looks like sense."""
+ALONE = 0.5
+"""The rate of an intercept that is learnt alone."""
 SLOW = 0.15
 """What the slower half of the learners has of the model that serves where classes or counts are learnt."""
 EPSILON = 1e-8
@@ -70,6 +76,7 @@ far as it takes. The curvature at hand says little of what is a step away, but w
 class ExpertsOptions:
     """Settings of `experts`; `learning_rate` multiplies all `rates`.
 
+    A rate of 0 makes a learner of the intercept alone. Without `rates` they are `RATES_OF_CLASSES` or `RATES`.
     `share` is what a learner never loses to the others, all together, each step; `serve_rows` and
     `serve_share` say after how many rows the shares that serve are moved, and what they never lose;
     `serve_slow` is what the slower half of the learners has of the model that serves beside its own
@@ -78,7 +85,7 @@ class ExpertsOptions:
     """
 
     learning_rate: float = 1.0
-    rates: tuple[float, ...] = (0.02, 0.1, 0.5, 2.0)
+    rates: tuple[float, ...] | None = None
     share: float = 1e-4
     serve_rows: int = 300
     serve_share: float = 0.05
@@ -86,14 +93,21 @@ class ExpertsOptions:
     half_life: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rates", tuple(self.rates))  # JSON only knows lists
         check_positive(self, "learning_rate", "serve_rows")
-        if not self.rates or not all(0 < rate < float("inf") for rate in self.rates):
-            raise ValueError(f"rates: must be one or more numbers above 0, got {list(self.rates)}")
+        if self.rates is not None:
+            object.__setattr__(self, "rates", tuple(self.rates))  # JSON only knows lists
+            _check_rates(self.rates)
         check_share(self, "share", "serve_share")
         if self.serve_slow is not None:
             check_share(self, "serve_slow")
         check_not_negative(self, "half_life")
+
+
+def _check_rates(rates: Sequence[float]) -> None:
+    if not all(0 <= rate < float("inf") for rate in rates):
+        raise ValueError(f"rates: must be numbers from 0, got {list(rates)}")
+    if not any(rates):
+        raise ValueError(f"rates: must have one above 0, got {list(rates)}")
 
 
 class Experts(Rule):
@@ -111,11 +125,13 @@ class Experts(Rule):
 
     def __init__(self, kernel: Kernel, shapes: Shapes, dtype: str, options: ExpertsOptions) -> None:
         super().__init__(kernel, shapes, dtype, options)
-        self.rates = np.array(options.rates)
+        rates = default_rates(kernel.loss) if options.rates is None else options.rates
+        self.rates = np.array(rates)
+        self.intercept_rates = np.where(self.rates > 0, self.rates, ALONE)
         scale = getattr(kernel.loss, "scale", "none")
         self.is_spread, self.farthest = scale == "spread", FARTHEST[scale]
         self.is_held = self.is_spread and bool(getattr(kernel.loss, "is_bent", False))
-        self.slow = _slow_shares(options.rates, serve_slow(options.serve_slow, kernel.loss))
+        self.slow = _slow_shares(rates, serve_slow(options.serve_slow, kernel.loss))
 
     def layout(self) -> Layout:
         count = len(self.rates)
@@ -138,6 +154,42 @@ class Experts(Rule):
         state["optimizer/shares"][...] = 1 / len(self.rates)
         for name in self.shapes:
             state[f"optimizer/experts/{name}"][...] = state[f"parameters/{name}"]
+        self._leave_alone(state)
+
+    def go_on(self, before: Rule, old: State, state: State) -> None:
+        """Each learner goes on from the one of `before` with its rate; a new one begins as their mixture, without a share."""
+        if not isinstance(before, Experts) or before.shapes != self.shapes:
+            return
+        known = before.rates.tolist()
+        places = [known.index(rate) if rate in known else -1 for rate in self.rates.tolist()]
+        shares, serving = old["optimizer/shares"], old["optimizer/serving"]
+        kept_shares = np.append(shares, 0.0)[places]
+        if kept_shares.sum() == 0:
+            return
+        following = before.scoring(old)
+        for name in self.shapes:
+            was, copies = old[f"optimizer/experts/{name}"], old[f"optimizer/frozen/{name}"]
+            mixture = following[name].astype(self.dtype)
+            state[f"optimizer/experts/{name}"][...] = np.stack([*was, mixture])[places]
+            state[f"optimizer/frozen/{name}"][...] = copies[[*places, -1]]
+            state[f"optimizer/shared/{name}"][...] = old[f"optimizer/shared/{name}"]
+        self._leave_alone(state)
+        nothing = np.zeros(len(places))
+        state["optimizer/shares"][...] = moved(kept_shares, nothing, 1.0, self.options.share)
+        if serving.any():
+            kept_serving = np.append(np.append(serving[:-1], 0.0)[places], serving[-1])
+            state["optimizer/serving"][...] = kept_serving / kept_serving.sum()
+        state["optimizer/mean_heat"][...] = old["optimizer/mean_heat"]
+        if self.is_held:
+            squares = old["optimizer/mean_squares"]
+            own = np.append(squares[:-1], shares @ squares[:-1])[places]
+            state["optimizer/mean_squares"][...] = np.append(own, squares[-1])
+
+    def _leave_alone(self, state: State) -> None:
+        """The weights of learners of the intercept alone, and their copies', are 0."""
+        for expert in np.flatnonzero(self.rates == 0):
+            state["optimizer/experts/weights"][expert] = 0
+            state["optimizer/frozen/weights"][expert] = 0
 
     def scoring(self, state: State) -> Parameters:
         """The mixture that follows the stream: Σ π_e θ_e."""
@@ -175,11 +227,11 @@ class Experts(Rule):
             found["frozen_losses"][copy] = aim.values(raw).sum()
         raws = [self._forward(state, "experts", expert, batch.z) for expert in range(count)]
         pushes = [aim.residual(raw) for raw in raws]
-        answer = self._answer(state, batch, pushes)
+        answer, answer_alone = self._answers(state, batch, pushes)
         parts: list[tuple[Parameters, Parameters]] = []
         for expert, (raw, push) in enumerate(zip(raws, pushes, strict=True)):
             found["losses"][expert] = aim.values(raw).sum()
-            own = rate * self.rates[expert] * answer
+            own = rate * (self.rates[expert] * answer + self.intercept_rates[expert] * answer_alone)
             ease = 1.0 / (1.0 + aim.curvature(raw) * own)
             far = np.abs(push * ease * own)
             ease = ease * np.minimum(1.0, self.farthest / np.maximum(far, 1.0))
@@ -204,7 +256,8 @@ class Experts(Rule):
             damped = sums[f"damped/{name}"] / rows + l2 * theta
             largest = np.maximum(np.abs(plain), np.abs(damped))
             squares[...] = squares * keep + _mixed(portions, largest * largest)
-            rates = (rate * self.rates).reshape(-1, *[1] * (theta.ndim - 1))
+            rates = self.intercept_rates if name == "intercept" else self.rates
+            rates = (rate * rates).reshape(-1, *[1] * (theta.ndim - 1))
             pace = rates * inverse_root(squares)
             theta -= (pace * damped).astype(theta.dtype)
             if l1 > 0:
@@ -283,8 +336,9 @@ class Experts(Rule):
         found: Parameters = self.kernel.backward(self.shapes, z, push)
         return found
 
-    def _answer(self, state: State, batch: Batch, pushes: Sequence[Array]) -> Array:
-        """Σ v²/√G (n, k) with a row's own gradients in G: how far a step at rate 1 carries its outputs, by its residual."""
+    def _answers(self, state: State, batch: Batch, pushes: Sequence[Array]) -> tuple[Array, Array]:
+        """Σ z²/√G and, of the intercept, 1/√G, (n, k) both, with a row's own gradients in G: how far steps at rate 1 carry its
+        outputs, by its residual."""
         keep = kept(self.options.half_life, batch.rows)
         own = _mixed(parts_of_squares(state["optimizer/shares"]), np.square(pushes))
         squares = state["optimizer/shared/weights"] * keep
@@ -292,10 +346,9 @@ class Experts(Rule):
         answer = np.empty(own.shape)
         for j in range(own.shape[1]):
             answer[:, j] = (zz * inverse_root(squares[j] + own[:, j : j + 1] * zz)).sum(axis=1)
-            if "intercept" in self.shapes:
-                beside = state["optimizer/shared/intercept"][j] * keep
-                answer[:, j] += inverse_root(beside + own[:, j])
-        return answer
+        if "intercept" not in self.shapes:
+            return answer, np.zeros(own.shape)
+        return answer, inverse_root(state["optimizer/shared/intercept"] * keep + own)
 
 
 def parts_of_squares(shares: Array) -> Array:
@@ -328,6 +381,11 @@ def served_shares(shares: Array, serving: Array, slow: Array) -> Array:
     return np.asarray((1.0 - slow.sum()) * (serving[:-1] + serving[-1] * shares) + slow)
 
 
+def default_rates(loss: Any) -> tuple[float, ...]:
+    """The learners' rates where none are given."""
+    return RATES_OF_CLASSES if getattr(loss, "scale", "none") == "none" else RATES
+
+
 def serve_slow(given: float | None, loss: Any) -> float:
     """What the slower half of the learners has of the model that serves."""
     if given is not None:
@@ -337,8 +395,10 @@ def serve_slow(given: float | None, loss: Any) -> float:
 
 def _slow_shares(rates: tuple[float, ...], share: float) -> Array:
     """What each learner (E,) has of the model that serves for being one of the slower half."""
-    count = (len(rates) + 1) // 2
-    is_slow = np.argsort(np.argsort(rates, kind="stable"), kind="stable") < count
+    place = np.argsort(np.argsort(rates, kind="stable"), kind="stable")
+    alone = rates.count(0.0)
+    count = max(1, (len(rates) - alone) // 2)
+    is_slow = (place >= alone) & (place < alone + count)
     return np.asarray(is_slow * (share / count))
 
 

@@ -89,7 +89,10 @@ class Rule(ABC):
         """What it remembers: names below `optimizer/`."""
 
     def init(self, state: State) -> None:  # noqa: B027
-        """Starts from a state whose parameters are fresh and all else is 0."""
+        """Starts from a state whose parameters are fresh, or another rule's, and all else is 0."""
+
+    def go_on(self, before: Rule, old: State, state: State) -> None:  # noqa: B027
+        """Takes over, after `init`, what it can use of the state `old` that a rule with other arrays has left."""
 
     def watches(self, state: State) -> bool:
         """Whether the moments of features and labels take the next rows in."""

@@ -413,9 +413,9 @@ def _settle(mix, slow, model, k, powers):
 
 @inlined
 def _learn(
-    lane, ends, batch_rows, rates, own_rates, slow, plan, mix, model, watched, record, room, own_room, waiting
+    lane, ends, batch_rows, rates, own_rates, intercept_rates, slow, plan, mix, model, watched, record, room, own_room, waiting
 ):  # fmt: skip
-    """Learns from a lane, batch after batch, and from file to file; rates (batches,), own_rates and slow (E,)."""
+    """Learns from a lane, batch after batch, and from file to file; rates (batches,), own_rates, intercept_rates and slow (E,)."""
     stops, whole, copies = ends
     x, y, plain_y, w, offset, push_w = lane
     seen, mean, m2, target_seen, target_mean, target_m2, extremes = watched
@@ -498,21 +498,25 @@ def _learn(
                 answer = _pace(squares, j, keep, square, z, zz, pace, along)
                 ones = intercept_squares[j] * keep + square
                 one = _root(ones) if plan.intercept else 0.0
-                answer += one
                 if is_direct:
                     _take_squares_in(squares, j, keep, square, zz)
                     intercept_squares[j] = ones
                 for e in range(count):
                     at = e * k + j
-                    rate = rates[batch] * own_rates[e]
-                    own_answer = answer * rate
+                    rate, rate_alone = (
+                        rates[batch] * own_rates[e],
+                        rates[batch] * intercept_rates[e],
+                    )
+                    own_answer = answer * rate + one * rate_alone
                     ease = push_w[i] / (1.0 + push_w[i] * bents[at] * own_answer)
                     far = abs(pushes[at] * ease * own_answer)
                     if far > mix.farthest:
                         ease *= mix.farthest / far
                     if is_direct:
                         _move_along(weights, at, z, along, pushes[at], roots[e], rate * ease)
-                        intercept[e, j] -= rate * ease * one * _held(pushes[at], roots[e], 0.0)
+                        intercept[e, j] -= (
+                            rate_alone * ease * one * _held(pushes[at], roots[e], 0.0)
+                        )
                     else:
                         pushed = push_w[i] * pushes[at]
                         _sum_up(plain, damped, at, z, pushed, ease, pushes[at], roots[e])
@@ -529,7 +533,7 @@ def _learn(
             if plan.intercept:
                 _move_intercepts(
                     intercept, intercept_squares, count, k, keep, plain_ones, damped_ones, n,
-                    own_rates, rates[batch], parts,
+                    intercept_rates, rates[batch], parts,
                 )  # fmt: skip
         if weighty > 0.0:
             frozen_rows[0] += weighty
@@ -569,6 +573,7 @@ def _entry(sources: int) -> Any:
         batch_rows,
         rates,
         own_rates,
+        intercept_rates,
         slow,
         plan,
         mix,
@@ -581,7 +586,7 @@ def _entry(sources: int) -> Any:
     ):
         _ = sources
         _learn(
-            lane, ends, batch_rows, rates, own_rates, slow, plan, mix, model, watched, record, room, own_room, waiting
+            lane, ends, batch_rows, rates, own_rates, intercept_rates, slow, plan, mix, model, watched, record, room, own_room, waiting
         )  # fmt: skip
 
     return learn
@@ -597,6 +602,7 @@ class ExpertsPass:
     plan: Plan
     mix: Mix
     own_rates: Array
+    intercept_rates: Array
     slow: Array
 
     def __call__(
@@ -622,12 +628,13 @@ class ExpertsPass:
         results: Results,
         ends: Ends,
     ) -> None:
-        plan, mix, own_rates, slow = self.plan, self.mix, self.own_rates, self.slow
+        plan, mix, slow = self.plan, self.mix, self.slow
+        own_rates, intercept_rates = self.own_rates, self.intercept_rates
         lane, watched, record = lane_of(plan, rows, pushes), watched_of(state), record_of(results)
         weights = state["parameters/weights"]
         room, own_room = room_of(weights), _room(weights, len(own_rates))
         learn(
-            lane, ends, batch_rows, rates, own_rates, slow, plan, mix, _model(state), watched, record, room, own_room,
+            lane, ends, batch_rows, rates, own_rates, intercept_rates, slow, plan, mix, _model(state), watched, record, room, own_room,
             _waiting(weights),
         )  # fmt: skip
 
@@ -647,7 +654,7 @@ def experts_pass(spec: Spec, kernel: Any, rule: Experts) -> ExpertsPass:
         l2=float(kernel.l2),
         slow=float(rule.slow.sum()),
     )
-    return ExpertsPass(plan_of(spec, kernel.loss), mix, rule.rates, rule.slow)
+    return ExpertsPass(plan_of(spec, kernel.loss), mix, rule.rates, rule.intercept_rates, rule.slow)
 
 
 def _room(weights: Array, count: int) -> Room:

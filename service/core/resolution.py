@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from kernels import registry
 from kernels.contract import Spec
-from kernels.experts import serve_slow
+from kernels.experts import default_rates, serve_slow
 from kernels.losses import LOSSES, LossOptions, Number
 from kernels.sparse import MOST_BITS
 from service.core.errors import FileRefused
@@ -140,12 +140,14 @@ def _model(job: Job) -> Model:
 
 
 def _shared(job: Job) -> Optimizer:
-    """With what the slower half of experts has of the model that serves."""
+    """With the rates of experts, and what the slower half of them has of the model that serves."""
     options = job.optimizer.options
-    if job.optimizer.name != "experts" or options["serve_slow"] is not None:
+    if job.optimizer.name != "experts":
         return job.optimizer
-    options = options | {"serve_slow": serve_slow(None, job.model.loss)}
-    return job.optimizer.model_copy(update={"options": options})
+    loss = job.model.loss
+    rates = default_rates(loss) if options["rates"] is None else options["rates"]
+    found = {"rates": rates, "serve_slow": serve_slow(options["serve_slow"], loss)}
+    return job.optimizer.model_copy(update={"options": options | found})
 
 
 def _optimizer(job: Job) -> Optimizer:

@@ -187,8 +187,10 @@ def adopt(old: str, source: Region, spec: str, target: Region) -> Learnt:
     learner, before = build(spec), build(old)
     state = backed(target, learner.layout())
     learner.init(state)
-    outputs = before.outputs, learner.outputs
-    _take_over(arrays(source, before.layout()), "", state, outputs)
+    outputs, saved = (before.outputs, learner.outputs), arrays(source, before.layout())
+    if not _take_over(saved, "", state, outputs):
+        learner.rule.init(state)
+        learner.rule.go_on(before.rule, dict(saved), state)
     return learnt(learner, state)
 
 
@@ -398,12 +400,12 @@ def _take_over(
     prefix: str,
     state: Mapping[str, Array],
     outputs: tuple[int, int] = (1, 1),
-) -> None:
+) -> bool:
     """What was `saved` under the same name. With more `outputs` than before an array is longer along the axes that
     have one place for each: the new places, which come last, stay as they are.
 
     Of what an optimizer remembers nothing is taken over where one of its arrays has another shape: the rest would be of a life that has
-    no sequel.
+    no sequel. Returns whether any of it was.
     """
     found = {
         name: old
@@ -416,6 +418,7 @@ def _take_over(
     for name in fits:
         old = found[name]
         state[name][tuple(slice(length) for length in old.shape)] = old
+    return any(name.startswith(OPTIMIZER) for name in fits)
 
 
 def _saved_as(saved: Mapping[str, Array], name: str, array: Array) -> Array | None:

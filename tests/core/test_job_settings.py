@@ -366,7 +366,7 @@ def test_parts_that_do_not_fit_each_other_are_refused(parts: dict[str, str], exp
         ),
         (
             {"tables": "[jobs.optimizer]\nrates = [0.1, -1]"},
-            "optimizer.rates: must be one or more numbers above 0, got [0.1, -1.0]",
+            "optimizer.rates: must be numbers from 0, got [0.1, -1.0]",
         ),
         (
             {"model": "classes = 2", "tables": "[jobs.training]\nclass_weight = {yes = 2}"},

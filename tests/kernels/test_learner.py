@@ -363,7 +363,8 @@ def test_the_model_of_experts_is_the_mixture_that_serves(bench, name, slow):
     assert serving.sum() == pytest.approx(1.0)
     assert shares.sum() == pytest.approx(1.0)
     own = serving[:-1] + serving[-1] * shares
-    whole = (1 - slow) * own + slow * np.array([0.5, 0.5, 0, 0])
+    halves = {4: [0.5, 0.5, 0, 0], 6: [0, 0.5, 0.5, 0, 0, 0]}[len(shares)]
+    whole = (1 - slow) * own + slow * np.array(halves)
     for key in ("weights", "intercept"):
         mixed = np.tensordot(whole, state[f"optimizer/experts/{key}"], axes=1)
         np.testing.assert_allclose(state[f"parameters/{key}"], mixed, rtol=1e-12)
@@ -373,13 +374,15 @@ def test_the_model_of_experts_is_the_mixture_that_serves(bench, name, slow):
     ("rates", "given", "slow"),
     [
         ((0.02, 0.1, 0.5, 2.0), 0.3, [0.15, 0.15, 0, 0]),
-        ((2.0, 0.02, 0.5), 0.3, [0, 0.15, 0.15]),
+        ((2.0, 0.02, 0.5), 0.3, [0, 0.3, 0]),
+        ((0.5, 0.0, 2.0, 0.02), 0.3, [0, 0, 0, 0.3]),
+        (None, 0.3, [0, 0.15, 0.15, 0, 0, 0]),
         ((0.1, 0.1), None, [0.15, 0]),
         ((1.0,), None, [0.15]),
     ],
 )
 def test_the_slower_half_of_the_learners_serves_whatever_it_lost(bench, rates, given, slow):
-    options = {"name": "experts", "rates": list(rates), "serve_slow": given}
+    options = {"name": "experts", "rates": rates and list(rates), "serve_slow": given}
     learner = Learner(replace(SPECS["experts"], optimizer=options))
     assert learner.rule.slow == pytest.approx(slow)
 
@@ -520,7 +523,7 @@ def test_one_row_moves_its_own_output_no_farther_than_experts_let_it(bench, loss
     before = {name: array.copy() for name, array in state.items()}
     learner.run(state, rows.slice(1000, 1001), 1, bench.results(learner, rows.slice(1000, 1001)))
     z = learner.scaled(state, rows.x[1000:])[0]
-    for expert in range(4):
+    for expert in range(len(learner.rule.rates)):
         moved = [
             now["optimizer/experts/weights"][expert, 0] @ z
             + now["optimizer/experts/intercept"][expert, 0]
@@ -528,6 +531,34 @@ def test_one_row_moves_its_own_output_no_farther_than_experts_let_it(bench, loss
         ]
         assert abs(moved[1] - moved[0]) <= farthest * (1 + 1e-9)
     assert abs(moved[1] - moved[0]) == pytest.approx(farthest)  # of the fastest
+
+
+def test_a_learner_at_rate_0_learns_the_intercept_alone(bench):
+    learner = Learner(replace(SPECS["experts"], optimizer={"name": "experts", "rates": [0.5, 0.0]}))
+    random = np.random.default_rng(3)
+    x = random.normal(size=(2000, 3))
+    y = (random.random(2000) < 0.2).astype(np.float64)
+    for batch_rows in (1, 7):
+        state, _ = bench.run(learner.spec, Rows(x, y, np.ones(2000), np.zeros(2000)), batch_rows)
+        assert state["optimizer/experts/weights"][0].all()
+        assert not state["optimizer/experts/weights"][1].any()
+        odds = state["optimizer/experts/intercept"][1, 0]
+        assert 1 / (1 + np.exp(-odds)) == pytest.approx(0.2, abs=0.03)
+
+
+@pytest.mark.parametrize("name", ["experts", "experts of classes"])
+def test_where_chance_looks_like_sense_classes_are_predicted_by_how_frequent_they_are(bench, name):
+    """Few rows, many features, and none of them tells anything."""
+    random = np.random.default_rng(8)
+    x = (random.random((150, 40)) < 0.2).astype(np.float64)
+    y = (random.random(150) < 0.15).astype(np.float64)
+    rows = Rows(x, y, np.ones(150), np.zeros(150))
+    lost = []
+    for rates in (None, [0.02, 0.1, 0.5, 2.0]):
+        spec = replace(SPECS[name], features=40, optimizer={"name": "experts", "rates": rates})
+        _, results = bench.run(spec, rows, 1)
+        lost.append(Learner(spec).loss(results["output"], y).mean())
+    assert lost[0] < 0.9 * lost[1]
 
 
 def test_a_rare_feature_s_weight_takes_what_its_few_rows_tell_of_it(bench):

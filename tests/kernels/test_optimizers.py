@@ -149,7 +149,14 @@ def test_adagrad_with_a_half_life_forgets_a_gradient_of_long_ago():
         (schedules.InverseScalingOptions, {"steps": 0}, "steps: must be greater than 0"),
         (schedules.CosineOptions, {"lowest": 2.0}, "lowest: must be from 0 to 1"),
         (schedules.ConstantOptions, {"warm_up": -1}, "warm_up: must be 0 or greater"),
-        (registry.RULES["experts"].Options, {"rates": ()}, "rates: must be one or more numbers"),
+        (registry.RULES["experts"].Options, {"rates": ()}, "rates: must have one above 0"),
+        (registry.RULES["experts"].Options, {"rates": (0.0,)}, "rates: must have one above 0"),
+        (
+            registry.RULES["experts"].Options,
+            {"rates": (0.1, -1.0)},
+            "rates: must be numbers from 0",
+        ),
+        (registry.RULES["experts"].Options, {"rates": (np.inf,)}, "rates: must be numbers from 0"),
         (
             registry.RULES["newton"].Options,
             {"prior_variance": 0.0},

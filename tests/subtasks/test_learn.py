@@ -154,27 +154,77 @@ def test_a_model_whose_labels_extremes_nobody_watched_is_not_held(bench: Any, ta
     )
 
 
+def of_rates(*rates: float) -> dict[str, Any]:
+    return {"name": "experts", "rates": list(rates)}
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ({"name": "experts"}, {"name": "experts", "rates": [0.1, 1.0]}),
+        (of_rates(0.1, 1.0), of_rates(0.2, 0.4, 0.8)),
         ({"name": "experts"}, {"name": "normalised"}),
         ({"name": "normalised"}, {"name": "experts"}),
+        ({"name": "sgd"}, {"name": "coin_betting"}),
     ],
 )
-def test_learners_of_another_kind_or_number_begin_without_what_those_before_remember(
+def test_learners_of_another_kind_begin_at_the_model_without_what_those_before_remember(
     bench: Any, table: bytes, before: dict[str, Any], after: dict[str, Any]
 ) -> None:
     shape, state, _ = bench.started(replace(LOGISTIC, optimizer=before))
     learnt, _ = bench.learnt(shape, state, bench.decoded(table), 1)
     other, target, _ = bench.started(replace(LOGISTIC, optimizer=after))
+    model = arrays(learnt, shape.state_layout)
     fresh = {k: a.copy() for k, a in arrays(target, other.state_layout).items()}
+    fresh["parameters/weights"][...] = model["parameters/weights"]
+    fresh["parameters/intercept"][...] = model["parameters/intercept"]
+    build(other.spec).rule.init(fresh)
     learn.adopt(shape.spec, learnt, other.spec, target)
     found = arrays(target, other.state_layout)
     for name in found:
-        if name.startswith("optimizer/"):
+        if name.startswith(("optimizer/", "parameters/")):
             assert np.array_equal(found[name], fresh[name]), name
-    assert np.array_equal(found["scaling/m2"], arrays(learnt, shape.state_layout)["scaling/m2"])
+    assert np.array_equal(found["scaling/m2"], model["scaling/m2"])
+
+
+def test_learners_go_on_at_their_rates_and_new_ones_as_the_mixture_of_those_before(
+    bench: Any, table: bytes
+) -> None:
+    four, six = of_rates(0.02, 0.1, 0.5, 2.0), of_rates(0.0, 0.02, 0.1, 0.5, 2.0, 8.0)
+    for spec in (
+        replace(LOGISTIC, optimizer={**four, "serve_rows": 30}),
+        replace(NUMBERS, optimizer=four),
+    ):
+        shape, state, _ = bench.started(spec)
+        learnt, _ = bench.learnt(shape, state, bench.decoded(table), 1)
+        before = arrays(learnt, shape.state_layout)
+        other, target, _ = bench.started(replace(spec, optimizer={**spec.optimizer, **six}))
+        learn.adopt(shape.spec, learnt, other.spec, target)
+        after = arrays(target, other.state_layout)
+        for name in ("weights", "intercept"):
+            was, now = (of[f"optimizer/experts/{name}"] for of in (before, after))
+            mixture = np.tensordot(before["optimizer/shares"], was, axes=1)
+            assert np.array_equal(now[1:5], was)
+            np.testing.assert_allclose(now[5], mixture, rtol=1e-12)
+            if name == "intercept":
+                np.testing.assert_allclose(now[0], mixture, rtol=1e-12)
+            else:
+                assert not now[0].any()
+            copies = before[f"optimizer/frozen/{name}"]
+            assert np.array_equal(after[f"optimizer/frozen/{name}"][[1, 2, 3, 4, 6]], copies)
+            shared = f"optimizer/shared/{name}"
+            assert np.array_equal(after[shared], before[shared])
+            assert np.array_equal(after[f"parameters/{name}"], before[f"parameters/{name}"])
+        assert after["optimizer/shares"].sum() == pytest.approx(1)
+        np.testing.assert_allclose(
+            after["optimizer/shares"][1:5], before["optimizer/shares"], atol=1e-4
+        )
+        served = before["optimizer/serving"]
+        np.testing.assert_allclose(after["optimizer/serving"][[1, 2, 3, 4, 6]], served, rtol=1e-12)
+        for name in ("mean_heat", "mean_squares"):
+            assert (f"optimizer/{name}" in before) == (f"optimizer/{name}" in after)
+        parts, results = bench.decoded(table), bench.reserve(other.results_bytes(100, ""))
+        end = bench.reserve(other.state_bytes)
+        assert learn.run(other.spec, target, end, parts, 1, results, "").finite
 
 
 def test_a_state_whose_optimizer_options_changed_is_adopted_whole(bench: Any, table: bytes) -> None:
