@@ -6,6 +6,7 @@ has run. For each rate η_e one learner takes implicit AdaGrad steps; π are the
     G ← G + Σ ρ_e g_e²      θ_e ← θ_e - η_e g̃_e / √G      g̃_e = g_e / (1 + η_e h_e Σ v²/√G)
     π_e ← (1 - α) π_e e^(-ℓ_e/T) / Σ + α/E                v = (1, z), h_e the loss's curvature
 
+A learner whose rate is 0 has no weights, and learns the intercept alone, at the rate `ALONE`.
 Rows are scored by Σ π_e θ_e, which for a linear kernel is one linear model. The step is implicit to
 first order (Kulis & Bartlett, ICML 2010): it can't shoot past its label, whatever the rate. G, what a
 feature's gradients have come to, is one for all learners, who differ by their rates alone; ρ = 0.95 π + 0.05/E
@@ -28,7 +29,7 @@ their neighbours, and is wrong an hour later. So the model that serves (paramete
 is another mixture of the same learners and of Σ π_e θ_e: its shares are moved by the losses that frozen
 copies of these have on the `serve_rows` rows after the copy was taken. Such a short look ahead rarely sees
 what is learnt change, and then the fast and sure are the most wrong. So where classes or counts are learnt a
-part of it, δ, belongs to the slower half of the learners, whatever they lost: s_e ← (1 - δ) s_e + δ [e slow]/E_slow.
+part of it, δ, belongs to the slower half of those that have weights, whatever they lost: s_e ← (1 - δ) s_e + δ [e slow]/E_slow.
 
 Rules: those of `rules`. A batch's losses count row by row; its gradients are taken at the same θ_e, and
 each is damped as if it were the whole batch. Rows may cancel in g and not in g̃: G takes the larger.
@@ -79,7 +80,7 @@ class ExpertsOptions:
     A rate of 0 makes a learner of the intercept alone. Without `rates` they are `RATES_OF_CLASSES` or `RATES`.
     `share` is what a learner never loses to the others, all together, each step; `serve_rows` and
     `serve_share` say after how many rows the shares that serve are moved, and what they never lose;
-    `serve_slow` is what the slower half of the learners has of the model that serves beside its own
+    `serve_slow` is what the slower half of those that learn weights has of the model that serves beside its own
     shares: without it 0.15 for classes and counts, 0 for numbers.
     After `half_life` rows a gradient counts half; 0 is for ever.
     """
@@ -154,39 +155,50 @@ class Experts(Rule):
         state["optimizer/shares"][...] = 1 / len(self.rates)
         for name in self.shapes:
             state[f"optimizer/experts/{name}"][...] = state[f"parameters/{name}"]
-        self._leave_alone(state)
+        self._take_weights_away(state)
+
+    def continues(self, before: Rule) -> bool:
+        return isinstance(before, Experts) and np.array_equal(before.rates, self.rates)
 
     def go_on(self, before: Rule, old: State, state: State) -> None:
-        """Each learner goes on from the one of `before` with its rate; a new one begins as their mixture, without a share."""
-        if not isinstance(before, Experts) or before.shapes != self.shapes:
+        """Each learner goes on from the one of `before` with its rate, a new one from their mixture.
+
+        What learners who are no more had of the shares goes to the new ones that learn weights, and of
+        those that serve to the mixture's copy. The places of new outputs stay as they are.
+        """
+        if not isinstance(before, Experts):
             return
         known = before.rates.tolist()
         places = [known.index(rate) if rate in known else -1 for rate in self.rates.tolist()]
         shares, serving = old["optimizer/shares"], old["optimizer/serving"]
-        kept_shares = np.append(shares, 0.0)[places]
-        if kept_shares.sum() == 0:
-            return
         following = before.scoring(old)
         for name in self.shapes:
             was, copies = old[f"optimizer/experts/{name}"], old[f"optimizer/frozen/{name}"]
             mixture = following[name].astype(self.dtype)
-            state[f"optimizer/experts/{name}"][...] = np.stack([*was, mixture])[places]
-            state[f"optimizer/frozen/{name}"][...] = copies[[*places, -1]]
-            state[f"optimizer/shared/{name}"][...] = old[f"optimizer/shared/{name}"]
-        self._leave_alone(state)
-        nothing = np.zeros(len(places))
-        state["optimizer/shares"][...] = moved(kept_shares, nothing, 1.0, self.options.share)
+            _place(state[f"optimizer/experts/{name}"], np.stack([*was, mixture])[places])
+            _place(state[f"optimizer/frozen/{name}"], copies[[*places, -1]])
+            _place(state[f"optimizer/shared/{name}"], old[f"optimizer/shared/{name}"])
+        self._take_weights_away(state)
+        state["optimizer/shares"][...] = self._dealt(np.append(shares, 0.0)[places], places)
         if serving.any():
-            kept_serving = np.append(np.append(serving[:-1], 0.0)[places], serving[-1])
-            state["optimizer/serving"][...] = kept_serving / kept_serving.sum()
+            own = np.append(serving[:-1], 0.0)[places]
+            state["optimizer/serving"][...] = np.append(own, 1.0 - own.sum())
         state["optimizer/mean_heat"][...] = old["optimizer/mean_heat"]
         if self.is_held:
             squares = old["optimizer/mean_squares"]
-            own = np.append(squares[:-1], shares @ squares[:-1])[places]
+            own = np.append(squares[:-1], _mixed(shares, squares[:-1]))[places]
             state["optimizer/mean_squares"][...] = np.append(own, squares[-1])
 
-    def _leave_alone(self, state: State) -> None:
-        """The weights of learners of the intercept alone, and their copies', are 0."""
+    def _dealt(self, shares: Array, places: Sequence[int]) -> Array:
+        """The shares of learners that were at `places`, once those that are new and learn weights have what is left."""
+        is_new = (np.array(places) < 0) & (self.rates > 0)
+        if is_new.any():
+            return np.asarray(shares + is_new * ((1.0 - shares.sum()) / is_new.sum()))
+        whole = shares.sum()
+        return shares / whole if whole > 0 else np.full(len(shares), 1 / len(shares))
+
+    def _take_weights_away(self, state: State) -> None:
+        """Learners at rate 0, and their copies, have none."""
         for expert in np.flatnonzero(self.rates == 0):
             state["optimizer/experts/weights"][expert] = 0
             state["optimizer/frozen/weights"][expert] = 0
@@ -227,11 +239,12 @@ class Experts(Rule):
             found["frozen_losses"][copy] = aim.values(raw).sum()
         raws = [self._forward(state, "experts", expert, batch.z) for expert in range(count)]
         pushes = [aim.residual(raw) for raw in raws]
-        answer, answer_alone = self._answers(state, batch, pushes)
+        answer, intercept_answer = self._answers(state, batch, pushes)
         parts: list[tuple[Parameters, Parameters]] = []
         for expert, (raw, push) in enumerate(zip(raws, pushes, strict=True)):
             found["losses"][expert] = aim.values(raw).sum()
-            own = rate * (self.rates[expert] * answer + self.intercept_rates[expert] * answer_alone)
+            moved_by = intercept_answer + answer if self.rates[expert] > 0 else intercept_answer
+            own = rate * self.intercept_rates[expert] * moved_by
             ease = 1.0 / (1.0 + aim.curvature(raw) * own)
             far = np.abs(push * ease * own)
             ease = ease * np.minimum(1.0, self.farthest / np.maximum(far, 1.0))
@@ -268,14 +281,16 @@ class Experts(Rule):
 
     def settle(self, state: State) -> None:
         """The parameters become the mixture that serves. With a penalty l1 a weight is zero where the
-        learners that have most of the shares say so: else the least of them would keep it alive."""
+        learners that have most of the shares say so: else the least of them would keep it alive. Those at
+        rate 0 have no say."""
         shares = served_shares(state["optimizer/shares"], state["optimizer/serving"], self.slow)
         for name in self.shapes:
             experts = state[f"optimizer/experts/{name}"]
             mixed = _mixed(shares, experts)
             if penalty(self.kernel, name)[0] > 0:
                 alive = _mixed(shares, (experts != 0).astype(np.float64))
-                mixed = np.where(alive > 0.5, mixed, 0.0)
+                voting = sum(shares[self.rates > 0].tolist())
+                mixed = np.where(alive > 0.5 * voting, mixed, 0.0)
             state[f"parameters/{name}"][...] = mixed
 
     def _follow(self, state: State, sums: State) -> None:
@@ -351,6 +366,11 @@ class Experts(Rule):
         return answer, inverse_root(state["optimizer/shared/intercept"] * keep + own)
 
 
+def _place(array: Array, part: Array) -> None:
+    """Puts `part` at the beginning of an array that is as long or, where there are new outputs, longer."""
+    array[tuple(slice(length) for length in part.shape)] = part
+
+
 def parts_of_squares(shares: Array) -> Array:
     """ρ (E,): what each learner's gradients have of G."""
     return np.asarray((1.0 - LEAST_PART) * shares + LEAST_PART / len(shares))
@@ -383,7 +403,7 @@ def served_shares(shares: Array, serving: Array, slow: Array) -> Array:
 
 def default_rates(loss: Any) -> tuple[float, ...]:
     """The learners' rates where none are given."""
-    return RATES_OF_CLASSES if getattr(loss, "scale", "none") == "none" else RATES
+    return RATES_OF_CLASSES if loss.problem in ("binary", "multiclass") else RATES
 
 
 def serve_slow(given: float | None, loss: Any) -> float:

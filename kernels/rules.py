@@ -89,10 +89,14 @@ class Rule(ABC):
         """What it remembers: names below `optimizer/`."""
 
     def init(self, state: State) -> None:  # noqa: B027
-        """Starts from a state whose parameters are fresh, or another rule's, and all else is 0."""
+        """Starts from a state whose parameters are fresh, or another rule's, and where what it remembers is 0."""
+
+    def continues(self, before: Rule) -> bool:
+        """Whether what `before`, of the same name, remembers is this one's, too, where the arrays have the same shapes."""
+        return True
 
     def go_on(self, before: Rule, old: State, state: State) -> None:  # noqa: B027
-        """Takes over, after `init`, what it can use of the state `old` that a rule with other arrays has left."""
+        """Takes over, after `init`, what it can use of the state `old` that a rule left whom it doesn't continue."""
 
     def watches(self, state: State) -> bool:
         """Whether the moments of features and labels take the next rows in."""

@@ -380,7 +380,7 @@ def _serve(mix, model, heat, k, powers):
 
 
 @inlined
-def _settle(mix, slow, model, k, powers):
+def _settle(mix, slow, own_rates, model, k, powers):
     """`Experts.settle`, to the bit."""
     weights, intercept = model.weights, model.intercept
     served, served_intercept = model.served, model.served_intercept
@@ -394,6 +394,9 @@ def _settle(mix, slow, model, k, powers):
         powers[e] = shares[e]
         if is_serving:
             powers[e] = (1.0 - mix.slow) * (serving[e] + serving[count] * shares[e]) + slow[e]
+    voting = 0.0
+    for e in range(count):
+        voting += powers[e] if own_rates[e] > 0.0 else 0.0
     for j in range(k):
         for f in range(weights.shape[1]):
             total = powers[0] * weights[j, f]
@@ -403,7 +406,7 @@ def _settle(mix, slow, model, k, powers):
                 alive = 0.0
                 for e in range(count):
                     alive += powers[e] if weights[e * k + j, f] != 0.0 else 0.0
-                total = total if alive > 0.5 else 0.0
+                total = total if alive > 0.5 * voting else 0.0
             served[j, f] = kind(total)
         total = powers[0] * intercept[0, j]
         for e in range(1, count):
@@ -498,16 +501,15 @@ def _learn(
                 answer = _pace(squares, j, keep, square, z, zz, pace, along)
                 ones = intercept_squares[j] * keep + square
                 one = _root(ones) if plan.intercept else 0.0
+                answer += one
                 if is_direct:
                     _take_squares_in(squares, j, keep, square, zz)
                     intercept_squares[j] = ones
                 for e in range(count):
                     at = e * k + j
-                    rate, rate_alone = (
-                        rates[batch] * own_rates[e],
-                        rates[batch] * intercept_rates[e],
-                    )
-                    own_answer = answer * rate + one * rate_alone
+                    rate = rates[batch] * own_rates[e]
+                    intercept_rate = rates[batch] * intercept_rates[e]
+                    own_answer = intercept_rate * (answer if own_rates[e] > 0.0 else one)
                     ease = push_w[i] / (1.0 + push_w[i] * bents[at] * own_answer)
                     far = abs(pushes[at] * ease * own_answer)
                     if far > mix.farthest:
@@ -515,7 +517,7 @@ def _learn(
                     if is_direct:
                         _move_along(weights, at, z, along, pushes[at], roots[e], rate * ease)
                         intercept[e, j] -= (
-                            rate_alone * ease * one * _held(pushes[at], roots[e], 0.0)
+                            intercept_rate * ease * one * _held(pushes[at], roots[e], 0.0)
                         )
                     else:
                         pushed = push_w[i] * pushes[at]
@@ -558,7 +560,7 @@ def _learn(
                 plan, count + 1, k, frozen, frozen_intercept, queued, waiting, frozen_losses
             )
             queued = 0
-            _settle(mix, slow, model, k, powers)
+            _settle(mix, slow, own_rates, model, k, powers)
             if file < len(copies):
                 for i in range(len(whole)):
                     copies[file, i] = whole[i]

@@ -187,10 +187,13 @@ def adopt(old: str, source: Region, spec: str, target: Region) -> Learnt:
     learner, before = build(spec), build(old)
     state = backed(target, learner.layout())
     learner.init(state)
-    outputs, saved = (before.outputs, learner.outputs), arrays(source, before.layout())
+    outputs = before.outputs, learner.outputs
+    whole = arrays(source, before.layout())
+    is_sequel = learner.rule.continues(before.rule)
+    saved = {k: a for k, a in whole.items() if is_sequel or not k.startswith(OPTIMIZER)}
     if not _take_over(saved, "", state, outputs):
         learner.rule.init(state)
-        learner.rule.go_on(before.rule, dict(saved), state)
+        learner.rule.go_on(before.rule, whole, state)
     return learnt(learner, state)
 
 
@@ -405,7 +408,7 @@ def _take_over(
     have one place for each: the new places, which come last, stay as they are.
 
     Of what an optimizer remembers nothing is taken over where one of its arrays has another shape: the rest would be of a life that has
-    no sequel. Returns whether any of it was.
+    no sequel. Returns whether any of what it remembers was.
     """
     found = {
         name: old

@@ -17,6 +17,7 @@ from service.cli import check
 from service.cli.status import read
 from service.core.errors import ConfigurationError
 from service.core.layout import Layout
+from service.core.resolution import resolve
 from service.core.settings import parse
 
 
@@ -166,7 +167,9 @@ def test_check_prints_what_is_in_force_as_a_configuration(tmp_path: Path) -> Non
     assert plane_job["training"]["batch_rows"] == 1
     shares = [job["optimizer"]["serve_slow"] for job in printed["jobs"]]
     assert shares == [0.0, 0.15]
-    assert parse(run.stdout, "printed").service == parse(CONFIG, "given").service
+    again, given = parse(run.stdout, "printed"), parse(CONFIG, "given")
+    assert again.service == given.service
+    assert [resolve(job) for job in again.jobs] == [resolve(job) for job in given.jobs]
 
 
 def test_check_says_of_a_number_that_follows_the_labels_what_it_is(tmp_path: Path) -> None:

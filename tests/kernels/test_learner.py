@@ -586,6 +586,18 @@ def test_experts_with_l1_have_weights_that_are_exactly_zero_where_nothing_is_to_
     assert (np.abs(weights[:2]) > 0.15).all()
 
 
+@pytest.mark.parametrize("batch_rows", [1, 2])
+def test_a_learner_of_the_intercept_alone_has_no_say_in_which_weights_are_zero(bench, batch_rows):
+    random = np.random.default_rng(4)
+    x = random.normal(size=(200, 30))
+    y = (x[:, 0] + 3 * random.logistic(size=200) > 0).astype(np.float64)
+    rows = Rows(x, y, np.ones(200), np.zeros(200))
+    spec = Spec("logistic", 30, {"l1": 0.001}, optimizer={"name": "experts"})
+    state, _ = bench.run(spec, rows, batch_rows)
+    assert state["optimizer/shares"][0] > 0.5
+    assert np.count_nonzero(state["parameters/weights"]) > 15
+
+
 def test_newton_steps_on_squared_error_are_recursive_least_squares(bench):
     rows = bench.rows(50, 3, weighted=False)
     x = np.hstack([np.ones((50, 1)), rows.x / 10])

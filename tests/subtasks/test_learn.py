@@ -154,77 +154,93 @@ def test_a_model_whose_labels_extremes_nobody_watched_is_not_held(bench: Any, ta
     )
 
 
-def of_rates(*rates: float) -> dict[str, Any]:
-    return {"name": "experts", "rates": list(rates)}
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        (of_rates(0.1, 1.0), of_rates(0.2, 0.4, 0.8)),
-        ({"name": "experts"}, {"name": "normalised"}),
-        ({"name": "normalised"}, {"name": "experts"}),
-        ({"name": "sgd"}, {"name": "coin_betting"}),
-    ],
-)
-def test_learners_of_another_kind_begin_at_the_model_without_what_those_before_remember(
-    bench: Any, table: bytes, before: dict[str, Any], after: dict[str, Any]
+def test_what_an_optimizer_remembers_begins_anew_at_the_model_where_it_has_another_shape(
+    bench: Any, table: bytes
 ) -> None:
-    shape, state, _ = bench.started(replace(LOGISTIC, optimizer=before))
-    learnt, _ = bench.learnt(shape, state, bench.decoded(table), 1)
-    other, target, _ = bench.started(replace(LOGISTIC, optimizer=after))
-    model = arrays(learnt, shape.state_layout)
-    fresh = {k: a.copy() for k, a in arrays(target, other.state_layout).items()}
-    fresh["parameters/weights"][...] = model["parameters/weights"]
-    fresh["parameters/intercept"][...] = model["parameters/intercept"]
-    build(other.spec).rule.init(fresh)
-    learn.adopt(shape.spec, learnt, other.spec, target)
-    found = arrays(target, other.state_layout)
-    for name in found:
-        if name.startswith(("optimizer/", "parameters/")):
-            assert np.array_equal(found[name], fresh[name]), name
+    long, short = ({"name": "lbfgs", "memory": memory} for memory in (5, 3))
+    shape, state, _ = bench.started(replace(LOGISTIC, optimizer=long))
+    for _ in range(4):
+        state, _ = bench.learnt(shape, state, bench.decoded(table))
+        build(shape.spec).end_file(arrays(state, shape.state_layout))
+    other, target, _ = bench.started(replace(LOGISTIC, optimizer=short))
+    learn.adopt(shape.spec, state, other.spec, target)
+    model, found = arrays(state, shape.state_layout), arrays(target, other.state_layout)
+    assert model["parameters/weights"].all()
+    for name in ("weights", "intercept"):
+        assert np.array_equal(found[f"parameters/{name}"], model[f"parameters/{name}"])
+        assert np.array_equal(found[f"optimizer/trial/{name}"], model[f"parameters/{name}"])
     assert np.array_equal(found["scaling/m2"], model["scaling/m2"])
 
 
-def test_learners_go_on_at_their_rates_and_new_ones_as_the_mixture_of_those_before(
-    bench: Any, table: bytes
+FOUR = (0.02, 0.1, 0.5, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "keeps_following"),
+    [
+        (FOUR, (0.0, *FOUR, 8.0), True),
+        ((0.0, *FOUR, 8.0), (0.02, 8.0, 0.0, 0.5, 2.0, 0.1), True),
+        (FOUR, (0.02, 0.1, 1.0), False),
+        ((0.1, 1.0), (0.2, 0.4, 0.8), True),
+        (FOUR, (0.0, 0.02, 0.1, 0.5), False),
+        (FOUR, (0.1, 0.5), False),
+    ],
+)
+@pytest.mark.parametrize("kind", ["classes", "more classes", "numbers"])
+def test_learners_go_on_at_their_rates_and_new_ones_as_the_mixture(
+    bench: Any,
+    table: bytes,
+    kind: str,
+    before: tuple[float, ...],
+    after: tuple[float, ...],
+    keeps_following: bool,
 ) -> None:
-    four, six = of_rates(0.02, 0.1, 0.5, 2.0), of_rates(0.0, 0.02, 0.1, 0.5, 2.0, 8.0)
-    for spec in (
-        replace(LOGISTIC, optimizer={**four, "serve_rows": 30}),
-        replace(NUMBERS, optimizer=four),
-    ):
-        shape, state, _ = bench.started(spec)
-        learnt, _ = bench.learnt(shape, state, bench.decoded(table), 1)
-        before = arrays(learnt, shape.state_layout)
-        other, target, _ = bench.started(replace(spec, optimizer={**spec.optimizer, **six}))
-        learn.adopt(shape.spec, learnt, other.spec, target)
-        after = arrays(target, other.state_layout)
-        for name in ("weights", "intercept"):
-            was, now = (of[f"optimizer/experts/{name}"] for of in (before, after))
-            mixture = np.tensordot(before["optimizer/shares"], was, axes=1)
-            assert np.array_equal(now[1:5], was)
-            np.testing.assert_allclose(now[5], mixture, rtol=1e-12)
-            if name == "intercept":
-                np.testing.assert_allclose(now[0], mixture, rtol=1e-12)
-            else:
-                assert not now[0].any()
-            copies = before[f"optimizer/frozen/{name}"]
-            assert np.array_equal(after[f"optimizer/frozen/{name}"][[1, 2, 3, 4, 6]], copies)
-            shared = f"optimizer/shared/{name}"
-            assert np.array_equal(after[shared], before[shared])
-            assert np.array_equal(after[f"parameters/{name}"], before[f"parameters/{name}"])
-        assert after["optimizer/shares"].sum() == pytest.approx(1)
-        np.testing.assert_allclose(
-            after["optimizer/shares"][1:5], before["optimizer/shares"], atol=1e-4
+    spec = NUMBERS if kind == "numbers" else Spec("softmax", 2, outputs=2)
+    options = {"name": "experts", "serve_rows": 30}
+    shape, state, _ = bench.started(replace(spec, optimizer=options | {"rates": list(before)}))
+    then, _ = bench.learnt(shape, state, bench.decoded(table), 1)
+    outputs = 3 if kind == "more classes" else spec.outputs
+    spec = replace(spec, outputs=outputs, optimizer=options | {"rates": list(after)})
+    other, now, _ = bench.started(spec)
+    learn.adopt(shape.spec, then, other.spec, now)
+    was, found = arrays(then, shape.state_layout), arrays(now, other.state_layout)
+    of = [before.index(rate) if rate in before else None for rate in after]
+    following = {}
+    for name in ("weights", "intercept"):
+        learners, copies = was[f"optimizer/experts/{name}"], was[f"optimizer/frozen/{name}"]
+        k = learners.shape[1]
+        mixture = np.tensordot(was["optimizer/shares"], learners, axes=1)
+        mixtures = np.tensordot(
+            found["optimizer/shares"], found[f"optimizer/experts/{name}"], axes=1
         )
-        served = before["optimizer/serving"]
-        np.testing.assert_allclose(after["optimizer/serving"][[1, 2, 3, 4, 6]], served, rtol=1e-12)
-        for name in ("mean_heat", "mean_squares"):
-            assert (f"optimizer/{name}" in before) == (f"optimizer/{name}" in after)
-        parts, results = bench.decoded(table), bench.reserve(other.results_bytes(100, ""))
-        end = bench.reserve(other.state_bytes)
-        assert learn.run(other.spec, target, end, parts, 1, results, "").finite
+        following[name] = mixtures[:k], mixture
+        for place, (one, rate) in enumerate(zip(of, after, strict=True)):
+            begins = learners[one] if one is not None else mixture
+            copied = copies[-1 if one is None else one]
+            weightless = name == "weights" and rate == 0
+            for kept, part in (("experts", begins), ("frozen", copied)):
+                value = found[f"optimizer/{kept}/{name}"][place]
+                np.testing.assert_allclose(value[:k], 0 * part if weightless else part, rtol=1e-12)
+                assert not value[k:].any()
+        assert np.array_equal(found[f"optimizer/frozen/{name}"][-1][:k], copies[-1])
+        assert np.array_equal(
+            found[f"optimizer/shared/{name}"][:k], was[f"optimizer/shared/{name}"]
+        )
+        assert np.array_equal(found[f"parameters/{name}"][:k], was[f"parameters/{name}"])
+    for mixtures, mixture in following.values() if keeps_following else ():
+        np.testing.assert_allclose(mixtures, mixture, rtol=1e-12)
+    assert found["optimizer/shares"].sum() == pytest.approx(1)
+    serving, served = found["optimizer/serving"], was["optimizer/serving"]
+    assert served.all()
+    for place, one in enumerate(of):
+        assert serving[place] == (0 if one is None else served[one])
+    assert serving.sum() == pytest.approx(1)
+    assert np.array_equal(found["optimizer/mean_heat"], was["optimizer/mean_heat"])
+    if kind == "numbers":
+        squares = was["optimizer/mean_squares"]
+        mean = was["optimizer/shares"] @ squares[:-1]
+        expected = [*(mean if one is None else squares[one] for one in of), squares[-1]]
+        np.testing.assert_allclose(found["optimizer/mean_squares"], expected, rtol=1e-12)
 
 
 def test_a_state_whose_optimizer_options_changed_is_adopted_whole(bench: Any, table: bytes) -> None:
