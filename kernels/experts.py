@@ -67,7 +67,8 @@ ALONE = 0.5
 """The rate of an intercept that is learnt alone."""
 SLOW = 0.15
 """What the slower half of the learners has of the model that serves where classes or counts are learnt."""
-EPSILON = 1e-8
+EPSILON = 1e-16
+"""What G is more than it is in a root: a gradient that is only rounding makes no step."""
 FARTHEST = {"mean": 1.0, "none": 4.0, "spread": np.inf}
 """How far one row may move its own output, by how labels are scaled: counts by a factor of e, log-odds by 4, numbers as
 far as it takes. The curvature at hand says little of what is a step away, but where the loss is a square."""
@@ -377,8 +378,8 @@ def parts_of_squares(shares: Array) -> Array:
 
 
 def inverse_root(squares: Array) -> Array:
-    """1/(√G + ε): a gradient that is only rounding makes no step."""
-    return np.asarray(1.0 / (np.sqrt(squares) + EPSILON))
+    """1/√(G + ε)."""
+    return np.asarray(1.0 / np.sqrt(squares + EPSILON))
 
 
 def root(mean_squares: Array, expert: int) -> float:

@@ -3,7 +3,8 @@
 Rules: every loop works in place on arrays it is given; branches on codes stand outside the loops
 over features, so that these become vector instructions. No fast mathematics: with it a sum's order
 depends on whether the compiler's vector loop may run, and that, on where arrays happen to lie in
-memory. Without it every operation is IEEE's, in the order written. No loop allocates: room is given,
+memory. Without it every operation is IEEE's, in the order written; where a product and a sum are to be one, `fma` says so.
+No loop allocates: room is given,
 so that nothing compiled counts references (which took a third of the time). The formulas are those of
 `optimizers` and `losses`, compiled. Names in `..._rows` and `step` at the end are what Python calls;
 the others are parts of these and of the passes. Arrays are passed whole, with an index: a slice
@@ -23,10 +24,12 @@ import numba as nb
 import numpy as np
 from numba.extending import register_jitable
 
-from kernels import exponentials, losses, optimizers
+from kernels import elementary, losses, optimizers
 from kernels.contract import Array
+from kernels.elementary import inverse_deviation
 from kernels.losses import LOSSES
 from kernels.optimizers import OPTIMIZERS
+from kernels.registers import LENGTH, fma, load, splat, store, summed
 from kernels.scaling import FAR_LABEL, MOST_OF_M2
 
 FLAGS: dict[str, Any] = {
@@ -104,8 +107,11 @@ def _points_loop(code: int) -> Any:
     point = inlined(_point(code))
 
     def loop(outputs, shift, y, c, values, residuals, curvatures):
-        for e in range(len(outputs)):
-            values[e], residuals[e], curvatures[e] = point(outputs[e] + shift, y, c)
+        for e in range(0, len(values), LENGTH):
+            value, residual, curvature = point(load(outputs, (0, e)) + shift, y, c)
+            store(values, (e,), value)
+            store(residuals, (0, e), residual)
+            store(curvatures, (0, e), curvature)
 
     return loop
 
@@ -115,37 +121,38 @@ def _values_loop(code: int) -> Any:
     value = inlined(list(LOSSES.values())[code].value)
 
     def loop(outputs, shifts, ys, cs, values):
-        for i in range(len(outputs)):
-            values[i] = value(outputs[i] + shifts[i], ys[i], cs[i])
+        for i in range(0, len(values), LENGTH):
+            output = load(outputs, (0, i)) + load(shifts, (i,))
+            store(values, (i,), value(output, load(ys, (i,)), load(cs, (i,))))
 
     return loop
 
 
 points_loop = chosen([_points_loop(code) for code in range(len(LOSSES))])
-"""points_loop(code, outputs, shift, y, c, values, residuals, curvatures): all of these (n,), of one row."""
+"""points_loop(code, outputs, shift, y, c, values, residuals, curvatures): values (n,) and the others (1, n), of one row, n a multiple of LENGTH."""
 values_loop = chosen([_values_loop(code) for code in range(len(LOSSES))])
-"""values_loop(code, outputs, shifts, ys, cs, values): all of these (n,), of n rows."""
+"""values_loop(code, outputs, shifts, ys, cs, values): outputs (1, n) and the others (n,), of n rows, as many."""
 
 
 @inlined
 def dot_loop(a, i, b, j):
-    """a[i] · b[j], in eight interleaved sums and a rest: an order that fills vector registers."""
-    zero = a.dtype.type(0.0)
-    s0, s1, s2, s3, s4, s5, s6, s7 = zero, zero, zero, zero, zero, zero, zero, zero
-    whole = a.shape[1] // 8 * 8
-    for f in range(0, whole, 8):
-        s0 += a[i, f] * b[j, f]
-        s1 += a[i, f + 1] * b[j, f + 1]
-        s2 += a[i, f + 2] * b[j, f + 2]
-        s3 += a[i, f + 3] * b[j, f + 3]
-        s4 += a[i, f + 4] * b[j, f + 4]
-        s5 += a[i, f + 5] * b[j, f + 5]
-        s6 += a[i, f + 6] * b[j, f + 6]
-        s7 += a[i, f + 7] * b[j, f + 7]
-    total = ((s0 + s4) + (s2 + s6)) + ((s1 + s5) + (s3 + s7))
-    for f in range(whole, a.shape[1]):
-        total += a[i, f] * b[j, f]
-    return total
+    """a[i] · b[j], in sixteen interleaved sums and a rest."""
+    zero = splat(a.dtype.type(0.0))
+    s0, s1, s2, s3 = zero, zero, zero, zero
+    length = a.shape[1]
+    whole = length // (4 * LENGTH) * (4 * LENGTH)
+    for f in range(0, whole, 4 * LENGTH):
+        s0 = fma(load(a, (i, f)), load(b, (j, f)), s0)
+        s1 = fma(load(a, (i, f + LENGTH)), load(b, (j, f + LENGTH)), s1)
+        s2 = fma(load(a, (i, f + 2 * LENGTH)), load(b, (j, f + 2 * LENGTH)), s2)
+        s3 = fma(load(a, (i, f + 3 * LENGTH)), load(b, (j, f + 3 * LENGTH)), s3)
+    fours = length // LENGTH * LENGTH
+    for f in range(whole, fours, LENGTH):
+        s0 = fma(load(a, (i, f)), load(b, (j, f)), s0)
+    found = summed((s0 + s2) + (s1 + s3))
+    for f in range(fours, length):
+        found = fma(a[i, f], b[j, f], found)
+    return found
 
 
 @nb.njit(**FLAGS)  # a call: inlined in every pass, it would slow the rows without gaps
@@ -285,8 +292,7 @@ def inverse_deviations_loop(count, m2, inverse):
     for f in range(len(m2)):
         if each:
             share = 1.0 / count[f] if count[f] > 0.0 else 0.0
-        variance = m2[f] * share
-        inverse[f] = 1.0 / math.sqrt(variance) if variance > 0.0 else 0.0
+        inverse[f] = inverse_deviation(m2[f] * share)
 
 
 @inlined
@@ -382,7 +388,7 @@ def _entries(sources: int) -> tuple[Any, Any, Any]:
     return take_in, scale, step
 
 
-_take_in, _scale, _step = _entries(checksum(exponentials, losses, optimizers))
+_take_in, _scale, _step = _entries(checksum(elementary, losses, optimizers))
 
 
 def frozen(array: Array) -> Array:

@@ -27,12 +27,12 @@ mean 1, by losses with a logarithmic link."""
 
 
 def exp(x: Any) -> Any:
-    """e^x. In passes it is compiled as `exponentials` has it."""
+    """e^x. In passes it is compiled as `elementary` has it."""
     return np.exp(x)
 
 
 def log1p(x: Any) -> Any:
-    """log(1 + x) of x from 0 to 1. In passes it is compiled as `exponentials` has it."""
+    """log(1 + x) of x from 0 to 1. In passes it is compiled as `elementary` has it."""
     return np.log1p(x)
 
 

@@ -19,6 +19,8 @@ from kernels.losses import Scale
 
 LARGEST = 1e150
 """An output beyond this has a squared error that is no number any more: the model has diverged."""
+LEAST_VARIANCE = 1e-290
+"""A feature's variance below this counts as this, where features are divided by their deviation."""
 FAR_LABEL = 20.0
 """A label that lies more deviations from the mean of those before it may be held, see `held`."""
 UNWATCHED = np.array([-LARGEST, LARGEST]) / 2
@@ -50,8 +52,8 @@ class Moments(NamedTuple):
 
     def inverse(self) -> Array:
         """1/sd (f,), 0 where sd is 0."""
-        deviation = self.deviation()
-        return np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+        variance = _over(self.m2, self.seen)
+        return np.where(variance > 0, 1.0 / np.sqrt(np.maximum(variance, LEAST_VARIANCE)), 0.0)
 
     def faded(self, share: float) -> Moments:
         """The same moments in arrays of their own, at `share` of their weight."""

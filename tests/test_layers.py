@@ -48,8 +48,8 @@ FORBIDDEN: dict[str, tuple[frozenset[str], str]] = {
     ),
 }
 
-# Kernels are numpy, numba and the standard library, without the parts of it that reach outside.
-KERNELS_MAY_IMPORT = frozenset({"numpy", "numba", "kernels"})
+# Kernels are numpy, numba (which is made of llvmlite) and the standard library, without the parts of it that reach outside.
+KERNELS_MAY_IMPORT = frozenset({"numpy", "numba", "llvmlite", "kernels"})
 KERNELS_MUST_NOT = frozenset({"os", "time", "random", "pathlib", "asyncio", "subprocess", "socket"})
 
 # (module, what it imports): the exceptions, and why.

@@ -1,7 +1,8 @@
 """The compiled pass of linear kernels with experts.
 
-Rules: those of `loops` and `rows`; it equals `kernels.experts` to rounding. Learner e's output j stands
-in row e · k + j of arrays (E k, f), the mixture's copy behind them.
+Rules: those of `loops` and `rows`; it equals `kernels.experts` to rounding. In here the learners stand side by side: number e of a
+weight's, the last index, is learner e's, so that one vector instruction does for four. Learners and features are filled up
+to whole vector registers with such that are 0 and stay 0.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
@@ -14,8 +15,9 @@ from typing import Any, NamedTuple
 import numba as nb
 import numpy as np
 
-from kernels import experts, exponentials, loops, losses, optimizers, scaling
+from kernels import elementary, experts, loops, losses, optimizers, scaling
 from kernels.contract import Array, Ends, Results, Rows, Spec, State
+from kernels.elementary import inverse_root, log
 from kernels.experts import (
     EPSILON,
     FAR_OFF,
@@ -25,17 +27,10 @@ from kernels.experts import (
     SQUARES_MEMORY,
     Experts,
 )
-from kernels.loops import (
-    FLAGS,
-    SOFTMAX,
-    checksum,
-    dot_loop,
-    inlined,
-    points_loop,
-    values_loop,
-)
-from kernels.losses import exp
+from kernels.loops import FLAGS, SOFTMAX, checksum, inlined, loss_residual, loss_value, points_loop
+from kernels.passes import copies as passes_copies
 from kernels.passes import rows as passes_rows
+from kernels.passes.copies import try_copies, waiting_of
 from kernels.passes.rows import (
     Plan,
     aim_of,
@@ -48,9 +43,29 @@ from kernels.passes.rows import (
     record_of,
     room_of,
     scaled_row,
+    softmax_residual,
     watched_of,
     write_row,
 )
+from kernels.registers import (
+    LENGTH,
+    choose,
+    fma,
+    larger,
+    least,
+    load,
+    narrowed,
+    smaller,
+    splat,
+    spread,
+    store,
+    summed,
+    widened,
+    zeros,
+)
+
+TURN = 2 * LENGTH
+"""Features are filled up to a multiple of this."""
 
 
 class Mix(NamedTuple):
@@ -69,7 +84,7 @@ class Mix(NamedTuple):
 
 
 class Model(NamedTuple):
-    """The state that the pass changes: of E learners with k outputs each."""
+    """The state that the pass changes: of E learners with k outputs each. Learner e's output j stands in row e k + j."""
 
     weights: Array  # (E k, f)
     squares: Array  # (k, f)
@@ -89,125 +104,193 @@ class Model(NamedTuple):
     rows: Array  # (1,)
 
 
+class Team(NamedTuple):
+    """The same as the pass has it, W learners side by side of whom E are any, and F features."""
+
+    weights: Array  # (k, F, W)
+    squares: Array  # (k, F)
+    frozen: Array  # ((E + 1) k, F)
+    intercept: Array  # (k, W)
+    shares: Array  # (W,)
+    serving: Array  # (V,), E + 1 filled up
+    frozen_losses: Array  # (V,); what fills is infinite
+
+
 class Room(NamedTuple):
-    """Scratch beside that of every pass. Of a row, where M is E + 1 and filled up to whole vector registers: the
-    learners', and behind them the mixture's."""
+    """Scratch beside that of every pass."""
 
-    zz: Array  # (1, f) squares
-    pace: Array  # (1, f) 1/√G
-    along: Array  # (1, f) z/√G
-    outputs: Array  # (M k,)
-    values: Array  # (M,) losses
-    pushes: Array  # (M k,) derivatives by the outputs
-    bents: Array  # (M k,) second ones
-    parts: Array  # (E,) what each learner has of G
-    powers: Array  # (E + 1,)
-    plain: Array  # (E k, f) sums of gradients; zeros before and after, as the next three
-    damped: Array  # (E k, f)
-    plain_ones: Array  # (E, k) those of the intercepts
-    damped_ones: Array  # (E, k)
-    losses: Array  # (E + 1,) of a batch
-    row_squares: Array  # (E + 1,) of a batch
-    roots: Array  # (E,) of the mean squares of residuals
-
-
-class Waiting(NamedTuple):
-    """Rows that the frozen copies have yet to be tried on. They stay as they are for hundreds of rows, so that many rows
-    are tried at once, in loops of their own."""
-
-    z: Array  # (n, f)
-    aims: Array  # (n,), as all that follow
-    numbers: Array
-    shifts: Array
-    weights: Array
-    outputs: Array
-    values: Array
-    own: Array  # (k,) one row's outputs
-    powers: Array  # (k,)
+    z: Array  # (1, F) a row, of which the other rooms' z is the beginning
+    along: Array  # (1, F) z/√G
+    outputs: Array  # (k, W), as the next four
+    pushes: Array  # derivatives by the outputs
+    bents: Array  # second ones
+    eases: Array  # what implicit steps leave of a row's weight
+    steps: Array
+    values: Array  # (W,) losses, as all that follow
+    lost: Array  # of a batch; what fills is infinite
+    idle: Array  # 0, and infinite what fills
+    row_squares: Array  # of a batch
+    parts: Array  # what each learner has of G
+    roots: Array  # of the mean squares of residuals
+    paces: Array  # the rates of a batch
+    intercept_paces: Array
+    learns: Array  # 1, and 0 of those without weights
+    powers: Array  # (V,)
+    plain: Array  # (k, F, W) sums of gradients; zeros before and after, as the next three
+    damped: Array  # (k, F, W)
+    plain_ones: Array  # (k, W) those of the intercepts
+    damped_ones: Array  # (k, W)
 
 
-MOST_WAITING, MOST_NUMBERS = 32, 1 << 20
-"""So many rows wait at most, and so many numbers of theirs."""
-_REGISTER = 8
-"""Numbers in a vector register, or two."""
+# Between the state and the pass
 
 
 @inlined
-def _softmax_value(outputs, start, k, y, powers):
-    """The loss of outputs[start : start + k]; powers (k,) is scratch."""
-    top = outputs[start]
-    for j in range(1, k):
-        top = max(top, outputs[start + j])
+def _enter(model, team, k):
+    """The team ← the state."""
+    weights, squares, frozen, intercept, shares, serving, frozen_losses = team
+    count = len(model.shares)
+    features = model.weights.shape[1]
     for j in range(k):
-        powers[j] = exp(outputs[start + j] - top)
-    total = 0.0
-    for j in range(k):
-        total += powers[j]
-    return math.log(total) - (outputs[start + int(y)] - top)
+        for e in range(count):
+            for f in range(features):
+                weights[j, f, e] = model.weights[e * k + j, f]
+            intercept[j, e] = model.intercept[e, j]
+        for f in range(features):
+            squares[j, f] = model.squares[j, f]
+    for at in range((count + 1) * k):
+        for f in range(features):
+            frozen[at, f] = model.frozen[at, f]
+    for e in range(count):
+        shares[e] = model.shares[e]
+    for e in range(count + 1):
+        serving[e], frozen_losses[e] = model.serving[e], model.frozen_losses[e]
 
 
 @inlined
-def _points(plan, count, k, outputs, shift, aim, number, values, pushes, bents):
-    """The losses of `count` learners' outputs, and their derivatives: of classes each output's own second one."""
+def _leave(model, team, k):
+    """The state ← the team."""
+    weights, squares, frozen, intercept, shares, serving, frozen_losses = team
+    count = len(model.shares)
+    features = model.weights.shape[1]
+    for j in range(k):
+        for e in range(count):
+            for f in range(features):
+                model.weights[e * k + j, f] = weights[j, f, e]
+            model.intercept[e, j] = intercept[j, e]
+        for f in range(features):
+            model.squares[j, f] = squares[j, f]
+    for at in range((count + 1) * k):
+        for f in range(features):
+            model.frozen[at, f] = frozen[at, f]
+    for e in range(count):
+        model.shares[e] = shares[e]
+    for e in range(count + 1):
+        model.serving[e], model.frozen_losses[e] = serving[e], frozen_losses[e]
+
+
+# A row
+
+
+@inlined
+def _outputs(weights, j, z, intercept, outputs):
+    """outputs[j] (W,) ← weights[j] (F, W) · z + intercept[j]."""
+    zero = splat(weights.dtype.type(0.0))
+    width = weights.shape[2]
+    for e in range(0, width, LENGTH):
+        a, b, c, d = zero, zero, zero, zero
+        for f in range(0, weights.shape[1], 4):
+            a = fma(load(weights, (j, f, e)), spread(z, (0, f)), a)
+            b = fma(load(weights, (j, f + 1, e)), spread(z, (0, f + 1)), b)
+            c = fma(load(weights, (j, f + 2, e)), spread(z, (0, f + 2)), c)
+            d = fma(load(weights, (j, f + 3, e)), spread(z, (0, f + 3)), d)
+        found = widened((a + b) + (c + d))
+        at = (j, e)
+        store(outputs, at, found + widened(load(intercept, at)))
+
+
+@inlined
+def _sum(shares, values, j):
+    """Σ shares[e] · values[j, e]."""
+    found = splat(0.0)
+    for e in range(0, len(shares), LENGTH):
+        found = fma(load(shares, (e,)), load(values, (j, e)), found)
+    return summed(found)
+
+
+@inlined
+def _sum_of_squares(parts, pushes, j, weight):
+    """Σ parts[e] · (weight · pushes[j, e])²."""
+    found = splat(0.0)
+    for e in range(0, len(parts), LENGTH):
+        pushed = weight * load(pushes, (j, e))
+        found = fma(load(parts, (e,)), pushed * pushed, found)
+    return summed(found)
+
+
+@inlined
+def _points(plan, k, outputs, shift, aim, number, values, pushes, bents):
+    """The losses of the learners' outputs, and their derivatives: of classes each output's own second one."""
     if plan.loss != SOFTMAX:
         points_loop(plan.loss, outputs, shift, aim, number, values, pushes, bents)
         return
-    for e in range(count):
-        start = e * k
-        top = outputs[start]
+    label = int(aim)
+    for e in range(0, len(values), LENGTH):
+        top = load(outputs, (0, e))
         for j in range(1, k):
-            top = max(top, outputs[start + j])
+            top = larger(top, load(outputs, (j, e)))
+        powers = splat(0.0)
         for j in range(k):
-            pushes[start + j] = exp(outputs[start + j] - top)
-        total = 0.0
+            power = losses.exp(load(outputs, (j, e)) - top)
+            store(pushes, (j, e), power)
+            powers += power
+        store(values, (e,), log(powers) - (load(outputs, (label, e)) - top))
+        share = 1.0 / powers
         for j in range(k):
-            total += pushes[start + j]
-        values[e] = math.log(total) - (outputs[start + int(aim)] - top)
-        for j in range(k):
-            chance = pushes[start + j] / total
-            pushes[start + j] = chance
-            bents[start + j] = chance * (1.0 - chance)
-        pushes[start + int(aim)] -= 1.0
+            chance = load(pushes, (j, e)) * share
+            store(pushes, (j, e), chance)
+            store(bents, (j, e), chance * (1.0 - chance))
+        store(pushes, (label, e), load(pushes, (label, e)) - 1.0)
 
 
 @inlined
-def _try_copies(plan, count, k, frozen, intercept, rows, waiting, losses):
-    """losses (count,) of the frozen copies ← what they lose on the first `rows` that wait, row by row."""
-    z, aims, numbers, shifts, weights, outputs, values, own, powers = waiting
-    for e in range(count):
-        if plan.loss == SOFTMAX:
-            for i in range(rows):
-                for j in range(k):
-                    own[j] = dot_loop(frozen, e * k + j, z, i) + intercept[e, j]
-                losses[e] += weights[i] * _softmax_value(own, 0, k, aims[i], powers)
-        else:
-            for i in range(rows):
-                outputs[i] = dot_loop(frozen, e, z, i) + intercept[e, 0]
-            values_loop(plan.loss, outputs, shifts, aims, numbers, values)
-            for i in range(rows):
-                losses[e] += weights[i] * values[i]
+def _paces(squares, j, keep, square, z, along):
+    """Σ z²/√G of output j with a row's own gradients, of squares square · z², in G; along (1, F) ← z/√G."""
+    first, second = splat(0.0), splat(0.0)
+    for f in range(0, z.shape[1], 2 * LENGTH):
+        own = widened(load(z, (0, f)))
+        carrying = own * inverse_root(_with(squares, j, f, keep, square, own) + EPSILON)
+        store(along, (0, f), carrying)
+        first = fma(own, carrying, first)
+        own = widened(load(z, (0, f + LENGTH)))
+        carrying = own * inverse_root(_with(squares, j, f + LENGTH, keep, square, own) + EPSILON)
+        store(along, (0, f + LENGTH), carrying)
+        second = fma(own, carrying, second)
+    return summed(first + second)
 
 
 @inlined
-def _root(s):
-    return 1.0 / (math.sqrt(s) + EPSILON)
+def _with(squares, j, f, keep, square, z):
+    """G of four features with a row's own gradients."""
+    return fma(square, z * z, widened(load(squares, (j, f))) * keep)
 
 
 @inlined
-def _pace(squares, j, keep, square, z, zz, pace, along):
-    """Σ z²/√G of output j with a row's own gradients, of squares square · zz, in G; pace ← 1/√G, along ← z/√G, (1, f)."""
-    for f in range(z.shape[1]):
-        pace[0, f] = _root(squares[j, f] * keep + square * zz[0, f])
-        along[0, f] = z[0, f] * pace[0, f]
-    return dot_loop(zz, 0, pace, 0)
-
-
-@inlined
-def _take_squares_in(squares, j, keep, square, zz):
+def _take_squares_in(squares, j, keep, square, z):
     """G of output j after a row."""
-    kind = squares.dtype.type
-    for f in range(squares.shape[1]):
-        squares[j, f] = kind(squares[j, f] * keep + square * zz[0, f])
+    for f in range(0, z.shape[1], LENGTH):
+        own = widened(load(z, (0, f)))
+        store(squares, (j, f), _with(squares, j, f, keep, square, own))
+
+
+@inlined
+def _eases(mix, j, weight, answer, one, pushes, bents, learns, intercept_paces, eases):
+    """eases[j] (W,) ← the row's weight as an implicit step takes it, and so that it moves its output by `farthest` at most."""
+    for e in range(0, len(learns), LENGTH):
+        own = load(intercept_paces, (e,)) * fma(load(learns, (e,)), answer, one)
+        ease = weight / fma(weight * load(bents, (j, e)), own, 1.0)
+        far = abs(load(pushes, (j, e)) * ease * own)
+        store(eases, (j, e), choose(far > mix.farthest, ease * (mix.farthest / far), ease))
 
 
 @inlined
@@ -218,112 +301,150 @@ def _held(push, spread, z):
 
 
 @inlined
-def _move_along(theta, at, z, along, push, spread, pace_of_row):
-    """One step of row `at` straight from a row: no penalty, and z/√G is there."""
-    kind = theta.dtype.type
-    if abs(push) <= FAR_OFF * spread:
-        step = pace_of_row * push
-        for f in range(theta.shape[1]):
-            theta[at, f] -= kind(step * along[0, f])
-    else:
-        for f in range(theta.shape[1]):
-            step = pace_of_row * _held(push, spread, z[0, f])
-            theta[at, f] -= kind(step * along[0, f])
+def _move_intercepts_along(intercept, j, paces, one, eases, pushes, roots):
+    """One step of the intercepts of output j straight from a row."""
+    for e in range(0, len(paces), LENGTH):
+        most = FAR_OFF * load(roots, (e,))
+        held = larger(smaller(load(pushes, (j, e)), most), -most)
+        step = load(paces, (e,)) * one * load(eases, (j, e)) * held
+        at = (j, e)
+        store(intercept, at, load(intercept, at) - narrowed(step, intercept))
 
 
 @inlined
-def _sum_up(plain, damped, at, z, pushed, ease, push, spread):
-    """Adds a row's gradient, and the one that is damped, to those of a batch."""
-    for f in range(z.shape[1]):
-        plain[at, f] += pushed * z[0, f]
-        damped[at, f] += ease * _held(push, spread, z[0, f]) * z[0, f]
-
-
-@inlined
-def _move(theta, squares, count, k, keep, plain, damped, n, rates, factor, parts, l1, l2):
-    """One step of all learners, from a batch's gradients (E k, f), plain and damped, summed over n rows."""
-    kind = theta.dtype.type
-    for j in range(k):
-        for f in range(theta.shape[1]):
-            total = 0.0
-            for e in range(count):
-                at = e * k + j
-                shrinking = l2 * theta[at, f]
-                g = max(abs(plain[at, f] / n + shrinking), abs(damped[at, f] / n + shrinking))
-                total += parts[e] * (g * g)
-            s = squares[j, f] * keep + total
-            squares[j, f] = kind(s)
-            root = _root(s)
-            for e in range(count):
-                at = e * k + j
-                pace = factor * rates[e] * root
-                theta[at, f] -= kind(pace * (damped[at, f] / n + l2 * theta[at, f]))
-                if l1 > 0.0:
-                    theta[at, f] = kind(optimizers.shrunk(theta[at, f], pace * l1))
-                plain[at, f] = 0.0
-                damped[at, f] = 0.0
-
-
-@inlined
-def _move_intercepts(theta, squares, count, k, keep, plain, damped, n, rates, factor, parts):
-    """The same of the intercepts theta (E, k), without a penalty."""
-    kind = theta.dtype.type
-    share = 1.0 / n
-    for j in range(k):
-        total = 0.0
-        for e in range(count):
-            g = share * max(abs(plain[e, j]), abs(damped[e, j]))
-            total += parts[e] * (g * g)
-        s = squares[j] * keep + total
-        squares[j] = kind(s)
-        root = _root(s)
-        for e in range(count):
-            theta[e, j] -= kind(factor * rates[e] * root * (share * damped[e, j]))
-            plain[e, j] = 0.0
-            damped[e, j] = 0.0
-
-
-@inlined
-def _move_shares(shares, losses, heat, share, powers):
-    """`experts.moved`, in place."""
-    count = len(shares)
-    least = losses[0]
-    for e in range(1, count):
-        least = min(least, losses[e])
-    for e in range(count):
-        powers[e] = exp(-(losses[e] - least) / heat)
-    total = 0.0
-    for e in range(count):
-        powers[e] *= shares[e]
-        total += powers[e]
-    rest, least = (1.0 - share) / total, share / count
-    for e in range(count):
-        shares[e] = rest * powers[e] + least
-
-
-@inlined
-def _take_copies(model, k):
-    """The frozen copies become today's learners and mixture."""
-    weights, frozen, shares = model.weights, model.frozen, model.shares
-    intercept, frozen_intercept = model.intercept, model.frozen_intercept
-    count = len(shares)
+def _move_along(weights, j, z, along, count, paces, eases, pushes, roots, is_held, steps):
+    """One step of output j's weights straight from a row: no penalty, and z/√G is there."""
     kind = weights.dtype.type
-    for at in range(count * k):
+    width = weights.shape[2]
+    for e in range(0, width, LENGTH):
+        store(steps, (j, e), -(load(paces, (e,)) * load(eases, (j, e)) * load(pushes, (j, e))))
+    if is_held:
+        for e in range(count):
+            if abs(pushes[j, e]) > FAR_OFF * roots[e]:
+                steps[j, e] = 0.0
+                for f in range(weights.shape[1]):
+                    step = paces[e] * eases[j, e] * _held(pushes[j, e], roots[e], z[0, f])
+                    weights[j, f, e] = fma(-kind(step), along[0, f], weights[j, f, e])
+    for e in range(0, width, LENGTH):
+        step = narrowed(load(steps, (j, e)), along)
         for f in range(weights.shape[1]):
-            frozen[at, f] = weights[at, f]
-    for e in range(count):
-        for j in range(k):
-            frozen_intercept[e, j] = intercept[e, j]
+            at = (j, f, e)
+            store(weights, at, fma(step, spread(along, (0, f)), load(weights, at)))
+
+
+# A batch
+
+
+@inlined
+def _sum_up(plain, damped, plain_ones, damped_ones, j, z, weight, pushes, eases, roots, is_held):
+    """Adds a row's gradients, and those that are damped, to those of a batch."""
+    for e in range(0, plain.shape[2], LENGTH):
+        push, ease, root = load(pushes, (j, e)), load(eases, (j, e)), load(roots, (e,))
+        pushed, damp = weight * push, ease * push
+        held = ease * larger(smaller(push, FAR_OFF * root), -FAR_OFF * root)
+        at = (j, e)
+        store(plain_ones, at, load(plain_ones, at) + pushed)
+        store(damped_ones, at, load(damped_ones, at) + held)
+        for f in range(plain.shape[1]):
+            own, place = widened(spread(z, (0, f))), (j, f, e)
+            store(plain, place, fma(pushed, own, load(plain, place)))
+            if is_held:
+                most = root * larger(abs(own), FAR_OFF)
+                damp = ease * larger(smaller(push, most), -most)
+            store(damped, place, fma(damp, own, load(damped, place)))
+
+
+@inlined
+def _move(weights, squares, k, keep, plain, damped, n, paces, parts, l1, l2):
+    """One step of all learners, from a batch's gradients (k, F, W), plain and damped, summed over n rows."""
+    kind = weights.dtype.type
+    share = 1.0 / n
+    width = weights.shape[2]
     for j in range(k):
-        last = count * k + j
         for f in range(weights.shape[1]):
-            total = shares[0] * weights[j, f]
+            found = splat(0.0)
+            for e in range(0, width, LENGTH):
+                shrinking = l2 * widened(load(weights, (j, f, e)))
+                whole = abs(fma(load(plain, (j, f, e)), share, shrinking))
+                whole = larger(whole, abs(fma(load(damped, (j, f, e)), share, shrinking)))
+                found = fma(load(parts, (e,)), whole * whole, found)
+            s = squares[j, f] * keep + summed(found)
+            squares[j, f] = kind(s)
+            root = inverse_root(s + EPSILON)
+            for e in range(0, width, LENGTH):
+                at = (j, f, e)
+                pace, theta = load(paces, (e,)) * root, widened(load(weights, at))
+                theta -= pace * fma(load(damped, at), share, l2 * theta)
+                if l1 > 0.0:
+                    theta = optimizers.shrunk(theta, pace * l1)
+                store(weights, at, theta)
+                store(plain, at, 0.0)
+                store(damped, at, 0.0)
+
+
+@inlined
+def _move_intercepts(intercept, squares, k, keep, plain, damped, n, paces, parts):
+    """The same of the intercepts (k, W), without a penalty."""
+    kind = intercept.dtype.type
+    share = 1.0 / n
+    width = len(parts)
+    for j in range(k):
+        found = splat(0.0)
+        for e in range(0, width, LENGTH):
+            whole = share * larger(abs(load(plain, (j, e))), abs(load(damped, (j, e))))
+            found = fma(load(parts, (e,)), whole * whole, found)
+        s = squares[j] * keep + summed(found)
+        squares[j] = kind(s)
+        root = inverse_root(s + EPSILON)
+        for e in range(0, width, LENGTH):
+            at = (j, e)
+            step = load(paces, (e,)) * root * (share * load(damped, at))
+            store(intercept, at, load(intercept, at) - narrowed(step, intercept))
+            store(plain, at, 0.0)
+            store(damped, at, 0.0)
+
+
+@inlined
+def _move_shares(shares, count, lost, heat, share, powers):
+    """`experts.moved` of the first `count`, in place; the losses of what fills are infinite."""
+    width = len(shares)
+    lowest = load(lost, (0,))
+    for e in range(LENGTH, width, LENGTH):
+        lowest = smaller(lowest, load(lost, (e,)))
+    lowest, cold = splat(least(lowest)), 1.0 / heat
+    whole = splat(0.0)
+    for e in range(0, width, LENGTH):
+        power = losses.exp((lowest - load(lost, (e,))) * cold) * load(shares, (e,))
+        store(powers, (e,), power)
+        whole += power
+    rest, floor = (1.0 - share) / summed(whole), share / count
+    for e in range(0, width, LENGTH):
+        store(shares, (e,), fma(load(powers, (e,)), rest, floor))
+    for e in range(count, width):
+        shares[e] = 0.0
+
+
+# The copies, and the model that serves
+
+
+@inlined
+def _take_copies(team, frozen_intercept, count, k):
+    """The frozen copies become today's learners and mixture."""
+    weights, _, frozen, intercept, shares = team[:5]
+    kind = weights.dtype.type
+    for j in range(k):
+        for e in range(count):
+            for f in range(weights.shape[1]):
+                frozen[e * k + j, f] = weights[j, f, e]
+            frozen_intercept[e, j] = intercept[j, e]
+        for f in range(weights.shape[1]):
+            total = shares[0] * weights[j, f, 0]
             for e in range(1, count):
-                total += shares[e] * weights[e * k + j, f]
-            frozen[last, f] = kind(total)
-        total = shares[0] * intercept[0, j]
+                total += shares[e] * weights[j, f, e]
+            frozen[count * k + j, f] = kind(total)
+        total = shares[0] * intercept[j, 0]
         for e in range(1, count):
-            total += shares[e] * intercept[e, j]
+            total += shares[e] * intercept[j, e]
         frozen_intercept[count, j] = kind(total)
 
 
@@ -342,12 +463,14 @@ def _kept(memory, rows):
 
 
 @inlined
-def _take_squares(mean_squares, squares, rows):
-    """The running means after a batch's weighted squares and, behind them, its weight."""
+def _take_squares(mean_squares, squares, weight, rows):
+    """The running means after a batch's weighted squares, and how full they are."""
     keep = _kept(SQUARES_MEMORY, rows)
-    share = (1.0 - keep) / squares[-1]
-    for e in range(len(squares)):
+    share = (1.0 - keep) / weight
+    last = len(mean_squares) - 1
+    for e in range(last):
         mean_squares[e] = mean_squares[e] * keep + share * squares[e]
+    mean_squares[last] = mean_squares[last] * keep + share * weight
 
 
 @inlined
@@ -357,35 +480,32 @@ def _heat(is_spread, total, weight):
 
 
 @inlined
-def _serve(mix, model, heat, k, powers):
+def _serve(mix, team, frozen_intercept, frozen_rows, heat, count, k, powers):
     """The shares that serve, once the copies have been watched for long enough."""
-    serving, losses, rows = model.serving, model.frozen_losses, model.frozen_rows
-    shares = model.shares
-    count = len(shares)
+    shares, serving, losses = team[4:]
     total = 0.0
     for e in range(count + 1):
         total += serving[e]
     if total > 0.0:
         if mix.is_spread:
-            heat = _heat(True, losses[count], rows[0])
-        _move_shares(serving, losses, heat, mix.serve_share, powers)
+            heat = _heat(True, losses[count], frozen_rows[0])
+        _move_shares(serving, count + 1, losses, heat, mix.serve_share, powers)
     else:
         for e in range(count):
             serving[e] = 0.5 * shares[e]
         serving[count] = 0.5
-    _take_copies(model, k)
+    _take_copies(team, frozen_intercept, count, k)
     for e in range(count + 1):
         losses[e] = 0.0
-    rows[0] = 0.0
+    frozen_rows[0] = 0.0
 
 
 @inlined
-def _settle(mix, slow, own_rates, model, k, powers):
+def _settle(mix, slow, learns, model, team, k, powers):
     """`Experts.settle`, to the bit."""
-    weights, intercept = model.weights, model.intercept
+    weights, _, _, intercept, shares, serving, _ = team
     served, served_intercept = model.served, model.served_intercept
-    shares, serving = model.shares, model.serving
-    count = len(shares)
+    count = len(slow)
     kind = weights.dtype.type
     is_serving = False
     for e in range(count + 1):
@@ -396,45 +516,50 @@ def _settle(mix, slow, own_rates, model, k, powers):
             powers[e] = (1.0 - mix.slow) * (serving[e] + serving[count] * shares[e]) + slow[e]
     voting = 0.0
     for e in range(count):
-        voting += powers[e] if own_rates[e] > 0.0 else 0.0
+        voting += powers[e] * learns[e]
     for j in range(k):
-        for f in range(weights.shape[1]):
-            total = powers[0] * weights[j, f]
+        for f in range(served.shape[1]):
+            total = powers[0] * weights[j, f, 0]
             for e in range(1, count):
-                total += powers[e] * weights[e * k + j, f]
+                total += powers[e] * weights[j, f, e]
             if mix.l1 > 0.0:
                 alive = 0.0
                 for e in range(count):
-                    alive += powers[e] if weights[e * k + j, f] != 0.0 else 0.0
+                    alive += powers[e] if weights[j, f, e] != 0.0 else 0.0
                 total = total if alive > 0.5 * voting else 0.0
             served[j, f] = kind(total)
-        total = powers[0] * intercept[0, j]
+        total = powers[0] * intercept[j, 0]
         for e in range(1, count):
-            total += powers[e] * intercept[e, j]
+            total += powers[e] * intercept[j, e]
         served_intercept[j] = kind(total)
 
 
 @inlined
 def _learn(
-    lane, ends, batch_rows, rates, own_rates, intercept_rates, slow, plan, mix, model, watched, record, room, own_room, waiting
+    lane, ends, batch_rows, rates, own_rates, intercept_rates, slow, plan, mix, model, team, watched, record, room, own_room, waiting
 ):  # fmt: skip
-    """Learns from a lane, batch after batch, and from file to file; rates (batches,), own_rates, intercept_rates and slow (E,)."""
+    """Learns from a lane, batch after batch, and from file to file; rates (batches,), own_rates, intercept_rates (W,) and slow (E,)."""
     stops, whole, copies = ends
     x, y, plain_y, w, offset, push_w = lane
     seen, mean, m2, target_seen, target_mean, target_m2, extremes = watched
     output, residual, norm, gradient, units = record
-    weights, squares, frozen, intercept, intercept_squares, frozen_intercept = model[:6]
-    shares, frozen_losses, frozen_rows = model[6], model[8], model[9]
-    mean_heat, mean_squares = model[10], model[11]
-    features = x.shape[1]
-    count = len(shares)
-    k = intercept.shape[1]
+    weights, squares, frozen, intercept, shares, _, frozen_losses = team
+    intercept_squares, frozen_intercept = model.intercept_squares, model.frozen_intercept
+    frozen_rows, mean_heat, mean_squares = (
+        model.frozen_rows,
+        model.mean_heat,
+        model.mean_squares,
+    )
+    features, count, width = x.shape[1], len(slow), len(shares)
+    k = len(intercept)
     z, mixture, push, own, inverse, scratch = room
-    zz, pace, along, outputs, values, pushes, bents, parts, powers = own_room[:9]
-    plain, damped, plain_ones, damped_ones, losses, row_squares, roots = own_room[9:]
+    wide, along, outputs, pushes, bents, eases, steps, values, lost, idle = own_room[:10]
+    row_squares, parts, roots, paces, intercept_paces, learns, powers = own_room[10:17]
+    plain, damped, plain_ones, damped_ones = own_room[17:]
     waiting_z, aims, numbers, shifts, waiting_weights = waiting[:5]
     least_part = LEAST_PART / count
     queued, file, stop = 0, 0, 0
+    _enter(model, team, k)
     for batch in range(len(rates)):
         start = stop
         stop = min(start + batch_rows, stops[file])
@@ -448,18 +573,22 @@ def _learn(
             enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch)
         keep = kept(mix.half_life, n)
         is_direct = n == 1 and mix.l1 == 0.0 and mix.l2 == 0.0
-        weighty = 0.0
-        for e in range(count + 1):
-            losses[e] = 0.0
-            row_squares[e] = 0.0
-        for e in range(count):
-            parts[e] = (1.0 - LEAST_PART) * shares[e] + least_part
-            roots[e] = _root_of(mean_squares, e) if mix.is_held else np.inf
+        weight, weighty, mixture_loss = 0.0, 0.0, 0.0
+        for e in range(0, width, LENGTH):
+            store(lost, (e,), load(idle, (e,)))
+            store(row_squares, (e,), 0.0)
+            store(parts, (e,), fma(load(shares, (e,)), 1.0 - LEAST_PART, least_part))
+            store(paces, (e,), rates[batch] * load(own_rates, (e,)))
+            store(intercept_paces, (e,), rates[batch] * load(intercept_rates, (e,)))
+        for e in range(count, width):
+            parts[e] = 0.0
+        if mix.is_held:
+            for e in range(count):
+                roots[e] = _root_of(mean_squares, e)
         for i in range(start, stop):
             if n > 1:
                 scaled_row(x, i, plan, mean, inverse, z)
             for f in range(features):
-                zz[0, f] = z[0, f] * z[0, f]
                 waiting_z[queued, f] = z[0, f]
             aim, number, shift = aim_of(
                 plan, y[i, 0], plain_y[i, 0], offset[i], base_after, unit_after
@@ -468,99 +597,85 @@ def _learn(
             waiting_weights[queued] = push_w[i]
             queued += 1
             if queued == len(aims):
-                _try_copies(
+                try_copies(
                     plan, count + 1, k, frozen, frozen_intercept, queued, waiting, frozen_losses
                 )
                 queued = 0
             for j in range(k):
-                mixture[j] = 0.0
-            for e in range(count):
-                for j in range(k):
-                    out = dot_loop(weights, e * k + j, z, 0) + intercept[e, j]
-                    outputs[e * k + j] = out
-                    mixture[j] += shares[e] * out
-            for j in range(k):
-                outputs[count * k + j] = mixture[j]
-            _points(plan, count + 1, k, outputs, shift, aim, number, values, pushes, bents)
-            for e in range(count + 1):
-                losses[e] += push_w[i] * values[e]
-            for j in range(k):
-                push[j] = pushes[count * k + j]
+                _outputs(weights, j, wide, intercept, outputs)
+                mixture[j] = _sum(shares, outputs, j)
+            _points(plan, k, outputs, shift, aim, number, values, pushes, bents)
+            for e in range(0, width, LENGTH):
+                store(lost, (e,), fma(push_w[i], load(values, (e,)), load(lost, (e,))))
+            if plan.loss == SOFTMAX:
+                softmax_residual(mixture, aim, push)
+            else:
+                push[0] = loss_residual(plan.loss, mixture[0] + shift, aim, number)
+            if mix.is_spread:
+                mixture_loss += push_w[i] * loss_value(plan.loss, mixture[0] + shift, aim, number)
             write_row(
                 plan, i, y[i, 0], offset[i], scored_by, mixture, z, push, own,
                 output, residual, norm, gradient, units,
             )  # fmt: skip
             if mix.is_held:
-                for e in range(count):
-                    row_squares[e] += push_w[i] * (pushes[e] * pushes[e])
+                for e in range(0, width, LENGTH):
+                    pushed = load(pushes, (0, e))
+                    store(
+                        row_squares, (e,), load(row_squares, (e,)) + push_w[i] * (pushed * pushed)
+                    )
             for j in range(k):
-                square = 0.0
-                for e in range(count):
-                    pushed = push_w[i] * pushes[e * k + j]
-                    square += parts[e] * (pushed * pushed)
-                answer = _pace(squares, j, keep, square, z, zz, pace, along)
+                square = _sum_of_squares(parts, pushes, j, push_w[i])
+                answer = _paces(squares, j, keep, square, wide, along)
                 ones = intercept_squares[j] * keep + square
-                one = _root(ones) if plan.intercept else 0.0
-                answer += one
+                one = inverse_root(ones + EPSILON) if plan.intercept else 0.0
+                _eases(
+                    mix, j, push_w[i], answer, one, pushes, bents, learns, intercept_paces, eases
+                )
                 if is_direct:
-                    _take_squares_in(squares, j, keep, square, zz)
+                    _take_squares_in(squares, j, keep, square, wide)
                     intercept_squares[j] = ones
-                for e in range(count):
-                    at = e * k + j
-                    rate = rates[batch] * own_rates[e]
-                    intercept_rate = rates[batch] * intercept_rates[e]
-                    own_answer = intercept_rate * (answer if own_rates[e] > 0.0 else one)
-                    ease = push_w[i] / (1.0 + push_w[i] * bents[at] * own_answer)
-                    far = abs(pushes[at] * ease * own_answer)
-                    if far > mix.farthest:
-                        ease *= mix.farthest / far
-                    if is_direct:
-                        _move_along(weights, at, z, along, pushes[at], roots[e], rate * ease)
-                        intercept[e, j] -= (
-                            intercept_rate * ease * one * _held(pushes[at], roots[e], 0.0)
-                        )
-                    else:
-                        pushed = push_w[i] * pushes[at]
-                        _sum_up(plain, damped, at, z, pushed, ease, pushes[at], roots[e])
-                        plain_ones[e, j] += pushed
-                        damped_ones[e, j] += ease * _held(pushes[at], roots[e], 0.0)
-            row_squares[count] += push_w[i]
+                    _move_intercepts_along(intercept, j, intercept_paces, one, eases, pushes, roots)
+                    _move_along(
+                        weights, j, z, along, count, paces, eases, pushes, roots, mix.is_held, steps
+                    )
+                else:
+                    _sum_up(
+                        plain, damped, plain_ones, damped_ones, j, wide, push_w[i], pushes, eases,
+                        roots, mix.is_held,
+                    )  # fmt: skip
+            weight += push_w[i]
             if push_w[i] > 0.0:
                 weighty += 1.0
         if not is_direct:
-            _move(
-                weights, squares, count, k, keep, plain, damped, n, own_rates, rates[batch],
-                parts, mix.l1, mix.l2,
-            )  # fmt: skip
+            _move(weights, squares, k, keep, plain, damped, n, paces, parts, mix.l1, mix.l2)
             if plan.intercept:
                 _move_intercepts(
-                    intercept, intercept_squares, count, k, keep, plain_ones, damped_ones, n,
-                    intercept_rates, rates[batch], parts,
+                    intercept, intercept_squares, k, keep, plain_ones, damped_ones, n,
+                    intercept_paces, parts,
                 )  # fmt: skip
         if weighty > 0.0:
             frozen_rows[0] += weighty
             memory = _kept(HEAT_MEMORY, weighty)
-            total = losses[count] if mix.is_spread else row_squares[count]
+            total = mixture_loss if mix.is_spread else weight
             mean_heat[0] = mean_heat[0] * memory + (1.0 - memory) * (total / weighty)
             mean_heat[1] = mean_heat[1] * memory + (1.0 - memory)
             if mix.is_held:
-                _take_squares(mean_squares, row_squares, weighty)
+                _take_squares(mean_squares, row_squares, weight, weighty)
             heat = _heat(mix.is_spread, mean_heat[0], mean_heat[1])
-            _move_shares(shares, losses, heat, mix.share, powers)
+            _move_shares(shares, count, lost, heat, mix.share, powers)
             if frozen_rows[0] >= mix.serve_rows:
-                _try_copies(
+                try_copies(
                     plan, count + 1, k, frozen, frozen_intercept, queued, waiting, frozen_losses
                 )
                 queued = 0
-                _serve(mix, model, heat, k, powers)
+                _serve(mix, team, frozen_intercept, frozen_rows, heat, count, k, powers)
         model.steps[0] += 1
         model.rows[0] += n
         if stop == stops[file]:
-            _try_copies(
-                plan, count + 1, k, frozen, frozen_intercept, queued, waiting, frozen_losses
-            )
+            try_copies(plan, count + 1, k, frozen, frozen_intercept, queued, waiting, frozen_losses)
             queued = 0
-            _settle(mix, slow, own_rates, model, k, powers)
+            _leave(model, team, k)
+            _settle(mix, slow, learns, model, team, k, powers)
             if file < len(copies):
                 for i in range(len(whole)):
                     copies[file, i] = whole[i]
@@ -580,6 +695,7 @@ def _entry(sources: int) -> Any:
         plan,
         mix,
         model,
+        team,
         watched,
         record,
         room,
@@ -588,13 +704,15 @@ def _entry(sources: int) -> Any:
     ):
         _ = sources
         _learn(
-            lane, ends, batch_rows, rates, own_rates, intercept_rates, slow, plan, mix, model, watched, record, room, own_room, waiting
+            lane, ends, batch_rows, rates, own_rates, intercept_rates, slow, plan, mix, model, team, watched, record, room, own_room, waiting
         )  # fmt: skip
 
     return learn
 
 
-learn = _entry(checksum(experts, exponentials, losses, loops, scaling, optimizers, passes_rows))
+learn = _entry(
+    checksum(elementary, experts, losses, loops, scaling, optimizers, passes_copies, passes_rows)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -630,14 +748,16 @@ class ExpertsPass:
         results: Results,
         ends: Ends,
     ) -> None:
-        plan, mix, slow = self.plan, self.mix, self.slow
-        own_rates, intercept_rates = self.own_rates, self.intercept_rates
-        lane, watched, record = lane_of(plan, rows, pushes), watched_of(state), record_of(results)
         weights = state["parameters/weights"]
-        room, own_room = room_of(weights), _room(weights, len(own_rates))
+        team, own_room = team_of(weights, self.own_rates)
+        own_rates, intercept_rates = (
+            filled(own, len(team.shares)) for own in (self.own_rates, self.intercept_rates)
+        )
+        room = room_of(weights)._replace(z=own_room.z[:, : weights.shape[1]])
         learn(
-            lane, ends, batch_rows, rates, own_rates, intercept_rates, slow, plan, mix, _model(state), watched, record, room, own_room,
-            _waiting(weights),
+            lane_of(self.plan, rows, pushes), ends, batch_rows, rates, own_rates, intercept_rates, self.slow, self.plan, self.mix,
+            _model(state), team, watched_of(state), record_of(results), room, own_room,
+            waiting_of(len(weights), own_room.z.shape[1], weights.dtype),
         )  # fmt: skip
 
 
@@ -659,32 +779,41 @@ def experts_pass(spec: Spec, kernel: Any, rule: Experts) -> ExpertsPass:
     return ExpertsPass(plan_of(spec, kernel.loss), mix, rule.rates, rule.intercept_rates, rule.slow)
 
 
-def _room(weights: Array, count: int) -> Room:
-    """Room for `count` learners with weights (k, f) each."""
-    k, features = weights.shape
-    whole = -(count + 1) // _REGISTER * -_REGISTER
-    zz, pace, along = np.empty((3, 1, features))
-    outputs, pushes, bents = np.zeros((3, whole * k))
-    plain, damped = np.zeros((2, count * k, features))
-    plain_ones, damped_ones = np.zeros((2, count, k))
-    losses, row_squares, powers = np.empty((3, count + 1))
-    parts, roots = np.empty((2, count))
-    return Room(
-        zz, pace, along, outputs, np.empty(whole), pushes, bents, parts, powers,
-        plain, damped, plain_ones, damped_ones, losses, row_squares, roots,
-    )  # fmt: skip
+def _whole(length: int, unit: int) -> int:
+    """The next multiple of `unit`, and at least one."""
+    return max(1, -(-length // unit)) * unit
 
 
-def _waiting(weights: Array) -> Waiting:
-    """Room for the rows that wait, of a model with weights (k, f)."""
-    k, features = weights.shape
-    rows = max(1, min(MOST_WAITING, MOST_NUMBERS // max(features, 1)))
-    aims, numbers, shifts, row_weights, outputs, values = np.zeros((6, rows))
-    own, powers = np.empty((2, k))
-    return Waiting(
-        np.empty((rows, features), weights.dtype), aims, numbers, shifts, row_weights, outputs,
-        values, own, powers,
+def filled(values: Array, width: int, filling: float = 0.0) -> Array:
+    """The values, and behind them as many fillings as it takes to be `width` long."""
+    return np.append(values, np.full(width - len(values), filling))
+
+
+def team_of(weights: Array, rates: Array) -> tuple[Team, Room]:
+    """Room for learners at these rates with weights (k, f) each."""
+    (k, features), count, dtype = weights.shape, len(rates), weights.dtype
+    wide, width, served = _whole(features, TURN), _whole(count, LENGTH), _whole(count + 1, LENGTH)
+    team = Team(
+        weights=zeros((k, wide, width), dtype),
+        squares=zeros((k, wide), dtype),
+        frozen=zeros(((count + 1) * k, wide), dtype),
+        intercept=zeros((k, width), dtype),
+        shares=zeros((width,)),
+        serving=zeros((served,)),
+        frozen_losses=filled(np.zeros(count + 1), served, np.inf),
+    )
+    outputs, pushes, bents, eases, steps, plain_ones, damped_ones = (
+        zeros((k, width)) for _ in range(7)
+    )
+    values, losses, row_squares, parts, paces, intercept_paces = (zeros((width,)) for _ in range(6))
+    plain, damped = (zeros((k, wide, width)) for _ in range(2))
+    room = Room(
+        zeros((1, wide), dtype), zeros((1, wide), dtype), outputs, pushes, bents, eases, steps, values, losses,
+        filled(np.zeros(count), width, np.inf), row_squares, parts, np.full(width, np.inf), paces,
+        intercept_paces, filled(np.where(rates > 0, 1.0, 0.0), width), zeros((served,)),
+        plain, damped, plain_ones, damped_ones,
     )  # fmt: skip
+    return team, room
 
 
 def _model(state: State) -> Model:

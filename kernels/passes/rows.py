@@ -20,6 +20,7 @@ import numpy as np
 
 from kernels import losses, scaling
 from kernels.contract import Array, Results, Rows, Spec, State
+from kernels.elementary import inverse_deviation
 from kernels.loops import (
     LOSS_CODES,
     SOFTMAX,
@@ -33,6 +34,7 @@ from kernels.loops import (
     take_in_loop,
 )
 from kernels.losses import Scale
+from kernels.registers import LENGTH, larger, load, smaller, store, widened
 
 SPREAD, MEAN = 1, 2
 _SCALE_CODES: dict[Scale, int] = {"none": 0, "spread": SPREAD, "mean": MEAN}
@@ -169,6 +171,16 @@ def scaled_row(x, i, plan, mean, inverse, z):
 
 
 @inlined
+def _entered(x, mean, m2, keep, part, between, share, bound):
+    """Features' mean and m2 with the row's x, and what x is scaled to: of one feature, or of a register's."""
+    d = x - mean
+    mean = mean + d * part
+    m2 = m2 * keep + d * d * between
+    z = (x - mean) * inverse_deviation(m2 * share)
+    return mean, m2, larger(smaller(z, bound), -bound)
+
+
+@inlined
 def enter_row(x, i, w, plan, seen, mean, m2, z, inverse, scratch):
     """z (1, f) ← row i, a batch of its own: taken in and scaled, as `enter_features` and `scaled_row` do, but in one go."""
     if not plan.standardise or len(seen) == len(mean) or seen[0] == 0.0 or w[i] <= 0.0:
@@ -182,15 +194,25 @@ def enter_row(x, i, w, plan, seen, mean, m2, z, inverse, scratch):
     between = w[i] * (before / total)
     share = 1.0 / total
     bound = plan.clip if plan.clip > 0.0 else np.inf
-    for f in range(len(mean)):
-        d = x[i, f] - mean[f]
-        mean[f] += d * part
-        m2[f] = m2[f] * keep + d * d * between
-        variance = m2[f] * share
-        s = (x[i, f] - mean[f]) * (1.0 / math.sqrt(variance) if variance > 0.0 else 0.0)
-        s = 0.0 if x[i, f] != x[i, f] else s
-        s = bound if s > bound else s
-        z[0, f] = -bound if s < -bound else s
+    whole = len(mean) // LENGTH * LENGTH
+    for f in range(0, whole, LENGTH):
+        found = _entered(
+            widened(load(x, (i, f))),
+            load(mean, (f,)),
+            load(m2, (f,)),
+            keep,
+            part,
+            between,
+            share,
+            bound,
+        )
+        store(mean, (f,), found[0])
+        store(m2, (f,), found[1])
+        store(z, (0, f), found[2])
+    for f in range(whole, len(mean)):
+        own = np.float64(x[i, f])
+        found = _entered(own, mean[f], m2[f], keep, part, between, share, bound)
+        mean[f], m2[f], z[0, f] = found
     seen[0] = total
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numba as nb
 import numpy as np
 
-from kernels import exponentials, loops, losses, normalised, optimizers, scaling
+from kernels import elementary, loops, losses, normalised, optimizers, scaling
 from kernels.contract import Array, CompiledPass, Results, Rows, Spec, State
 from kernels.loops import FLAGS, OPTIMIZER_CODES, checksum, dot_loop, inlined, step_loop
 from kernels.normalised import EPSILON
@@ -269,7 +269,7 @@ def _entries(sources: int) -> tuple[Any, Any]:
 
 learn_normalised, learn_ftrl = _entries(
     checksum(
-        exponentials, losses, loops, scaling, normalised, optimizers, passes_rows, dense_pass, slots
+        elementary, losses, loops, scaling, normalised, optimizers, passes_rows, dense_pass, slots
     )
 )
 
