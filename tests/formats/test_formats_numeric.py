@@ -244,3 +244,33 @@ def test_a_plain_table_takes_the_shortest_way(
     np.testing.assert_array_equal(
         np.concatenate([one.x for one in blocks]), [[1.5, 2], [-1000, np.nan]]
     )
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n"])
+@pytest.mark.parametrize("sign", ["", "-", "+"])
+def test_numbers_of_every_length_are_python_s(sign: str, end: str) -> None:
+    """Short ones are read sixteen bytes at a time, if so many are left, and long ones digit by digit."""
+    digits = "9081726354" * 2
+    cells = [
+        f"{sign}{digits[:before]}{point}{digits[before : before + behind]}"
+        for before in range(11)
+        for behind in range(11)
+        for point in (".", "")
+        if before + behind > 0
+    ]
+    for width in (1, 2, 20):
+        rows = [cells[i : i + width] for i in range(0, len(cells) - width + 1, width)]
+        names = [f"c{place}" for place in range(width)]
+        text = end.join(",".join(row) for row in rows).encode() + end.encode()
+        found = numbers(text, text.count(b"\n"), COMMAS, names, names, [])
+        assert found is not None
+        assert found[0].tolist() == [[float(cell) for cell in row] for row in rows]
+
+
+@pytest.mark.parametrize("cell", ["", "."])
+def test_what_has_no_digit_is_no_number(cell: str) -> None:
+    text = f"1,{cell},3\n".encode() + b"4,5,6\n" * 9
+    found = numbers(text, 10, COMMAS, ["a", "b", "c"], ["a", "b", "c"], [])
+    assert (found is None) == (cell == ".")
+    if found is not None:
+        assert math.isnan(found[0][0, 1])
