@@ -15,6 +15,7 @@ inside a loop costs more than the work on thirty features.
 from __future__ import annotations
 
 import math
+import sys
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ import numba as nb
 import numpy as np
 from numba.extending import register_jitable
 
-from kernels import elementary, losses, optimizers
+from kernels import elementary, losses, optimizers, registers, scaling
 from kernels.contract import Array
 from kernels.elementary import inverse_deviation
 from kernels.losses import LOSSES
@@ -355,16 +356,19 @@ step_loop = chosen([_step_loop(code) for code in range(len(OPTIMIZERS))])
 
 
 def checksum(*modules: Any) -> int:
-    """A checksum of modules' sources.
+    """A checksum of the sources of modules and of what all compiled loops are made of.
 
     Numba's cache on disk only looks at the time stamp of the file that a function stands in, but
     the parts stand in others. What a function closes over is part of the cache's key: so functions
     that are cached close over the checksum of what they are compiled from.
     """
     value = 0
-    for module in modules:
+    for module in (*_PARTS, *modules):
         value = zlib.crc32(Path(module.__file__).read_bytes(), value)
     return value
+
+
+_PARTS = (elementary, losses, optimizers, registers, scaling, sys.modules[__name__])
 
 
 def _entries(sources: int) -> tuple[Any, Any, Any]:
@@ -388,7 +392,7 @@ def _entries(sources: int) -> tuple[Any, Any, Any]:
     return take_in, scale, step
 
 
-_take_in, _scale, _step = _entries(checksum(elementary, losses, optimizers))
+_take_in, _scale, _step = _entries(checksum())
 
 
 def frozen(array: Array) -> Array:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numba as nb
 import numpy as np
 
-from kernels import elementary, loops, losses, optimizers, scaling
+from kernels import optimizers
 from kernels.contract import Array, CompiledPass, Results, Rows, Spec, State
 from kernels.loops import FLAGS, OPTIMIZER_CODES, checksum, inlined, padded, step_loop
 from kernels.passes import rows
@@ -152,7 +152,7 @@ def _entry(sources: int) -> Any:
     return learn
 
 
-learn = _entry(checksum(elementary, losses, loops, scaling, optimizers, rows))
+learn = _entry(checksum(rows))
 
 
 def elementwise_pass(spec: Spec, kernel: Any, rule: Elementwise) -> CompiledPass:

@@ -12,7 +12,7 @@ from typing import Any
 import numba as nb
 import numpy as np
 
-from kernels import elementary, loops, losses, optimizers, scaling
+from kernels import optimizers
 from kernels.contract import Array, CompiledPass, Results, Rows, Spec, State
 from kernels.loops import FLAGS, checksum, inlined, loss_curvature
 from kernels.newton import Newton
@@ -120,7 +120,7 @@ def _entry(sources: int) -> Any:
     return learn
 
 
-learn = _entry(checksum(elementary, losses, loops, scaling, optimizers, passes_rows))
+learn = _entry(checksum(passes_rows))
 
 
 def newton_pass(spec: Spec, kernel: Any, rule: Newton) -> CompiledPass:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numba as nb
 import numpy as np
 
-from kernels import elementary, loops, losses, normalised, optimizers, scaling
+from kernels import normalised, optimizers
 from kernels.contract import Array, CompiledPass, Results, Rows, Spec, State
 from kernels.loops import FLAGS, checksum, inlined
 from kernels.normalised import EPSILON, Normalised
@@ -151,7 +151,7 @@ def _entry(sources: int) -> Any:
     return learn
 
 
-learn = _entry(checksum(elementary, losses, loops, scaling, normalised, optimizers, passes_rows))
+learn = _entry(checksum(normalised, passes_rows))
 
 
 def normalised_pass(spec: Spec, kernel: Any, rule: Normalised) -> CompiledPass:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numba as nb
 import numpy as np
 
-from kernels import elementary, loops, losses, normalised, optimizers, scaling
+from kernels import normalised, optimizers
 from kernels.contract import Array, CompiledPass, Results, Rows, Spec, State
 from kernels.loops import FLAGS, OPTIMIZER_CODES, checksum, dot_loop, inlined, step_loop
 from kernels.normalised import EPSILON
@@ -267,11 +267,7 @@ def _entries(sources: int) -> tuple[Any, Any]:
     return normalised, ftrl
 
 
-learn_normalised, learn_ftrl = _entries(
-    checksum(
-        elementary, losses, loops, scaling, normalised, optimizers, passes_rows, dense_pass, slots
-    )
-)
+learn_normalised, learn_ftrl = _entries(checksum(normalised, passes_rows, dense_pass, slots))
 
 
 def sparse_pass(spec: Spec, kernel: Any, rule: Any) -> CompiledPass:
