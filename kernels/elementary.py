@@ -83,7 +83,7 @@ def inverse_deviation(variance):
 @overload(losses.exp, jit_options=_OPTIONS)
 def _exp(x):
     """e^x = 2^n e^r with |r| ≤ ln(2)/2, of which the series up to r¹³ is exact to the last place; its terms are summed in pairs,
-    these in pairs, and so on. A result that is no normal number is 0."""
+    these in pairs, and so on. Below e^-708.3 it is 0, and above e^709.4 infinite."""
     c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13 = _TERMS[2:]
 
     def exp(x):
@@ -135,5 +135,5 @@ def _log1p(x):
 
 @_inlined
 def log(x):
-    """log x of a normal x."""
-    return _log_near_1(_mantissa(x) - 1.0, _exponent(x) - _ROUNDING, 0.0)
+    """log x of a normal x; infinity and what is no number stay what they are."""
+    return choose(x < np.inf, _log_near_1(_mantissa(x) - 1.0, _exponent(x) - _ROUNDING, 0.0), x)

@@ -30,7 +30,7 @@ from kernels.contract import Array
 from kernels.elementary import inverse_deviation
 from kernels.losses import LOSSES
 from kernels.optimizers import OPTIMIZERS
-from kernels.registers import LENGTH, fma, load, splat, store, summed
+from kernels.registers import LENGTH, fma, load, of_registers, splat, store, summed
 from kernels.scaling import FAR_LABEL, MOST_OF_M2
 
 FLAGS: dict[str, Any] = {
@@ -92,7 +92,8 @@ def _curvature(code: int) -> Any:
 def _point(code: int) -> Any:
     """Value, residual and curvature at once: what they have in common is worked out once."""
     formula = list(LOSSES.values())[code]
-    value, residual, curvature = map(inlined, (formula.value, formula.residual, _curvature(code)))
+    functions = (formula.value, formula.residual, _curvature(code))
+    value, residual, curvature = (of_registers(inlined(function)) for function in functions)
 
     def point(o, y, c):
         return value(o, y, c), residual(o, y, c), curvature(o, y, c)
@@ -119,7 +120,7 @@ def _points_loop(code: int) -> Any:
 
 def _values_loop(code: int) -> Any:
     """One loss's values of an output of many rows."""
-    value = inlined(list(LOSSES.values())[code].value)
+    value = of_registers(inlined(list(LOSSES.values())[code].value))
 
     def loop(outputs, shifts, ys, cs, values):
         for i in range(0, len(values), LENGTH):

@@ -2,9 +2,11 @@
 
 Rules: o is a raw output, y a label, c the loss's own number (`delta`, `tau`, ...) where it has one;
 nothing is dropped from a formula, and nothing is averaged. The functions of one output work on
-numbers as well as on arrays, without a branch: `compiled` compiles the same functions. To add a loss
-is to add its functions and one entry of `LOSSES`; settings, kernels, compiled pass and tests take it
-from there.
+numbers as well as on arrays, without a branch: `loops` compiles the same functions, for numbers and
+for four in a register. Of +, -, *, /, comparisons, `abs`, numpy's `maximum`, `minimum`, `sign`, `where`
+and `clip`, and the `exp` and `log1p` of this module, registers are made at once; what else numba knows of
+numbers is done one by one. To add a loss is to add its functions and one entry of `LOSSES`; settings,
+kernels, compiled pass and tests take it from there.
 
 No exponential overflows where the loss itself doesn't: those of a logarithmic link grow as e^o does,
 and a row whose loss is no longer finite is found by the guard against divergence. Sums over classes

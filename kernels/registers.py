@@ -9,10 +9,10 @@ within a turn. Where a pass has a few numbers at a time, that is most of its wor
         total = fma(load(a, (f,)), load(b, (f,)), total)
 
 A register stands wherever a formula has a number: +, -, *, /, comparisons (1 where they hold, else 0), `abs`, numpy's `abs`, `sign`,
-`maximum`, `minimum` and functions of one number, alone or with plain numbers.
+`maximum`, `minimum`, `where`, `clip` and functions of one number, alone or with plain numbers; see `of_registers`.
 
 Rules: every operation is IEEE's, number by number, and a fused multiply-add its own, with one rounding: the same bits on every
-machine, and where registers are narrower two do for one. Indices aren't checked; arrays are in C-order.
+machine that has it (see `IS_FUSED`), and where registers are narrower two do for one. Indices aren't checked; arrays are in C-order.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, misc, untyped-decorator, attr-defined"
@@ -25,13 +25,17 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba import extending
 from numba.core import cgutils, types
+from numba.core.errors import NumbaError, TypingError
 from numba.extending import models, overload, register_model
 
 from kernels.contract import Array
 
 intrinsic: Any = extending.intrinsic  # typed as what takes the typing context, too
+
+_OPTIONS: Any = {"error_model": "numpy", "forceinline": True, "_nrt": False}
 
 LENGTH = 4
 _LINE = 64
@@ -169,11 +173,27 @@ def _smaller(builder, a, b):
     return builder.select(builder.fcmp_ordered("<", b, a), b, a)
 
 
+def _maximum(builder, a, b):
+    return builder.select(builder.fcmp_unordered("uno", b, b), b, _larger(builder, a, b))
+
+
+def _minimum(builder, a, b):
+    return builder.select(builder.fcmp_unordered("uno", b, b), b, _smaller(builder, a, b))
+
+
 def _chosen(builder, condition, a, b):
     return builder.select(builder.fcmp_unordered("!=", condition, _constant(a.type, 0.0)), a, b)
 
 
-fma = _pointwise(lambda builder, *values: _intrinsic_of(builder, "fma", *values), 3)
+def _fused(builder, a, b, c):
+    return (
+        _intrinsic_of(builder, "fma", a, b, c) if IS_FUSED else builder.fadd(builder.fmul(a, b), c)
+    )
+
+
+IS_FUSED = get_host_cpu_features().get("fma", True)
+"""Processors of x86 before 2013 lack it, and the C library's takes thousands of times as long: there it is rounded twice."""
+fma = _pointwise(_fused, 3)
 """fma(a, b, c): a · b + c, rounded once."""
 larger = _pointwise(_larger, 2)
 """larger(a, b); a where that is no number."""
@@ -193,8 +213,8 @@ _OPERATORS: dict[Any, Any] = {
     operator.lt: _pointwise(_compared("<"), 2),
     operator.le: _pointwise(_compared("<="), 2),
     operator.eq: _pointwise(_compared("=="), 2),
-    np.maximum: larger,
-    np.minimum: smaller,
+    np.maximum: _pointwise(_maximum, 2),
+    np.minimum: _pointwise(_minimum, 2),
 }
 
 
@@ -230,18 +250,35 @@ _overload_one(np.abs, _absolute)
 @overload(np.sign)
 def _sign(a):
     if isinstance(a, Register):
-        return lambda a: (a > 0.0) - (a < 0.0)
+        return lambda a: choose(a == a, (a > 0.0) - (a < 0.0), a)
+    return None
+
+
+@overload(np.where)
+def _where(condition, a, b):
+    """Of plain numbers, too, of which numba would make arrays."""
+    if all(isinstance(one, (Register, *_NUMBERS)) for one in (condition, a, b)):
+        return lambda condition, a, b: choose(condition, a, b)
+    return None
+
+
+@overload(np.clip)
+def _clip(a, lowest, highest):
+    if all(isinstance(one, (Register, *_NUMBERS)) for one in (a, lowest, highest)):
+        return lambda a, lowest, highest: smaller(larger(a, lowest), highest)
     return None
 
 
 @intrinsic
-def _at(_context, register, place):
-    """The number at a place."""
+def _at(_context, value, place):
+    """The number at a place; a plain number, whatever the place."""
 
-    def made(_, builder, __, args):
-        return builder.extract_element(args[0], args[1])
+    def made(_, builder, signature, args):
+        if isinstance(signature.args[0], Register):
+            return builder.extract_element(args[0], args[1])
+        return args[0]
 
-    return register.kind(register, place), made
+    return (value.kind if isinstance(value, Register) else value)(value, place), made
 
 
 @intrinsic
@@ -275,6 +312,31 @@ for _function in (
     _overload_by_number(_function)
 
 
+def of_registers(function: Any) -> Any:
+    """What a compiled function of three numbers makes of registers: at once, or number by number where it asks for what
+    registers don't have."""
+
+    def found(a, b, c):
+        return function(a, b, c)
+
+    @overload(found, jit_options=_OPTIONS)
+    def _(a, b, c):
+        if Register not in (type(a), type(b), type(c)):
+            return lambda a, b, c: function(a, b, c)
+        try:
+            function.get_call_template((a, b, c), {})
+        except NumbaError:
+            return lambda a, b, c: _four(
+                1.0 * function(_at(a, 0), _at(b, 0), _at(c, 0)),
+                1.0 * function(_at(a, 1), _at(b, 1), _at(c, 1)),
+                1.0 * function(_at(a, 2), _at(b, 2), _at(c, 2)),
+                1.0 * function(_at(a, 3), _at(b, 3), _at(c, 3)),
+            )
+        return lambda a, b, c: function(a, b, c)
+
+    return found
+
+
 @overload(operator.pow)
 def _pow(a, b):
     if isinstance(a, Register) and isinstance(b, _NUMBERS):
@@ -283,6 +345,13 @@ def _pow(a, b):
 
 
 # Between arrays and registers
+
+
+def _in_order(array: Any) -> Any:
+    """The register type of an array, which is in C-order."""
+    if array.layout != "C":
+        raise TypingError(f"registers: must be of an array in C-order, got {array}")
+    return Register(array.dtype)
 
 
 def _first(context, builder, signature, args):
@@ -313,12 +382,13 @@ def load(_context, array, index):
         address, align = _four_from(context, builder, signature, args)
         return builder.load(address, align=align)
 
-    return Register(array.dtype)(array, index), made
+    return _in_order(array)(array, index), made
 
 
 @intrinsic
 def store(_context, array, index, value):
     """Four numbers of an array ← a register, or a number four times, in the array's kind."""
+    _in_order(array)
 
     def made(context, builder, signature, args):
         array, _, given = signature.args

@@ -181,3 +181,26 @@ def test_an_import_that_runs_up_is_seen(tmp_path: Path) -> None:
     assert not may_import("service.subtasks", "service.daemon")
     assert not may_import("kernels", "service.core")
     assert not may_import("service.formats", "service.storage")
+
+
+def test_a_checksum_of_compiled_code_has_all_of_its_parts() -> None:
+    """Else an upgrade would run the machine code of before: of passes, those that they take compiled functions from."""
+    entries = 0
+    for name, path in modules("kernels"):
+        tree = ast.parse(path.read_text())
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        sums = [call for call in calls if getattr(call.func, "id", "") == "checksum"]
+        if not name.startswith("kernels.passes.") or not sums:
+            continue
+        entries += 1
+        whole, parts = {}, set()
+        for node in tree.body:
+            if isinstance(node, ast.ImportFrom) and node.module == "kernels.passes":
+                whole |= {alias.asname or alias.name: alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and str(node.module).startswith(
+                "kernels.passes."
+            ):
+                parts.add(str(node.module).rpartition(".")[2])
+        summed = {whole.get(getattr(argument, "id", "")) for argument in sums[0].args}
+        assert parts <= summed, name
+    assert entries == 5

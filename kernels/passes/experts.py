@@ -138,6 +138,18 @@ def _points(plan, k, outputs, shift, aim, number, values, pushes, bents):
 
 
 @inlined
+def _silence(idle, values, pushes, bents):
+    """What fills the last register has no losses and no derivatives: they may overflow, and 0 · ∞ is no number."""
+    e = len(idle) - LENGTH
+    is_idle = load(idle, (e,)) > 0.0
+    store(values, (e,), choose(is_idle, 0.0, load(values, (e,))))
+    for j in range(len(pushes)):
+        at = (j, e)
+        store(pushes, at, choose(is_idle, 0.0, load(pushes, at)))
+        store(bents, at, choose(is_idle, 0.0, load(bents, at)))
+
+
+@inlined
 def _paces(squares, j, keep, square, z, along):
     """Σ z²/√G of output j with a row's own gradients, of squares square · z², in G; along (1, F) ← z/√G."""
     first, second = splat(0.0), splat(0.0)
@@ -359,6 +371,8 @@ def _learn(
                 _outputs(weights, j, wide, intercept, outputs)
                 mixture[j] = _sum(shares, outputs, j)
             _points(plan, k, outputs, shift, aim, number, values, pushes, bents)
+            if count < width:
+                _silence(idle, values, pushes, bents)
             for e in range(0, width, LENGTH):
                 store(lost, (e,), fma(push_w[i], load(values, (e,)), load(lost, (e,))))
             if plan.loss == SOFTMAX:

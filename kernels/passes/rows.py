@@ -332,7 +332,7 @@ def plan_of(spec: Spec, loss: Any) -> Plan:
 
 def lane_of(plan: Plan, rows: Rows, pushes: Array) -> Lane:
     """The lane's arrays as a pass takes them: read-only, and labels without their offsets beside them."""
-    x, y, w, offset = rows.x, rows.y, rows.w, rows.offset
+    x, y, w, offset = np.ascontiguousarray(rows.x), rows.y, rows.w, rows.offset
     x, y, w, offset, push = (frozen(array) for array in (x, y, w, offset, pushes))
     plain = y
     if plan.scale != 0:

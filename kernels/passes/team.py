@@ -93,9 +93,9 @@ class Room(NamedTuple):
     intercept_paces: Array
     learns: Array  # 1, and 0 of those without weights
     powers: Array  # (V,)
-    plain: Array  # (k, F, W) sums of gradients; zeros before and after, as the next three
+    plain: Array  # (k, F, W) sums of gradients; zeros before and after, as the next one
     damped: Array  # (k, F, W)
-    plain_ones: Array  # (k, W) those of the intercepts
+    plain_ones: Array  # (k, W) those of the intercepts, if there are any
     damped_ones: Array  # (k, W)
 
 
@@ -174,12 +174,12 @@ def enter(model, team, k):
     count = len(model.shares)
     features = model.weights.shape[1]
     for j in range(k):
-        for e in range(count):
-            for f in range(features):
-                weights[j, f, e] = model.weights[e * k + j, f]
-            intercept[j, e] = model.intercept[e, j]
         for f in range(features):
+            for e in range(count):
+                weights[j, f, e] = model.weights[e * k + j, f]
             squares[j, f] = model.squares[j, f]
+        for e in range(count):
+            intercept[j, e] = model.intercept[e, j]
     for at in range((count + 1) * k):
         for f in range(features):
             frozen[at, f] = model.frozen[at, f]
@@ -196,12 +196,12 @@ def leave(model, team, k):
     count = len(model.shares)
     features = model.weights.shape[1]
     for j in range(k):
-        for e in range(count):
-            for f in range(features):
-                model.weights[e * k + j, f] = weights[j, f, e]
-            model.intercept[e, j] = intercept[j, e]
         for f in range(features):
+            for e in range(count):
+                model.weights[e * k + j, f] = weights[j, f, e]
             model.squares[j, f] = squares[j, f]
+        for e in range(count):
+            model.intercept[e, j] = intercept[j, e]
     for at in range((count + 1) * k):
         for f in range(features):
             model.frozen[at, f] = frozen[at, f]
@@ -237,15 +237,14 @@ def take_copies(team, frozen_intercept, count, k):
     weights, _, frozen, intercept, shares = team[:5]
     kind = weights.dtype.type
     for j in range(k):
-        for e in range(count):
-            for f in range(weights.shape[1]):
-                frozen[e * k + j, f] = weights[j, f, e]
-            frozen_intercept[e, j] = intercept[j, e]
         for f in range(weights.shape[1]):
-            total = shares[0] * weights[j, f, 0]
-            for e in range(1, count):
+            total = 0.0
+            for e in range(count):
+                frozen[e * k + j, f] = weights[j, f, e]
                 total += shares[e] * weights[j, f, e]
             frozen[count * k + j, f] = kind(total)
+        for e in range(count):
+            frozen_intercept[e, j] = intercept[j, e]
         total = shares[0] * intercept[j, 0]
         for e in range(1, count):
             total += shares[e] * intercept[j, e]

@@ -355,7 +355,7 @@ def numbers(
     nowhere = len(features)
     targets = {name: place for place, name in enumerate(features)}
     targets |= {name: -1 - place for place, name in enumerate(others)}
-    if len(targets) < len(features) + len(others):
+    if len(targets) < len(features) + len(others) or dialect.delimiter in "+-eE":
         return None
     places = np.array([targets.get(name, nowhere) for name in columns], np.int64)
     x, beside = np.empty((lines, len(features))), np.empty((len(others), lines))

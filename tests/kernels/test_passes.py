@@ -302,6 +302,27 @@ def filed(bench, made, state, rows, stops, batch_rows):
     return views, results, rates
 
 
+@pytest.mark.parametrize("count", [1, 3, 4, 6, 9])
+def test_what_fills_a_register_beside_the_learners_spoils_nothing(bench, strangers, count):
+    """Its derivatives may overflow where theirs don't: the labels grow with what is learnt."""
+    rows = rows_for(bench, "gamma", n=3000)
+    rows = rows._replace(y=np.geomspace(1.0, 1e160, len(rows.y)))
+    rates = [0.1, 0.5, 1.0, 2.0, 4.0, 0.2, 0.3, 0.7, 0.9][:count]
+    spec = spec_of("gamma", "experts", scale_target=False)
+    spec = replace(spec, optimizer={"name": "experts", "rates": rates})
+    agree(*both(bench, strangers, spec, rows, 1))
+
+
+@pytest.mark.parametrize("batch_rows", [1, 7])
+def test_rows_may_lie_in_memory_as_they_like(bench, batch_rows):
+    rows = rows_for(bench, "logistic")
+    ours, recorded = bench.run(spec_of("logistic", "experts"), rows, batch_rows)
+    for x in (np.asfortranarray(rows.x), np.repeat(rows.x, 2, axis=1)[:, ::2]):
+        theirs, found = bench.run(spec_of("logistic", "experts"), rows._replace(x=x), batch_rows)
+        assert all(ours[name].tobytes() == theirs[name].tobytes() for name in ours)
+        assert found["output"].tobytes() == recorded["output"].tobytes()
+
+
 SCHEDULES = [{"name": "constant", "warm_up": 20}, {"name": "inverse_scaling", "power": 0.3}]
 
 

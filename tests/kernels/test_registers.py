@@ -129,3 +129,19 @@ def test_an_inverse_deviation_is_0_where_nothing_varies_and_bounded_where_next_t
         lambda a, b, c: elementary.inverse_deviation(a), np.array([0.0, 5e-324, 1e-290, 4.0])
     )
     np.testing.assert_allclose(found, [0.0, 1e145, 1e145, 0.5], rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda a, b, c: a * b - c,
+        lambda a, b, c: np.where(a > b, 1.0 - c, c) * (a - b) ** 2,
+        lambda a, b, c: (a > 0.0) & (b < 0.0),
+        lambda a, b, c: np.logaddexp(a, 0.0) if a > b else c,
+    ],
+    ids=["at once", "where", "and", "a branch"],
+)
+def test_what_registers_do_not_have_is_done_number_by_number(function):
+    found = registers.of_registers(nb.njit(function, **loops.FLAGS))
+    expected = [function(a, b, c) for a, b, c in zip(A, B, C, strict=True)]
+    np.testing.assert_allclose(applied(lambda a, b, c: found(a, b, c), A, B, C), expected, 1e-14)
