@@ -8,18 +8,16 @@ chain of them. The errors are at most two units in the last place.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numba as nb
 import numpy as np
 from numba.extending import overload
 
 from kernels import losses
-from kernels.registers import choose, fma, larger, of_bits, smaller
+from kernels.registers import INLINED, choose, fma, larger, of_bits, smaller
 from kernels.scaling import LEAST_VARIANCE
 
-_OPTIONS: Any = {"error_model": "numpy", "forceinline": True, "_nrt": False}
-_inlined = nb.njit(nogil=True, **_OPTIONS)
+_inlined = nb.njit(nogil=True, **INLINED)
 
 _LOG2_E = 1.0 / math.log(2.0)
 _LN2_HIGH = 6.93147180369123816490e-01
@@ -80,7 +78,7 @@ def inverse_deviation(variance):
     return choose(variance > 0.0, inverse_root(larger(variance, LEAST_VARIANCE)), 0.0)
 
 
-@overload(losses.exp, jit_options=_OPTIONS)
+@overload(losses.exp, jit_options=INLINED)
 def _exp(x):
     """e^x = 2^n e^r with |r| ≤ ln(2)/2, of which the series up to r¹³ is exact to the last place; its terms are summed in pairs,
     these in pairs, and so on. Below e^-708.3 it is 0, and above e^709.4 infinite."""
@@ -118,7 +116,7 @@ def _log_near_1(f, n, lost):
     return n * _LN2_HIGH - ((half - (s * (half + (even + odd)) + (n * _LN2_LOW + lost))) - f)
 
 
-@overload(losses.log1p, jit_options=_OPTIONS)
+@overload(losses.log1p, jit_options=INLINED)
 def _log1p(x):
     """log(1 + x) of x from 0 to 1."""
 

@@ -3,10 +3,9 @@
 Rules: every loop works in place on arrays it is given; branches on codes stand outside the loops
 over features, so that these become vector instructions. No fast mathematics: with it a sum's order
 depends on whether the compiler's vector loop may run, and that, on where arrays happen to lie in
-memory. Without it every operation is IEEE's, in the order written; where a product and a sum are to be one, `fma` says so.
-No loop allocates: room is given,
-so that nothing compiled counts references (which took a third of the time). The formulas are those of
-`optimizers` and `losses`, compiled. Names in `..._rows` and `step` at the end are what Python calls;
+memory. Without it every operation is IEEE's, in the order written; where a product and a sum are to be
+one, `fma` says so. No loop allocates: room is given, so that nothing compiled counts references (which
+took a third of the time). The formulas are those of `optimizers` and `losses`, compiled. Names in `..._rows` and `step` at the end are what Python calls;
 the others are parts of these and of the passes. Arrays are passed whole, with an index: a slice
 inside a loop costs more than the work on thirty features.
 """

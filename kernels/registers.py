@@ -9,7 +9,7 @@ within a turn. Where a pass has a few numbers at a time, that is most of its wor
         total = fma(load(a, (f,)), load(b, (f,)), total)
 
 A register stands wherever a formula has a number: +, -, *, /, comparisons (1 where they hold, else 0), `abs`, numpy's `abs`, `sign`,
-`maximum`, `minimum`, `where`, `clip` and functions of one number, alone or with plain numbers; see `of_registers`.
+`maximum`, `minimum`, `where` and `clip`, alone or with plain numbers; for all else there is `of_registers`.
 
 Rules: every operation is IEEE's, number by number, and a fused multiply-add its own, with one rounding: the same bits on every
 machine that has it (see `IS_FUSED`), and where registers are narrower two do for one. Indices aren't checked; arrays are in C-order.
@@ -35,7 +35,7 @@ from kernels.contract import Array
 
 intrinsic: Any = extending.intrinsic  # typed as what takes the typing context, too
 
-_OPTIONS: Any = {"error_model": "numpy", "forceinline": True, "_nrt": False}
+INLINED: Any = {"error_model": "numpy", "forceinline": True, "_nrt": False}
 
 LENGTH = 4
 _LINE = 64
@@ -294,24 +294,6 @@ def _four(_context, a, b, c, d):
     return Register(a)(a, a, a, a), made
 
 
-def _overload_by_number(function: Any) -> None:
-    """A function of one that has no vector instructions: number by number."""
-
-    @overload(function)
-    def _(a):
-        if isinstance(a, Register):
-            return lambda a: _four(
-                function(_at(a, 0)), function(_at(a, 1)), function(_at(a, 2)), function(_at(a, 3))
-            )
-        return None
-
-
-for _function in (
-    np.arctan, np.cos, np.cosh, np.exp, np.expm1, np.log, np.log1p, np.log2, np.sin, np.sinh, np.sqrt, np.square, np.tanh
-):  # fmt: skip
-    _overload_by_number(_function)
-
-
 def of_registers(function: Any) -> Any:
     """What a compiled function of three numbers makes of registers: at once, or number by number where it asks for what
     registers don't have."""
@@ -319,7 +301,7 @@ def of_registers(function: Any) -> Any:
     def found(a, b, c):
         return function(a, b, c)
 
-    @overload(found, jit_options=_OPTIONS)
+    @overload(found, jit_options=INLINED)
     def _(a, b, c):
         if Register not in (type(a), type(b), type(c)):
             return lambda a, b, c: function(a, b, c)
@@ -335,13 +317,6 @@ def of_registers(function: Any) -> Any:
         return lambda a, b, c: function(a, b, c)
 
     return found
-
-
-@overload(operator.pow)
-def _pow(a, b):
-    if isinstance(a, Register) and isinstance(b, _NUMBERS):
-        return lambda a, b: _four(_at(a, 0) ** b, _at(a, 1) ** b, _at(a, 2) ** b, _at(a, 3) ** b)
-    return None
 
 
 # Between arrays and registers

@@ -137,6 +137,8 @@ def team_of(weights: Array, rates: Array) -> tuple[Team, Room]:
 
 
 def model_of(state: State) -> Model:
+    """The state's arrays, as views; zeros where a model has no intercept."""
+
     def held(kind: str) -> tuple[Array, Array]:
         weights = state[f"optimizer/{kind}/weights"]
         count, k, features = weights.shape

@@ -47,8 +47,6 @@ def applied(function, *arrays, kind=np.float64):
         lambda a, b, c: (a > b) * c + (a >= 0.0) - (b < c) * (a <= 1.0) + (b == 0.0),
         lambda a, b, c: abs(a) + np.abs(b) * np.sign(c),
         lambda a, b, c: np.maximum(a, 0.5) * np.minimum(b, c),
-        lambda a, b, c: np.tanh(a) + np.log1p(np.abs(b)) + c**2,
-        lambda a, b, c: np.sqrt(np.abs(a)) - np.exp(b) * np.square(c),
     ],
 )
 def test_a_formula_of_registers_is_numpy_s(function):
@@ -138,8 +136,10 @@ def test_an_inverse_deviation_is_0_where_nothing_varies_and_bounded_where_next_t
         lambda a, b, c: np.where(a > b, 1.0 - c, c) * (a - b) ** 2,
         lambda a, b, c: (a > 0.0) & (b < 0.0),
         lambda a, b, c: np.logaddexp(a, 0.0) if a > b else c,
+        lambda a, b, c: np.tanh(a) + np.log1p(np.abs(b)) + c**2,
+        lambda a, b, c: np.sqrt(np.abs(a)) - np.exp(b) * np.square(c),
     ],
-    ids=["at once", "where", "and", "a branch"],
+    ids=["at once", "where", "and", "a branch", "functions", "roots"],
 )
 def test_what_registers_do_not_have_is_done_number_by_number(function):
     found = registers.of_registers(nb.njit(function, **loops.FLAGS))
