@@ -13,9 +13,12 @@ feature's gradients have come to, is one for all learners, who differ by their r
 keeps a learner without a share from steps of any length where those that have it are never wrong, and one
 row moves its own output by no more than `FARTHEST`. Shares that
 never vanish follow a stream whose best rate changes (fixed share: Herbster & Warmuth, Machine Learning
-32, 1998). T is the running mean of the rows' weights where the loss is a logarithm of a likelihood (1
-without weights: how rows compare counts, not what a unit of weight is), and for numbers twice the running
-mean loss, as if errors were normal with the spread that they have.
+32, 1998). T makes a loss the logarithm of a likelihood. Of classes it is one: T is the running mean of the rows'
+weights (1 without weights: how rows compare counts, not what a unit of weight is). Of numbers T is twice the running
+mean loss, as if errors were normal with the spread that they have. Of counts and amounts it is the running mean of
+Pearson's statistic, the dispersion over the labels' mean (McCullagh & Nelder, Generalized Linear Models, 1989, 9.2). One
+row has no more of it than one that lies `FAR_LABEL` deviations off where nothing is learnt: else one
+wrong label would leave the shares as they are for thousands of rows.
 
 One label that is far off must not carry a fast learner away for the next hundred rows. So where a loss's
 residual grows with the error, a step takes a learner's residual r at no more than c = 3 times the root mean
@@ -46,7 +49,7 @@ import numpy as np
 from kernels.contract import Array, Kernel, Layout, Parameters, State
 from kernels.optimizers import check_not_negative, check_positive, check_share, shrunk
 from kernels.rules import Batch, Entry, Rule, Shapes, needs_linear, penalty
-from kernels.scaling import kept
+from kernels.scaling import FAR_LABEL, kept
 
 HEAT_MEMORY = 0.999
 """What the running mean of what losses are measured by keeps of itself over a row."""
@@ -118,7 +121,7 @@ class Experts(Rule):
     experts/<name>                   (E, ...) their parameters
     shared/<name>                    (...) G
     shares                           (E,) π
-    mean_heat                        (2,) the running mean of rows' losses, or of their weights, and how full it is
+    mean_heat                        (2,) the running mean of rows' losses, weights or Pearson's statistic, and how full it is
     mean_squares                     (E + 1,) those of the residuals, and their weight; where they are held
     frozen/<name>                    (E + 1, ...) the copies; the last is that of the mixture
     frozen/losses, frozen/rows       (E + 1,), (1,) what they cost since they were taken
@@ -131,7 +134,11 @@ class Experts(Rule):
         self.rates = np.array(rates)
         self.intercept_rates = np.where(self.rates > 0, self.rates, ALONE)
         scale = getattr(kernel.loss, "scale", "none")
-        self.is_spread, self.farthest = scale == "spread", FARTHEST[scale]
+        self.is_spread, self.is_mean, self.farthest = (
+            scale == "spread",
+            scale == "mean",
+            FARTHEST[scale],
+        )
         self.is_held = self.is_spread and bool(getattr(kernel.loss, "is_bent", False))
         self.slow = _slow_shares(rates, serve_slow(options.serve_slow, kernel.loss))
 
@@ -213,7 +220,8 @@ class Experts(Rule):
         count = len(self.rates)
         found: Layout = {
             "frozen_losses": ((count + 1,), "float64"),
-            "losses": ((count + 1,), "float64"),
+            "heat": ((1,), "float64"),
+            "losses": ((count,), "float64"),
             "rows": ((1,), "float64"),
             "weight": ((1,), "float64"),
         }
@@ -228,11 +236,11 @@ class Experts(Rule):
         aim, count = batch.aim, len(self.rates)
         found: State = {
             "frozen_losses": np.empty(count + 1),
-            "losses": np.empty(count + 1),
+            "heat": np.array([self._heats(batch, state["optimizer/mean_heat"]).sum()]),
+            "losses": np.empty(count),
             "rows": np.array([float((aim.w > 0).sum())]),
             "weight": np.array([aim.w.sum()]),
         }
-        found["losses"][count] = aim.values(batch.raw).sum()
         if self.is_held:
             found["squares"] = np.zeros(count)
         for copy in range(count + 1):
@@ -298,15 +306,14 @@ class Experts(Rule):
         """The shares after a batch, by what each learner lost in it."""
         losses, shares, rows = sums["losses"], state["optimizer/shares"], sums["rows"][0]
         mean_heat, keep = state["optimizer/mean_heat"], HEAT_MEMORY**rows
-        total = losses[-1] if self.is_spread else sums["weight"][0]
         mean_heat *= keep
-        mean_heat += (1 - keep) * np.array([total / rows, 1.0])
+        mean_heat += (1 - keep) * np.array([sums["heat"][0] / rows, 1.0])
         if self.is_held:
             squares, keep = state["optimizer/mean_squares"], SQUARES_MEMORY**rows
             squares *= keep
             squares += (1 - keep) * np.append(sums["squares"] / sums["weight"], 1.0)
         heat = self._heat(*mean_heat)
-        shares[...] = moved(shares, losses[:-1], heat, self.options.share)
+        shares[...] = moved(shares, losses, heat, self.options.share)
 
     def _serve(self, state: State, sums: State) -> None:
         """The shares that serve, once the copies have been watched for long enough."""
@@ -329,9 +336,22 @@ class Experts(Rule):
         losses[...] = 0
         rows[...] = 0
 
+    def _heats(self, batch: Batch, mean_heat: Array) -> Array:
+        """What losses are measured by, of each row (n,)."""
+        aim = batch.aim
+        if self.is_spread:
+            return aim.values(batch.raw)
+        if not self.is_mean:
+            return aim.w
+        usual = self._heat(*mean_heat) if mean_heat[1] > 0 else 0.0
+        most = FAR_LABEL * FAR_LABEL * np.maximum(usual, aim.variation * aim.w)
+        return np.asarray(np.minimum(aim.pearson(batch.raw), most))
+
     def _heat(self, total: float, count: float) -> float:
         """T, by a sum of what losses are measured by, and of how many."""
         mean = total / count
+        if self.is_mean:
+            return max(mean, LEAST_LOSS)
         return 2.0 * max(mean, LEAST_LOSS) if self.is_spread else mean
 
     def _held(self, batch: Batch, raw: Array, ease: Array, spread: float) -> Parameters:

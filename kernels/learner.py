@@ -442,7 +442,8 @@ class Learner:
             y = unit.aims("spread", rows.y - rows.offset)
             return Aim(scaled, y, np.zeros(len(y)), weights)
         if self._scale == "mean":
-            return Aim(loss, unit.aims("mean", rows.y), rows.offset, weights)
+            variation = scaling.variation(scaling.moments(state, "target"))
+            return Aim(loss, unit.aims("mean", rows.y), rows.offset, weights, variation)
         return Aim(loss, rows.y, rows.offset, weights)
 
     def _step(self, state: State, sums: State, rows: int, rate: float) -> None:

@@ -20,18 +20,22 @@ import numpy as np
 
 from kernels import optimizers
 from kernels.contract import Array, Kernel, Layout, Parameters, State
+from kernels.scaling import LARGEST
 
+LEAST_CURVATURE = 1e-290
+"""A second derivative below this counts as this, where something is divided by it."""
 Shapes = dict[str, tuple[int, ...]]
 """The parameters' shapes, in the order of their names."""
 
 
 class Aim(NamedTuple):
-    """What a batch's raw outputs (n, k) aim at: a loss, labels, offsets, and the rows' weights (n,)."""
+    """What a batch's raw outputs (n, k) aim at: a loss, labels, offsets, and the rows' weights (n,); see `scaling.variation`."""
 
     loss: Any
     y: Array
     offset: Array
     w: Array
+    variation: float = LARGEST
 
     def values(self, raw: Array) -> Array:
         """The rows' losses (n,), weighted."""
@@ -55,6 +59,14 @@ class Aim(NamedTuple):
         """Their second derivatives, each output's own (n, k), weighted."""
         bent = self.loss.curvature(raw + self.offset[:, None], self.y)
         return np.asarray(bent.reshape(len(self.y), -1) * self.w[:, None])
+
+    def pearson(self, raw: Array) -> Array:
+        """The squared derivatives of a single output over the second ones of labels that are what is predicted (n,), weighted once:
+        (y - μ)² over the variance that a family has at μ."""
+        output = raw + self.offset[:, None]
+        push = self.loss.residual(output, self.y)[:, 0]
+        usual = np.maximum(self.loss.curvature(output, self.loss.link(output)), LEAST_CURVATURE)
+        return np.asarray(self.w * (push * (push / usual)))
 
 
 class Batch(NamedTuple):

@@ -136,6 +136,14 @@ class Unit(NamedTuple):
         return (y - self.base) / self.unit if self.unit > 0 else np.zeros(len(y))
 
 
+def variation(target: Moments) -> float:
+    """The variance of labels over their squared mean; `LARGEST` where there is none."""
+    mean = float(target.mean[0])
+    if mean <= 0.0:
+        return LARGEST
+    return min(float(target.m2[0] / target.seen[0]) / (mean * mean), LARGEST)
+
+
 def without_offset(scale: Scale, y: Array, offset: Array) -> Array:
     """The labels (n,) that rows would have at offset 0: of losses with a logarithmic link y e^-offset, 0 where
     y is 0, though the power may overflow; else y - offset."""

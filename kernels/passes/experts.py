@@ -22,7 +22,16 @@ from kernels.experts import (
     LEAST_PART,
     Experts,
 )
-from kernels.loops import FLAGS, SOFTMAX, checksum, inlined, loss_residual, loss_value, points_loop
+from kernels.loops import (
+    FLAGS,
+    SOFTMAX,
+    checksum,
+    inlined,
+    loss_curvature,
+    loss_residual,
+    loss_value,
+    points_loop,
+)
 from kernels.passes import copies as passes_copies
 from kernels.passes import rows as passes_rows
 from kernels.passes import team as passes_team
@@ -40,6 +49,7 @@ from kernels.passes.rows import (
     room_of,
     scaled_row,
     softmax_residual,
+    variation_of,
     watched_of,
     write_row,
 )
@@ -72,6 +82,8 @@ from kernels.registers import (
     summed,
     widened,
 )
+from kernels.rules import LEAST_CURVATURE
+from kernels.scaling import FAR_LABEL
 
 # A row
 
@@ -135,6 +147,13 @@ def _points(plan, k, outputs, shift, aim, number, values, pushes, bents):
             store(pushes, (j, e), chance)
             store(bents, (j, e), chance * (1.0 - chance))
         store(pushes, (label, e), load(pushes, (label, e)) - 1.0)
+
+
+@inlined
+def _pearson(loss, output, push, number):
+    """`Aim.pearson` of one row, unweighted, whose residual is `push`."""
+    usual = loss_curvature(loss, output, losses.exp(output), number)
+    return push * (push / max(usual, LEAST_CURVATURE))
 
 
 @inlined
@@ -339,7 +358,11 @@ def _learn(
             enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch)
         keep = kept(mix.half_life, n)
         is_direct = n == 1 and mix.l1 == 0.0 and mix.l2 == 0.0
-        weight, weighty, mixture_loss = 0.0, 0.0, 0.0
+        weight, weighty, heat_total = 0.0, 0.0, 0.0
+        usual, variation = 0.0, 0.0
+        if mix.is_mean:
+            usual = heat_of(mix, mean_heat[0], mean_heat[1]) if mean_heat[1] > 0.0 else 0.0
+            variation = variation_of(plan, target_seen, target_mean, target_m2)
         for e in range(0, width, LENGTH):
             store(lost, (e,), load(idle, (e,)))
             store(row_squares, (e,), 0.0)
@@ -380,7 +403,13 @@ def _learn(
             else:
                 push[0] = loss_residual(plan.loss, mixture[0] + shift, aim, number)
             if mix.is_spread:
-                mixture_loss += push_w[i] * loss_value(plan.loss, mixture[0] + shift, aim, number)
+                heat_total += push_w[i] * loss_value(plan.loss, mixture[0] + shift, aim, number)
+            elif mix.is_mean:
+                most = FAR_LABEL * FAR_LABEL * max(usual, variation * push_w[i])
+                own_heat = _pearson(plan.loss, mixture[0] + shift, push[0], number)
+                heat_total += min(push_w[i] * own_heat, most)
+            else:
+                heat_total += push_w[i]
             write_row(
                 plan, i, y[i, 0], offset[i], scored_by, mixture, z, push, own,
                 output, residual, norm, gradient, units,
@@ -424,12 +453,11 @@ def _learn(
         if weighty > 0.0:
             frozen_rows[0] += weighty
             memory = kept_over(HEAT_MEMORY, weighty)
-            total = mixture_loss if mix.is_spread else weight
-            mean_heat[0] = mean_heat[0] * memory + (1.0 - memory) * (total / weighty)
+            mean_heat[0] = mean_heat[0] * memory + (1.0 - memory) * (heat_total / weighty)
             mean_heat[1] = mean_heat[1] * memory + (1.0 - memory)
             if mix.is_held:
                 take_squares(mean_squares, row_squares, weight, weighty)
-            heat = heat_of(mix.is_spread, mean_heat[0], mean_heat[1])
+            heat = heat_of(mix, mean_heat[0], mean_heat[1])
             move_shares(shares, count, lost, heat, mix.share, powers)
             if frozen_rows[0] >= mix.serve_rows:
                 try_copies(
@@ -532,6 +560,7 @@ def experts_pass(spec: Spec, kernel: Any, rule: Experts) -> ExpertsPass:
     options = rule.options
     mix = Mix(
         is_spread=rule.is_spread,
+        is_mean=rule.is_mean,
         farthest=float(rule.farthest),
         is_held=rule.is_held,
         share=float(options.share),

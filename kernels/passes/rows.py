@@ -115,6 +115,14 @@ def unit_of(scale, count, mean, m2):
 
 
 @inlined
+def variation_of(plan, count, mean, m2):
+    """`scaling.variation`, of labels that are scaled by their mean."""
+    if plan.scale != MEAN or mean[0] <= 0.0:
+        return scaling.LARGEST
+    return min(m2[0] / count[0] / (mean[0] * mean[0]), scaling.LARGEST)
+
+
+@inlined
 def bounds_of(scale, count, extremes):
     """The lowest and the highest output by the labels so far, as `scaling.bounds` has them."""
     least, most = extremes[0], extremes[1]

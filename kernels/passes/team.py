@@ -29,6 +29,7 @@ class Mix(NamedTuple):
     """The rule's numbers."""
 
     is_spread: bool
+    is_mean: bool
     farthest: float
     is_held: bool
     share: float
@@ -279,9 +280,12 @@ def take_squares(mean_squares, squares, weight, rows):
 
 
 @inlined
-def heat_of(is_spread, total, weight):
+def heat_of(mix, total, count):
     """`Experts._heat`."""
-    return 2.0 * max(total / weight, LEAST_LOSS) if is_spread else total / weight
+    mean = total / count
+    if mix.is_mean:
+        return max(mean, LEAST_LOSS)
+    return 2.0 * max(mean, LEAST_LOSS) if mix.is_spread else mean
 
 
 @inlined
@@ -293,7 +297,7 @@ def serve(mix, team, frozen_intercept, frozen_rows, heat, count, k, powers):
         total += serving[e]
     if total > 0.0:
         if mix.is_spread:
-            heat = heat_of(True, losses[count], frozen_rows[0])
+            heat = heat_of(mix, losses[count], frozen_rows[0])
         move_shares(serving, count + 1, losses, heat, mix.serve_share, powers)
     else:
         for e in range(count):

@@ -508,6 +508,49 @@ def test_what_a_unit_of_weight_is_makes_no_difference_to_experts(bench, loss):
     near(outputs[2], outputs[0])
 
 
+def amounts(random, kind, n):
+    """Labels (n,) of a family, and what one unit of their loss, of labels with mean 1, is of their log-likelihood."""
+    mean = 400.0 * np.exp(random.normal(0, 0.1, n))
+    if kind == "poisson":
+        return random.poisson(mean).astype(np.float64), 1 / 400
+    if kind == "overdispersed":  # negative binomial of size 40: the variance is mean + mean²/40
+        return random.poisson(mean * random.gamma(40, 1 / 40, n)).astype(np.float64), 11 / 400
+    return mean * random.gamma(5, 1 / 5, n), 1 / 5
+
+
+@pytest.mark.parametrize("batch_rows", [1, 7])
+@pytest.mark.parametrize(
+    ("loss", "kind"), [("poisson", "poisson"), ("poisson", "overdispersed"), ("gamma", "gamma")]
+)
+def test_experts_measure_losses_of_counts_by_how_counts_are_spread(bench, loss, kind, batch_rows):
+    random = np.random.default_rng(11)
+    y, unit = amounts(random, kind, 12_000)
+    x = random.normal(size=(12_000, 3))
+    spec = Spec("linear", 3, {"loss": loss}, optimizer={"name": "experts"}, clip=5.0)
+    state, _ = bench.run(spec, Rows(x, y, np.ones(len(y)), np.zeros(len(y))), batch_rows)
+    total, count = state["optimizer/mean_heat"]
+    spread = np.exp(0.1**2) - 1  # what labels have of their own beside their family's
+    assert total / count == pytest.approx(unit + spread, rel=0.15)
+
+
+def test_experts_know_which_of_them_is_right_where_counts_are_large(bench):
+    random = np.random.default_rng(12)
+    x = random.normal(size=(16_000, 6))
+    rate = np.exp(x @ random.normal(0, 0.1, 6) + 7.0)
+    y = random.poisson(rate).astype(np.float64)
+    learner = Learner(
+        Spec("linear", 6, {"loss": "poisson"}, optimizer={"name": "experts"}, clip=5.0)
+    )
+    state = bench.state(learner)
+    rows = Rows(x, y, np.ones(len(y)), np.zeros(len(y)))
+    early, late = rows.slice(0, 12_000), rows.slice(12_000, 16_000)
+    learner.run(state, early, 1, bench.results(learner, early))
+    assert state["optimizer/shares"].max() > 0.9
+    lost = learner.loss(learner.predict(state, late.x), late.y)
+    least = learner.loss(np.log(rate[12_000:])[:, None], late.y)
+    assert (lost - least).mean() < 0.02  # nats, of the half that a row's chance costs
+
+
 @pytest.mark.parametrize(("loss", "farthest"), [("logistic", 4.0), ("poisson", 1.0)])
 def test_one_row_moves_its_own_output_no_farther_than_experts_let_it(bench, loss, farthest):
     """Sure and right for a thousand rows, then wrong at one that has a dozen features nobody has had."""
