@@ -31,8 +31,9 @@ What is best at the next row isn't best for the next file: a fast learner follow
 their neighbours, and is wrong an hour later. So the model that serves (parameters, predictions, `before`)
 is another mixture of the same learners and of Σ π_e θ_e: its shares are moved by the losses that frozen
 copies of these have on the `serve_rows` rows after the copy was taken. Such a short look ahead rarely sees
-what is learnt change, and then the fast and sure are the most wrong. So where classes or counts are learnt a
-part of it, δ, belongs to the slower half of those that have weights, whatever they lost: s_e ← (1 - δ) s_e + δ [e slow]/E_slow.
+what is learnt change, and then the fast and sure are the most wrong. So a part of it, δ, belongs to the slower half
+of those that have weights: s_e ← (1 - δ) s_e + δ [e slow]/E_slow. That is an insurance, and has its price: δ is `serve_slow`,
+or as much less as it takes that the look's rows would have lost at most `SLOW_COST` more (of counts, of T).
 
 Rules: those of `rules`. A batch's losses count row by row; its gradients are taken at the same θ_e, and
 each is damped as if it were the whole batch. Rows may cancel in g and not in g̃: G takes the larger.
@@ -68,8 +69,10 @@ RATES_OF_CLASSES = (0.0, *RATES, 8.0)
 """Those for classes: where these are certain a weight has far to go, and in a first hundred rows chance looks like sense."""
 ALONE = 0.5
 """The rate of an intercept that is learnt alone."""
-SLOW = 0.15
-"""What the slower half of the learners has of the model that serves where classes or counts are learnt."""
+SLOW = 0.3
+"""What the slower half of the learners has at most of the model that serves."""
+SLOW_COST = 0.1
+"""What that may cost on a look's rows, as a share of their loss; by convexity it is an upper bound."""
 EPSILON = 1e-16
 """What G is more than it is in a root: a gradient that is only rounding makes no step."""
 FARTHEST = {"mean": 1.0, "none": 4.0, "spread": np.inf}
@@ -84,8 +87,8 @@ class ExpertsOptions:
     A rate of 0 makes a learner of the intercept alone. Without `rates` they are `RATES_OF_CLASSES` or `RATES`.
     `share` is what a learner never loses to the others, all together, each step; `serve_rows` and
     `serve_share` say after how many rows the shares that serve are moved, and what they never lose;
-    `serve_slow` is what the slower half of those that learn weights has of the model that serves beside its own
-    shares: without it 0.15 for classes and counts, 0 for numbers.
+    `serve_slow` is what the slower half of those that learn weights has of the model that serves at most,
+    beside its own shares: without it `SLOW`.
     After `half_life` rows a gradient counts half; 0 is for ever.
     """
 
@@ -140,7 +143,7 @@ class Experts(Rule):
             FARTHEST[scale],
         )
         self.is_held = self.is_spread and bool(getattr(kernel.loss, "is_bent", False))
-        self.slow = _slow_shares(rates, serve_slow(options.serve_slow, kernel.loss))
+        self.slow, self.most_slow = _slow_half(rates), serve_slow(options.serve_slow)
 
     def layout(self) -> Layout:
         count = len(self.rates)
@@ -292,7 +295,7 @@ class Experts(Rule):
         """The parameters become the mixture that serves. With a penalty l1 a weight is zero where the
         learners that have most of the shares say so: else the least of them would keep it alive. Those at
         rate 0 have no say."""
-        shares = served_shares(state["optimizer/shares"], state["optimizer/serving"], self.slow)
+        shares = served_shares(state["optimizer/shares"], state["optimizer/serving"])
         for name in self.shapes:
             experts = state[f"optimizer/experts/{name}"]
             mixed = _mixed(shares, experts)
@@ -327,6 +330,9 @@ class Experts(Rule):
             watched = (losses[-1], rows[0]) if self.is_spread else state["optimizer/mean_heat"]
             heat = self._heat(*watched)
             serving[...] = moved(serving, losses, heat, self.options.serve_share)
+            part = self._slow_part(serving, losses, heat * rows[0])
+            serving *= 1.0 - part
+            serving[:-1] += part * self.slow
         else:
             serving[:-1], serving[-1] = 0.5 * shares, 0.5
         following = self.scoring(state)
@@ -335,6 +341,13 @@ class Experts(Rule):
             frozen[:-1], frozen[-1] = state[f"optimizer/experts/{name}"], following[name]
         losses[...] = 0
         rows[...] = 0
+
+    def _slow_part(self, serving: Array, losses: Array, heat: float) -> float:
+        """δ, after a look whose rows' heat is `heat`, all together."""
+        lost = float(serving @ losses)
+        behind = float(self.slow @ losses[:-1]) - lost
+        price = SLOW_COST * (heat if self.is_mean else lost)
+        return self.most_slow if self.most_slow * behind <= price else max(price / behind, 0.0)
 
     def _heats(self, batch: Batch, mean_heat: Array) -> Array:
         """What losses are measured by, of each row (n,)."""
@@ -415,11 +428,9 @@ def moved(shares: Array, losses: Array, heat: float, share: float) -> Array:
     return np.asarray((1 - share) * weights / weights.sum() + share / len(shares))
 
 
-def served_shares(shares: Array, serving: Array, slow: Array) -> Array:
-    """The learners' shares (E,) in the model that serves; the mixture's are dealt to them, and the slow ones have theirs."""
-    if not serving.any():
-        return shares
-    return np.asarray((1.0 - slow.sum()) * (serving[:-1] + serving[-1] * shares) + slow)
+def served_shares(shares: Array, serving: Array) -> Array:
+    """The learners' shares (E,) in the model that serves; the mixture's are dealt to them."""
+    return np.asarray(serving[:-1] + serving[-1] * shares) if serving.any() else shares
 
 
 def default_rates(loss: Any) -> tuple[float, ...]:
@@ -427,20 +438,18 @@ def default_rates(loss: Any) -> tuple[float, ...]:
     return RATES_OF_CLASSES if loss.problem in ("binary", "multiclass") else RATES
 
 
-def serve_slow(given: float | None, loss: Any) -> float:
-    """What the slower half of the learners has of the model that serves."""
-    if given is not None:
-        return given
-    return 0.0 if getattr(loss, "scale", "none") == "spread" else SLOW
+def serve_slow(given: float | None) -> float:
+    """What the slower half of the learners has at most of the model that serves."""
+    return SLOW if given is None else given
 
 
-def _slow_shares(rates: tuple[float, ...], share: float) -> Array:
-    """What each learner (E,) has of the model that serves for being one of the slower half."""
+def _slow_half(rates: tuple[float, ...]) -> Array:
+    """The slower half of the learners (E,), in equal parts that sum to 1."""
     place = np.argsort(np.argsort(rates, kind="stable"), kind="stable")
     alone = rates.count(0.0)
     count = max(1, (len(rates) - alone) // 2)
     is_slow = (place >= alone) & (place < alone + count)
-    return np.asarray(is_slow * (share / count))
+    return np.asarray(is_slow / count)
 
 
 def _mixed(shares: Array, arrays: Array) -> Array:

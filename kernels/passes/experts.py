@@ -464,14 +464,14 @@ def _learn(
                     plan, count + 1, k, frozen, frozen_intercept, queued, waiting, frozen_losses
                 )
                 queued = 0
-                serve(mix, team, frozen_intercept, frozen_rows, heat, count, k, powers)
+                serve(mix, slow, team, frozen_intercept, frozen_rows, heat, count, k, powers)
         model.steps[0] += 1
         model.rows[0] += n
         if stop == stops[file]:
             try_copies(plan, count + 1, k, frozen, frozen_intercept, queued, waiting, frozen_losses)
             queued = 0
             leave(model, team, k)
-            settle(mix, slow, learns, model, team, k, powers)
+            settle(mix, learns, model, team, k, powers)
             if file < len(copies):
                 for i in range(len(whole)):
                     copies[file, i] = whole[i]
@@ -569,6 +569,6 @@ def experts_pass(spec: Spec, kernel: Any, rule: Experts) -> ExpertsPass:
         half_life=float(options.half_life),
         l1=float(kernel.l1),
         l2=float(kernel.l2),
-        slow=float(rule.slow.sum()),
+        serve_slow=float(rule.most_slow),
     )
     return ExpertsPass(plan_of(spec, kernel.loss), mix, rule.rates, rule.intercept_rates, rule.slow)

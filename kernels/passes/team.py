@@ -17,7 +17,7 @@ import numpy as np
 
 from kernels import losses
 from kernels.contract import Array, State
-from kernels.experts import LEAST_LOSS, SQUARES_MEMORY
+from kernels.experts import LEAST_LOSS, SLOW_COST, SQUARES_MEMORY
 from kernels.loops import inlined
 from kernels.registers import LENGTH, fma, least, load, smaller, splat, store, summed, zeros
 
@@ -38,7 +38,7 @@ class Mix(NamedTuple):
     half_life: float
     l1: float
     l2: float
-    slow: float
+    serve_slow: float
 
 
 class Model(NamedTuple):
@@ -289,7 +289,22 @@ def heat_of(mix, total, count):
 
 
 @inlined
-def serve(mix, team, frozen_intercept, frozen_rows, heat, count, k, powers):
+def slow_part(mix, slow, serving, losses, heat):
+    """`Experts._slow_part`."""
+    last = len(slow)
+    lost, behind = serving[last] * losses[last], 0.0
+    for e in range(last):
+        lost += serving[e] * losses[e]
+        behind += slow[e] * losses[e]
+    behind -= lost
+    price = SLOW_COST * (heat if mix.is_mean else lost)
+    if mix.serve_slow * behind <= price:
+        return mix.serve_slow
+    return max(price / behind, 0.0)
+
+
+@inlined
+def serve(mix, slow, team, frozen_intercept, frozen_rows, heat, count, k, powers):
     """The shares that serve, once the copies have been watched for long enough."""
     shares, serving, losses = team[4:]
     total = 0.0
@@ -299,6 +314,10 @@ def serve(mix, team, frozen_intercept, frozen_rows, heat, count, k, powers):
         if mix.is_spread:
             heat = heat_of(mix, losses[count], frozen_rows[0])
         move_shares(serving, count + 1, losses, heat, mix.serve_share, powers)
+        part = slow_part(mix, slow, serving, losses, heat * frozen_rows[0])
+        for e in range(count):
+            serving[e] = (1.0 - part) * serving[e] + part * slow[e]
+        serving[count] *= 1.0 - part
     else:
         for e in range(count):
             serving[e] = 0.5 * shares[e]
@@ -310,19 +329,17 @@ def serve(mix, team, frozen_intercept, frozen_rows, heat, count, k, powers):
 
 
 @inlined
-def settle(mix, slow, learns, model, team, k, powers):
+def settle(mix, learns, model, team, k, powers):
     """`Experts.settle`, to the bit."""
     weights, _, _, intercept, shares, serving, _ = team
     served, served_intercept = model.served, model.served_intercept
-    count = len(slow)
+    count = len(model.shares)
     kind = weights.dtype.type
     is_serving = False
     for e in range(count + 1):
         is_serving |= serving[e] != 0.0
     for e in range(count):
-        powers[e] = shares[e]
-        if is_serving:
-            powers[e] = (1.0 - mix.slow) * (serving[e] + serving[count] * shares[e]) + slow[e]
+        powers[e] = serving[e] + serving[count] * shares[e] if is_serving else shares[e]
     voting = 0.0
     for e in range(count):
         voting += powers[e] * learns[e]

@@ -140,13 +140,15 @@ def _model(job: Job) -> Model:
 
 
 def _shared(job: Job) -> Optimizer:
-    """With the rates of experts, and what the slower half of them has of the model that serves."""
+    """With the rates of experts, and what the slower half of them has at most of the model that serves."""
     options = job.optimizer.options
     if job.optimizer.name != "experts":
         return job.optimizer
-    loss = job.model.loss
-    rates = default_rates(loss) if options["rates"] is None else options["rates"]
-    found = {"rates": rates, "serve_slow": serve_slow(options["serve_slow"], loss)}
+    rates = options["rates"]
+    found = {
+        "rates": default_rates(job.model.loss) if rates is None else rates,
+        "serve_slow": serve_slow(options["serve_slow"]),
+    }
     return job.optimizer.model_copy(update={"options": options | found})
 
 

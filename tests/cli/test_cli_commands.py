@@ -166,7 +166,7 @@ def test_check_prints_what_is_in_force_as_a_configuration(tmp_path: Path) -> Non
     assert "delta" not in plane_job["model"]  # squared error has no use for it
     assert plane_job["training"]["batch_rows"] == 1
     shares = [job["optimizer"]["serve_slow"] for job in printed["jobs"]]
-    assert shares == [0.0, 0.15]
+    assert shares == [0.3, 0.3]
     again, given = parse(run.stdout, "printed"), parse(CONFIG, "given")
     assert again.service == given.service
     assert [resolve(job) for job in again.jobs] == [resolve(job) for job in given.jobs]

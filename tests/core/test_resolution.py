@@ -180,7 +180,7 @@ def test_the_share_of_slow_experts_is_written_out_as_they_take_it(kernel: str, l
     written = resolve(given).optimizer.options["serve_slow"]
     taken = Learner(spec(given, 3, ("a", "b", "c") if kernel == "softmax" else None)).rule
     assert isinstance(taken, Experts)
-    assert written == taken.slow.sum()
+    assert written == taken.most_slow
 
 
 def test_what_is_given_of_a_loss_and_of_experts_stays() -> None:

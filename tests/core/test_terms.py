@@ -55,7 +55,7 @@ def test_terms_come_back_from_the_journal_as_they_were(given: Settings) -> None:
 
 def test_a_default_that_is_written_out_changes_nothing() -> None:
     written = settings(
-        optimizer="name = 'experts'\nlearning_rate = 1\nserve_slow = 0.15",
+        optimizer="name = 'experts'\nlearning_rate = 1\nserve_slow = 0.3",
         training="batch_rows = 1\nlanes = 1",
         model="l2 = 0",
         scaling="clip = 5",
