@@ -17,8 +17,8 @@ never vanish follow a stream whose best rate changes (fixed share: Herbster & Wa
 weights (1 without weights: how rows compare counts, not what a unit of weight is). Of numbers T is twice the running
 mean loss, as if errors were normal with the spread that they have. Of counts and amounts it is the running mean of
 Pearson's statistic, the dispersion over the labels' mean (McCullagh & Nelder, Generalized Linear Models, 1989, 9.2). One
-row has no more of it than one that lies `FAR_LABEL` deviations off where nothing is learnt: else one
-wrong label would leave the shares as they are for thousands of rows.
+row has no more of it than one that lies `FAR_LABEL` deviations off where nothing is learnt (where labels aren't scaled, off T
+itself, once that is half full): else one wrong label would leave the shares as they are for thousands of rows.
 
 One label that is far off must not carry a fast learner away for the next hundred rows. So where a loss's
 residual grows with the error, a step takes a learner's residual r at no more than c = 3 times the root mean
@@ -31,9 +31,10 @@ What is best at the next row isn't best for the next file: a fast learner follow
 their neighbours, and is wrong an hour later. So the model that serves (parameters, predictions, `before`)
 is another mixture of the same learners and of Σ π_e θ_e: its shares are moved by the losses that frozen
 copies of these have on the `serve_rows` rows after the copy was taken. Such a short look ahead rarely sees
-what is learnt change, and then the fast and sure are the most wrong. So a part of it, δ, belongs to the slower half
+what is learnt change, and then the fast and sure are the most wrong. So each look moves a part of it, δ, to the slower half
 of those that have weights: s_e ← (1 - δ) s_e + δ [e slow]/E_slow. That is an insurance, and has its price: δ is `serve_slow`,
-or as much less as it takes that the look's rows would have lost at most `SLOW_COST` more (of counts, of T).
+or as much less as it takes that Σ s_e ℓ_e, what the copies lost by their shares, grows by no more than `SLOW_COST`
+of itself (of counts, of T a row). The model loses no more than this sum, since losses are convex.
 
 Rules: those of `rules`. A batch's losses count row by row; its gradients are taken at the same θ_e, and
 each is damped as if it were the whole batch. Rows may cancel in g and not in g̃: G takes the larger.
@@ -50,7 +51,7 @@ import numpy as np
 from kernels.contract import Array, Kernel, Layout, Parameters, State
 from kernels.optimizers import check_not_negative, check_positive, check_share, shrunk
 from kernels.rules import Batch, Entry, Rule, Shapes, needs_linear, penalty
-from kernels.scaling import FAR_LABEL, kept
+from kernels.scaling import FAR_LABEL, LARGEST, kept
 
 HEAT_MEMORY = 0.999
 """What the running mean of what losses are measured by keeps of itself over a row."""
@@ -70,9 +71,11 @@ RATES_OF_CLASSES = (0.0, *RATES, 8.0)
 ALONE = 0.5
 """The rate of an intercept that is learnt alone."""
 SLOW = 0.3
-"""What the slower half of the learners has at most of the model that serves."""
+"""What a look moves at most to the slower half of the learners, of the model that serves."""
 SLOW_COST = 0.1
-"""What that may cost on a look's rows, as a share of their loss; by convexity it is an upper bound."""
+"""By what share of itself that may raise what the copies lost by their shares; of counts, by what share of T a row."""
+LEAST_SPREAD = 1e-9
+"""What a count's T is at least, for rows of weight 1: counts of a billion."""
 EPSILON = 1e-16
 """What G is more than it is in a root: a gradient that is only rounding makes no step."""
 FARTHEST = {"mean": 1.0, "none": 4.0, "spread": np.inf}
@@ -87,8 +90,7 @@ class ExpertsOptions:
     A rate of 0 makes a learner of the intercept alone. Without `rates` they are `RATES_OF_CLASSES` or `RATES`.
     `share` is what a learner never loses to the others, all together, each step; `serve_rows` and
     `serve_share` say after how many rows the shares that serve are moved, and what they never lose;
-    `serve_slow` is what the slower half of those that learn weights has of the model that serves at most,
-    beside its own shares: without it `SLOW`.
+    `serve_slow` is what a look moves at most to the slower half of those that learn weights: without it `SLOW`.
     After `half_life` rows a gradient counts half; 0 is for ever.
     """
 
@@ -295,7 +297,12 @@ class Experts(Rule):
         """The parameters become the mixture that serves. With a penalty l1 a weight is zero where the
         learners that have most of the shares say so: else the least of them would keep it alive. Those at
         rate 0 have no say."""
-        shares = served_shares(state["optimizer/shares"], state["optimizer/serving"])
+        serving = state["optimizer/serving"]
+        if (
+            serving.any() and abs(serving.sum() - 1.0) > 1e-3
+        ):  # the mean of lanes, one of which had no look yet
+            serving /= serving.sum()
+        shares = served_shares(state["optimizer/shares"], serving)
         for name in self.shapes:
             experts = state[f"optimizer/experts/{name}"]
             mixed = _mixed(shares, experts)
@@ -347,7 +354,8 @@ class Experts(Rule):
         lost = float(serving @ losses)
         behind = float(self.slow @ losses[:-1]) - lost
         price = SLOW_COST * (heat if self.is_mean else lost)
-        return self.most_slow if self.most_slow * behind <= price else max(price / behind, 0.0)
+        is_dear = self.most_slow * behind > price  # not where both are infinite
+        return max(price / behind, 0.0) if is_dear else self.most_slow
 
     def _heats(self, batch: Batch, mean_heat: Array) -> Array:
         """What losses are measured by, of each row (n,)."""
@@ -357,14 +365,14 @@ class Experts(Rule):
         if not self.is_mean:
             return aim.w
         usual = self._heat(*mean_heat) if mean_heat[1] > 0 else 0.0
-        most = FAR_LABEL * FAR_LABEL * np.maximum(usual, aim.variation * aim.w)
-        return np.asarray(np.minimum(aim.pearson(batch.raw), most))
+        is_known = aim.variation < LARGEST or mean_heat[1] < 0.5
+        most = FAR_LABEL * FAR_LABEL * np.maximum(usual, is_known * aim.variation * aim.w)
+        heats = np.minimum(aim.w * np.minimum(aim.pearson(batch.raw), LARGEST), most)
+        return np.asarray(np.maximum(heats, LEAST_SPREAD * aim.w))
 
     def _heat(self, total: float, count: float) -> float:
         """T, by a sum of what losses are measured by, and of how many."""
         mean = total / count
-        if self.is_mean:
-            return max(mean, LEAST_LOSS)
         return 2.0 * max(mean, LEAST_LOSS) if self.is_spread else mean
 
     def _held(self, batch: Batch, raw: Array, ease: Array, spread: float) -> Parameters:
@@ -439,7 +447,7 @@ def default_rates(loss: Any) -> tuple[float, ...]:
 
 
 def serve_slow(given: float | None) -> float:
-    """What the slower half of the learners has at most of the model that serves."""
+    """What a look moves at most to the slower half of the learners."""
     return SLOW if given is None else given
 
 

@@ -20,10 +20,8 @@ import numpy as np
 
 from kernels import optimizers
 from kernels.contract import Array, Kernel, Layout, Parameters, State
-from kernels.scaling import LARGEST
+from kernels.scaling import LARGEST, LEAST_CURVATURE
 
-LEAST_CURVATURE = 1e-290
-"""A second derivative below this counts as this, where something is divided by it."""
 Shapes = dict[str, tuple[int, ...]]
 """The parameters' shapes, in the order of their names."""
 
@@ -61,12 +59,12 @@ class Aim(NamedTuple):
         return np.asarray(bent.reshape(len(self.y), -1) * self.w[:, None])
 
     def pearson(self, raw: Array) -> Array:
-        """The squared derivatives of a single output over the second ones of labels that are what is predicted (n,), weighted once:
+        """The squared derivatives of a single output over the second ones of labels that are what is predicted (n,), unweighted:
         (y - μ)² over the variance that a family has at μ."""
         output = raw + self.offset[:, None]
         push = self.loss.residual(output, self.y)[:, 0]
         usual = np.maximum(self.loss.curvature(output, self.loss.link(output)), LEAST_CURVATURE)
-        return np.asarray(self.w * (push * (push / usual)))
+        return np.asarray(push * (push / usual))
 
 
 class Batch(NamedTuple):

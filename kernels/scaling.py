@@ -19,6 +19,8 @@ from kernels.losses import Scale
 
 LARGEST = 1e150
 """An output beyond this has a squared error that is no number any more: the model has diverged."""
+LEAST_CURVATURE = 1e-290
+"""A second derivative below this counts as this, where something is divided by it."""
 LEAST_VARIANCE = 1e-290
 """A feature's variance below this counts as this, where features are divided by their deviation."""
 FAR_LABEL = 20.0
@@ -137,11 +139,12 @@ class Unit(NamedTuple):
 
 
 def variation(target: Moments) -> float:
-    """The variance of labels over their squared mean; `LARGEST` where there is none."""
+    """The variance of labels over their squared mean; `LARGEST` where there is no mean."""
     mean = float(target.mean[0])
     if mean <= 0.0:
         return LARGEST
-    return min(float(target.m2[0] / target.seen[0]) / (mean * mean), LARGEST)
+    relative = math.sqrt(float(target.m2[0] / target.seen[0])) / mean
+    return min(relative * relative, LARGEST)
 
 
 def without_offset(scale: Scale, y: Array, offset: Array) -> Array:

@@ -20,6 +20,7 @@ from kernels.experts import (
     FAR_OFF,
     HEAT_MEMORY,
     LEAST_PART,
+    LEAST_SPREAD,
     Experts,
 )
 from kernels.loops import (
@@ -82,8 +83,7 @@ from kernels.registers import (
     summed,
     widened,
 )
-from kernels.rules import LEAST_CURVATURE
-from kernels.scaling import FAR_LABEL
+from kernels.scaling import FAR_LABEL, LARGEST, LEAST_CURVATURE
 
 # A row
 
@@ -153,7 +153,7 @@ def _points(plan, k, outputs, shift, aim, number, values, pushes, bents):
 def _pearson(loss, output, push, number):
     """`Aim.pearson` of one row, unweighted, whose residual is `push`."""
     usual = loss_curvature(loss, output, losses.exp(output), number)
-    return push * (push / max(usual, LEAST_CURVATURE))
+    return min(push * (push / max(usual, LEAST_CURVATURE)), LARGEST)
 
 
 @inlined
@@ -363,6 +363,8 @@ def _learn(
         if mix.is_mean:
             usual = heat_of(mix, mean_heat[0], mean_heat[1]) if mean_heat[1] > 0.0 else 0.0
             variation = variation_of(plan, target_seen, target_mean, target_m2)
+            if variation == LARGEST and mean_heat[1] >= 0.5:
+                variation = 0.0
         for e in range(0, width, LENGTH):
             store(lost, (e,), load(idle, (e,)))
             store(row_squares, (e,), 0.0)
@@ -406,8 +408,8 @@ def _learn(
                 heat_total += push_w[i] * loss_value(plan.loss, mixture[0] + shift, aim, number)
             elif mix.is_mean:
                 most = FAR_LABEL * FAR_LABEL * max(usual, variation * push_w[i])
-                own_heat = _pearson(plan.loss, mixture[0] + shift, push[0], number)
-                heat_total += min(push_w[i] * own_heat, most)
+                own_heat = push_w[i] * _pearson(plan.loss, mixture[0] + shift, push[0], number)
+                heat_total += max(min(own_heat, most), LEAST_SPREAD * push_w[i])
             else:
                 heat_total += push_w[i]
             write_row(

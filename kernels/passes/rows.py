@@ -119,7 +119,8 @@ def variation_of(plan, count, mean, m2):
     """`scaling.variation`, of labels that are scaled by their mean."""
     if plan.scale != MEAN or mean[0] <= 0.0:
         return scaling.LARGEST
-    return min(m2[0] / count[0] / (mean[0] * mean[0]), scaling.LARGEST)
+    relative = math.sqrt(m2[0] / count[0]) / mean[0]
+    return min(relative * relative, scaling.LARGEST)
 
 
 @inlined

@@ -283,8 +283,6 @@ def take_squares(mean_squares, squares, weight, rows):
 def heat_of(mix, total, count):
     """`Experts._heat`."""
     mean = total / count
-    if mix.is_mean:
-        return max(mean, LEAST_LOSS)
     return 2.0 * max(mean, LEAST_LOSS) if mix.is_spread else mean
 
 
@@ -298,9 +296,9 @@ def slow_part(mix, slow, serving, losses, heat):
         behind += slow[e] * losses[e]
     behind -= lost
     price = SLOW_COST * (heat if mix.is_mean else lost)
-    if mix.serve_slow * behind <= price:
-        return mix.serve_slow
-    return max(price / behind, 0.0)
+    if mix.serve_slow * behind > price:
+        return max(price / behind, 0.0)
+    return mix.serve_slow
 
 
 @inlined

@@ -382,20 +382,22 @@ def test_the_slower_half_are_those_of_the_lower_rates_that_learn_weights(rates, 
     assert learner.rule.slow.tolist() == slow
 
 
-def served(bench, spec, rows):
-    """The last look's losses of all copies, and who serves after it, of a run that ends with a look."""
+def looked(bench, spec, rows, parts):
+    """What all copies lost on the look that ends with the last row, and who serves after it, by what it may move to the slow."""
     learner = Learner(spec)
     state = bench.state(learner)
     last = len(rows.y) - 1
     learner.run(state, rows.slice(0, last), 1, bench.results(learner, rows.slice(0, last)))
-    lost, before = state["optimizer/frozen/losses"].copy(), learner.parameters(state)
     assert state["optimizer/frozen/rows"] == 299
-    assert before["weights"].any()
-    learner.run(
-        state, rows.slice(last, last + 1), 1, bench.results(learner, rows.slice(last, last + 1))
-    )
-    assert state["optimizer/frozen/rows"] == 0
-    return lost, state["optimizer/serving"]
+    lost, serving = state["optimizer/frozen/losses"].copy(), []
+    row = rows.slice(last, last + 1)
+    for part in parts:
+        made = Learner(replace(spec, optimizer={"name": "experts", "serve_slow": part}))
+        after = {name: array.copy() for name, array in state.items()}
+        made.run(after, row, 1, bench.results(made, row))
+        assert after["optimizer/frozen/rows"] == 0
+        serving.append(after["optimizer/serving"])
+    return lost, serving
 
 
 @pytest.mark.parametrize(
@@ -408,22 +410,49 @@ def served(bench, spec, rows):
     ],
 )
 def test_the_slower_half_serves_as_far_as_that_costs_little(bench, name, noise, is_full):
-    """0.3, or as much of it as adds a tenth to what was lost; where all can be known, the slow have much to lose."""
+    """A look moves 0.3 to them, or as much of it as adds a tenth to what was lost: where all can be known they have much to lose."""
     random = np.random.default_rng(2)
     x = random.normal(size=(6000, 3))
     y = x @ [2.0, -1.0, 0.5] + noise * random.logistic(size=6000)
     y = y if name == "experts of numbers" else (y > 0).astype(np.float64)
-    lost, serving = served(bench, SPECS[name], Rows(x, y, np.ones(6000), np.zeros(6000)))
+    rows = Rows(x, y, np.ones(6000), np.zeros(6000))
+    lost, (own, served) = looked(bench, SPECS[name], rows, [0.0, 0.3])
     slow = np.append(Learner(SPECS[name]).rule.slow, 0.0)
-    has = serving @ (slow > 0)
     if is_full:
-        assert has >= 0.3
+        np.testing.assert_allclose(served, 0.7 * own + 0.3 * slow, rtol=1e-12)
         return
-    floor = 2 * 0.05 / len(serving)  # what these two never lose of their own shares
-    part = (has - floor) / (1 - floor)
-    own = (serving - part * slow) / (1 - part)
-    assert part < 0.15
-    assert serving @ lost == pytest.approx(1.1 * (own @ lost), rel=1e-3)
+    part = 1 - served[-1] / own[-1]
+    assert 0 < part < 0.3
+    np.testing.assert_allclose(served, (1 - part) * own + part * slow, rtol=1e-9)
+    assert served @ lost == pytest.approx((1 - part) * (own @ lost) + part * (slow @ lost))
+    assert part * (slow @ lost - own @ lost) == pytest.approx(0.1 * (own @ lost), rel=1e-2)
+
+
+def test_a_copy_that_lost_beyond_all_bounds_leaves_shares_that_are_numbers():
+    rule = Learner(SPECS["experts of numbers"]).rule
+    for lost in ([1, 1, 1, np.inf, 1], [np.inf, 1, 1, 1, 1], [1, 1, 1, 1, np.inf]):
+        assert 0 <= rule._slow_part(np.full(5, 0.2), np.array(lost, np.float64), 1.0) <= 0.3
+
+
+@pytest.mark.parametrize("name", ["experts", "experts of numbers"])
+def test_lanes_of_which_one_has_had_no_look_yet_serve_what_they_learnt(bench, name):
+    learner = Learner(SPECS[name])
+    random = np.random.default_rng(14)
+    x = random.normal(size=(600, 3))
+    y = x @ [1.0, -0.5, 0.3]
+    y = y if name == "experts of numbers" else (y > 0).astype(np.float64)
+    rows = Rows(x, y, np.ones(600), np.zeros(600))
+    before, lanes = bench.state(learner), []
+    for part in (rows.slice(0, 305), rows.slice(305, 600)):
+        state = {key: array.copy() for key, array in before.items()}
+        learner.run(state, part, 1, bench.results(learner, part))
+        lanes.append(state)
+    assert [lane["optimizer/serving"].any() for lane in lanes] == [True, False]
+    out = {key: array.copy() for key, array in before.items()}
+    learner.average(out, before, lanes, [305, 295])
+    assert out["optimizer/serving"].sum() == pytest.approx(1.0)
+    lengths = [np.abs(state["parameters/weights"]).sum() for state in (out, *lanes)]
+    assert lengths[0] > 0.7 * min(lengths[1:])
 
 
 @pytest.mark.parametrize("batch_rows", [1, 2])
@@ -570,6 +599,25 @@ def test_experts_measure_losses_of_counts_by_how_counts_are_spread(bench, loss, 
     total, count = state["optimizer/mean_heat"]
     spread = np.exp(0.1**2) - 1  # what labels have of their own beside their family's
     assert total / count == pytest.approx(unit + spread, rel=0.15)
+
+
+@pytest.mark.parametrize("scale_target", [True, False])
+@pytest.mark.parametrize("batch_rows", [1, 7])
+def test_one_wrong_count_says_little_of_how_counts_are_spread(bench, scale_target, batch_rows):
+    random = np.random.default_rng(13)
+    x = random.normal(size=(4000, 3))
+    y = random.poisson(np.exp(x @ [0.3, -0.2, 0.1] + 1.4)).astype(np.float64)
+    wrong = y.copy()
+    wrong[2000] = 4e4
+    spec = Spec(
+        "linear", 3, {"loss": "poisson"}, optimizer={"name": "experts"}, scale_target=scale_target
+    )
+    heats = []
+    for labels in (y, wrong):
+        rows = Rows(x, labels, np.ones(4000), np.zeros(4000)).slice(0, 2800)
+        total, count = bench.run(spec, rows, batch_rows)[0]["optimizer/mean_heat"]
+        heats.append(total / count)
+    assert heats[1] < 1.5 * heats[0]
 
 
 def test_experts_know_which_of_them_is_right_where_counts_are_large(bench):

@@ -92,6 +92,17 @@ def test_the_pass_equals_numpy_for_every_switch(bench, strangers, loss, optimize
         agree(*both(bench, strangers, spec_of(loss, optimizer, penalty, **more), rows, batch_rows))
 
 
+@pytest.mark.parametrize("loss", [*LOSSES, "softmax"])
+@pytest.mark.parametrize("batch_rows", [1, 4])
+def test_the_pass_equals_numpy_in_who_serves(bench, strangers, loss, batch_rows):
+    rows = rows_for(bench, loss, n=120)
+    rows.w[30:50] = 0.0
+    for part in (0.0, 0.3, 0.9):
+        spec = spec_of(loss, "experts", clip=1.5)
+        spec = replace(spec, optimizer={"name": "experts", "serve_rows": 10, "serve_slow": part})
+        agree(*both(bench, strangers, spec, rows, batch_rows))
+
+
 @pytest.mark.parametrize("loss", ["squared", "huber"])
 @pytest.mark.parametrize("batch_rows", [1, 7])
 def test_the_pass_equals_numpy_where_features_and_labels_lie_far_out(
