@@ -264,16 +264,16 @@ def _diverged(file: OpenFile, pieces: list[Piece[Block]], culprit: Culprit | Non
     where = f"{name}, rows {file.row} to {file.row + _rows(pieces)} of those learnt"
     if not pieces:
         where = f"{name}, at its end"
-    value = "the parameters after this step are infinity or NaN"
+    value = "parameters after this step that are infinity or NaN"
     if culprit is not None:
         first, last = (_data_row(pieces, row) for row in (culprit.start, culprit.stop - 1))
         where = f"{name}, data row {first}"
-        value = "the loss or the gradient of this row is infinity or NaN"
+        value = "a loss or a gradient of this row that is infinity or NaN"
         if culprit.by_step:
-            value = "the step of this row threw the model beyond all bounds"
+            value = "a step of this row that threw the model beyond all bounds"
         if last > first:
             where = f"{name}, data rows {first} to {last}"
-            value = "the step of these rows together threw the model beyond all bounds"
+            value = "a step of these rows together that threw the model beyond all bounds"
     return FileRefused(
         "the loss, the gradient and the parameters stay finite in every step",
         place=f"{where}, step to version {file.version + 1}",
