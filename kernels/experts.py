@@ -139,11 +139,8 @@ class Experts(Rule):
         self.rates = np.array(rates)
         self.intercept_rates = np.where(self.rates > 0, self.rates, ALONE)
         scale = getattr(kernel.loss, "scale", "none")
-        self.is_spread, self.is_mean, self.farthest = (
-            scale == "spread",
-            scale == "mean",
-            FARTHEST[scale],
-        )
+        self.is_spread, self.is_mean = scale == "spread", scale == "mean"
+        self.farthest = FARTHEST[scale]
         self.is_held = self.is_spread and bool(getattr(kernel.loss, "is_bent", False))
         self.slow, self.most_slow = _slow_half(rates), serve_slow(options.serve_slow)
 
@@ -298,10 +295,9 @@ class Experts(Rule):
         learners that have most of the shares say so: else the least of them would keep it alive. Those at
         rate 0 have no say."""
         serving = state["optimizer/serving"]
-        if (
-            serving.any() and abs(serving.sum() - 1.0) > 1e-3
-        ):  # the mean of lanes, one of which had no look yet
-            serving /= serving.sum()
+        whole = serving.sum()
+        if whole > 0 and abs(whole - 1.0) > 1e-3:  # the mean of lanes, one of which had no look yet
+            serving /= whole
         shares = served_shares(state["optimizer/shares"], serving)
         for name in self.shapes:
             experts = state[f"optimizer/experts/{name}"]

@@ -140,7 +140,7 @@ def _model(job: Job) -> Model:
 
 
 def _shared(job: Job) -> Optimizer:
-    """With the rates of experts, and what the slower half of them has at most of the model that serves."""
+    """With the rates of experts, and what a look moves at most to the slower half of them."""
     options = job.optimizer.options
     if job.optimizer.name != "experts":
         return job.optimizer
