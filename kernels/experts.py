@@ -3,10 +3,12 @@
 What `optimizer = "auto"` is for linear kernels, for nobody knows the right rate of a stream before it
 has run. For each rate η_e one learner takes implicit AdaGrad steps; π are the learners' shares:
 
-    G ← G + Σ ρ_e g_e²      θ_e ← θ_e - η_e g̃_e / √G      g̃_e = g_e / (1 + η_e h_e Σ v²/√G)
+    G ← G + Σ ρ_e g_e²      θ_e ← θ_e - η_e g̃_e / √G      g̃_e = g_e / (1 + h_e Σ η_e v²/√G)
     π_e ← (1 - α) π_e e^(-ℓ_e/T) / Σ + α/E                v = (1, z), h_e the loss's curvature
 
-A learner whose rate is 0 has no weights, and learns the intercept alone, at the rate `ALONE`.
+A learner whose rate is 0 has no weights, and learns the intercept alone. Classes aren't scaled, and their intercepts
+may have far to go: the log-odds of one row in a hundred are -4.6, and a slow learner would be known as a bad one for
+thousands of rows, for nothing but how rare a class is. So of classes an intercept's η_e is at least `INTERCEPT_RATE`.
 Rows are scored by Σ π_e θ_e, which for a linear kernel is one linear model. The step is implicit to
 first order (Kulis & Bartlett, ICML 2010): it can't shoot past its label, whatever the rate. G, what a
 feature's gradients have come to, is one for all learners, who differ by their rates alone; ρ = 0.95 π + 0.05/E
@@ -37,7 +39,8 @@ or as much less as it takes that Σ s_e ℓ_e, what the copies lost by their sha
 of itself (of counts, of T a row). The model loses no more than this sum, since losses are convex.
 
 Rules: those of `rules`. A batch's losses count row by row; its gradients are taken at the same θ_e, and
-each is damped as if it were the whole batch. Rows may cancel in g and not in g̃: G takes the larger.
+each is damped as if it were the whole batch. Rows may cancel in g and not in g̃: G takes the larger. Penalties are damped
+as the batch's rows are on average: else they would outweigh gradients, and a fast learner have no weights left.
 """
 
 from __future__ import annotations
@@ -66,10 +69,11 @@ LEAST_LOSS = 1e-12
 """A mean loss below this counts as this, in squared spreads of the labels."""
 RATES = (0.02, 0.1, 0.5, 2.0)
 """The learners' rates for numbers, counts and amounts."""
-RATES_OF_CLASSES = (0.0, *RATES, 8.0)
-"""Those for classes: where these are certain a weight has far to go, and in a first hundred rows chance looks like sense."""
-ALONE = 0.5
-"""The rate of an intercept that is learnt alone."""
+RATES_OF_CLASSES = (0.0, 0.02, 0.1, 0.2, 0.5, 1.0, 2.0, 8.0)
+"""Those for classes: where these are certain a weight has far to go, and in a first hundred rows chance looks like sense.
+Eight stand in two registers, as five would."""
+INTERCEPT_RATE = 0.5
+"""The rate of an intercept that is learnt alone, and of classes the least of any."""
 SLOW = 0.3
 """What a look moves at most to the slower half of the learners, of the model that serves."""
 SLOW_COST = 0.1
@@ -137,8 +141,11 @@ class Experts(Rule):
         super().__init__(kernel, shapes, dtype, options)
         rates = default_rates(kernel.loss) if options.rates is None else options.rates
         self.rates = np.array(rates)
-        self.intercept_rates = np.where(self.rates > 0, self.rates, ALONE)
         scale = getattr(kernel.loss, "scale", "none")
+        least = INTERCEPT_RATE if scale == "none" else 0.0
+        self.intercept_rates = np.where(
+            self.rates > 0, np.maximum(self.rates, least), INTERCEPT_RATE
+        )
         self.is_spread, self.is_mean = scale == "spread", scale == "mean"
         self.farthest = FARTHEST[scale]
         self.is_held = self.is_spread and bool(getattr(kernel.loss, "is_bent", False))
@@ -221,6 +228,7 @@ class Experts(Rule):
     def sums_layout(self) -> Layout:
         count = len(self.rates)
         found: Layout = {
+            "eases": ((count, self.shapes["weights"][0]), "float64"),
             "frozen_losses": ((count + 1,), "float64"),
             "heat": ((1,), "float64"),
             "losses": ((count,), "float64"),
@@ -237,6 +245,7 @@ class Experts(Rule):
     def sums(self, state: State, batch: Batch, rate: float) -> State:
         aim, count = batch.aim, len(self.rates)
         found: State = {
+            "eases": np.empty((count, batch.raw.shape[1])),
             "frozen_losses": np.empty(count + 1),
             "heat": np.array([self._heats(batch, state["optimizer/mean_heat"]).sum()]),
             "losses": np.empty(count),
@@ -254,11 +263,12 @@ class Experts(Rule):
         parts: list[tuple[Parameters, Parameters]] = []
         for expert, (raw, push) in enumerate(zip(raws, pushes, strict=True)):
             found["losses"][expert] = aim.values(raw).sum()
-            moved_by = intercept_answer + answer if self.rates[expert] > 0 else intercept_answer
-            own = rate * self.intercept_rates[expert] * moved_by
+            paces = self.rates[expert], self.intercept_rates[expert]
+            own = rate * (paces[0] * answer + paces[1] * intercept_answer)
             ease = 1.0 / (1.0 + aim.curvature(raw) * own)
             far = np.abs(push * ease * own)
             ease = ease * np.minimum(1.0, self.farthest / np.maximum(far, 1.0))
+            found["eases"][expert] = (aim.w[:, None] * ease).sum(axis=0)
             damped = self._backward(batch.z, push * ease)
             if self.is_held:
                 found["squares"][expert] = aim.squares(raw).sum()
@@ -272,12 +282,15 @@ class Experts(Rule):
     def step(self, state: State, sums: State, rows: int, rate: float) -> None:
         keep = kept(self.options.half_life, rows)
         portions = parts_of_squares(state["optimizer/shares"])
+        weight = sums["weight"][0]
+        eases = sums["eases"] / weight if weight > 0 else np.ones(sums["eases"].shape)
         for name in self.shapes:
             theta = state[f"optimizer/experts/{name}"]
             squares = state[f"optimizer/shared/{name}"]
             l1, l2 = penalty(self.kernel, name)
             plain = sums[f"plain/{name}"] / rows + l2 * theta
-            damped = sums[f"damped/{name}"] / rows + l2 * theta
+            ease = eases.reshape(eases.shape + (1,) * (theta.ndim - 2))
+            damped = sums[f"damped/{name}"] / rows + l2 * ease * theta
             largest = np.maximum(np.abs(plain), np.abs(damped))
             squares[...] = squares * keep + _mixed(portions, largest * largest)
             rates = self.intercept_rates if name == "intercept" else self.rates
@@ -285,7 +298,7 @@ class Experts(Rule):
             pace = rates * inverse_root(squares)
             theta -= (pace * damped).astype(theta.dtype)
             if l1 > 0:
-                theta[...] = shrunk(theta, pace * l1)
+                theta[...] = shrunk(theta, pace * l1 * ease)
         if sums["rows"][0] > 0:
             self._follow(state, sums)
             self._serve(state, sums)

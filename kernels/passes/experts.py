@@ -199,10 +199,10 @@ def _take_squares_in(squares, j, keep, square, z):
 
 
 @inlined
-def _eases(mix, j, weight, answer, one, pushes, bents, learns, intercept_paces, eases):
+def _eases(mix, j, weight, answer, one, pushes, bents, paces, intercept_paces, eases):
     """eases[j] (W,) ← the row's weight as an implicit step takes it, and so that it moves its output by `farthest` at most."""
-    for e in range(0, len(learns), LENGTH):
-        own = load(intercept_paces, (e,)) * fma(load(learns, (e,)), answer, one)
+    for e in range(0, len(paces), LENGTH):
+        own = fma(load(paces, (e,)), answer, load(intercept_paces, (e,)) * one)
         ease = weight / fma(weight * load(bents, (j, e)), own, 1.0)
         far = abs(load(pushes, (j, e)) * ease * own)
         store(eases, (j, e), choose(far > mix.farthest, ease * (mix.farthest / far), ease))
@@ -251,8 +251,10 @@ def _move_along(weights, j, z, along, count, paces, eases, pushes, roots, is_hel
 
 
 @inlined
-def _sum_up(plain, damped, plain_ones, damped_ones, j, z, weight, pushes, eases, roots, is_held):
-    """Adds a row's gradients, and those that are damped, to those of a batch."""
+def _sum_up(
+    plain, damped, plain_ones, damped_ones, eased, j, z, weight, pushes, eases, roots, is_held
+):
+    """Adds a row's gradients, those that are damped, and what damps them, to those of a batch."""
     for e in range(0, plain.shape[2], LENGTH):
         push, ease, root = load(pushes, (j, e)), load(eases, (j, e)), load(roots, (e,))
         pushed, damp = weight * push, ease * push
@@ -260,6 +262,7 @@ def _sum_up(plain, damped, plain_ones, damped_ones, j, z, weight, pushes, eases,
         at = (j, e)
         store(plain_ones, at, load(plain_ones, at) + pushed)
         store(damped_ones, at, load(damped_ones, at) + held)
+        store(eased, at, load(eased, at) + ease)
         for f in range(plain.shape[1]):
             own, place = widened(spread(z, (0, f))), (j, f, e)
             store(plain, place, fma(pushed, own, load(plain, place)))
@@ -270,18 +273,22 @@ def _sum_up(plain, damped, plain_ones, damped_ones, j, z, weight, pushes, eases,
 
 
 @inlined
-def _move(weights, squares, k, keep, plain, damped, n, paces, parts, l1, l2):
-    """One step of all learners, from a batch's gradients (k, F, W), plain and damped, summed over n rows."""
+def _move(weights, squares, k, keep, plain, damped, eased, n, weight, paces, parts, l1, l2):
+    """One step of all learners, from a batch's gradients (k, F, W), plain and damped, summed over n rows; eased (k, W)."""
     kind = weights.dtype.type
     share = 1.0 / n
     width = weights.shape[2]
     for j in range(k):
+        for e in range(0, width, LENGTH):
+            mean = load(eased, (j, e)) / weight if weight > 0.0 else splat(1.0)
+            store(eased, (j, e), mean)
         for f in range(weights.shape[1]):
             found = splat(0.0)
             for e in range(0, width, LENGTH):
                 shrinking = l2 * widened(load(weights, (j, f, e)))
+                eased_shrinking = load(eased, (j, e)) * shrinking
                 whole = abs(fma(load(plain, (j, f, e)), share, shrinking))
-                whole = larger(whole, abs(fma(load(damped, (j, f, e)), share, shrinking)))
+                whole = larger(whole, abs(fma(load(damped, (j, f, e)), share, eased_shrinking)))
                 found = fma(load(parts, (e,)), whole * whole, found)
             s = squares[j, f] * keep + summed(found)
             squares[j, f] = kind(s)
@@ -289,12 +296,15 @@ def _move(weights, squares, k, keep, plain, damped, n, paces, parts, l1, l2):
             for e in range(0, width, LENGTH):
                 at = (j, f, e)
                 pace, theta = load(paces, (e,)) * root, widened(load(weights, at))
-                theta -= pace * fma(load(damped, at), share, l2 * theta)
+                ease = load(eased, (j, e))
+                theta -= pace * fma(load(damped, at), share, l2 * ease * theta)
                 if l1 > 0.0:
-                    theta = optimizers.shrunk(theta, pace * l1)
+                    theta = optimizers.shrunk(theta, pace * l1 * ease)
                 store(weights, at, theta)
                 store(plain, at, 0.0)
                 store(damped, at, 0.0)
+        for e in range(0, width, LENGTH):
+            store(eased, (j, e), 0.0)
 
 
 @inlined
@@ -340,7 +350,7 @@ def _learn(
     z, mixture, push, own, inverse, scratch = room
     wide, along, outputs, pushes, bents, eases, steps, values, lost, idle = own_room[:10]
     row_squares, parts, roots, paces, intercept_paces, learns, powers = own_room[10:17]
-    plain, damped, plain_ones, damped_ones = own_room[17:]
+    plain, damped, plain_ones, damped_ones, eased = own_room[17:]
     waiting_z, aims, numbers, shifts, waiting_weights = waiting[:5]
     least_part = LEAST_PART / count
     queued, file, stop = 0, 0, 0
@@ -427,9 +437,7 @@ def _learn(
                 answer = _paces(squares, j, keep, square, wide, along)
                 ones = intercept_squares[j] * keep + square
                 one = inverse_root(ones + EPSILON) if plan.intercept else 0.0
-                _eases(
-                    mix, j, push_w[i], answer, one, pushes, bents, learns, intercept_paces, eases
-                )
+                _eases(mix, j, push_w[i], answer, one, pushes, bents, paces, intercept_paces, eases)
                 if is_direct:
                     _take_squares_in(squares, j, keep, square, wide)
                     intercept_squares[j] = ones
@@ -439,14 +447,17 @@ def _learn(
                     )
                 else:
                     _sum_up(
-                        plain, damped, plain_ones, damped_ones, j, wide, push_w[i], pushes, eases,
-                        roots, mix.is_held,
+                        plain, damped, plain_ones, damped_ones, eased, j, wide, push_w[i], pushes,
+                        eases, roots, mix.is_held,
                     )  # fmt: skip
             weight += push_w[i]
             if push_w[i] > 0.0:
                 weighty += 1.0
         if not is_direct:
-            _move(weights, squares, k, keep, plain, damped, n, paces, parts, mix.l1, mix.l2)
+            _move(
+                weights, squares, k, keep, plain, damped, eased, n, weight, paces, parts, mix.l1,
+                mix.l2,
+            )  # fmt: skip
             if plan.intercept:
                 _move_intercepts(
                     intercept, intercept_squares, k, keep, plain_ones, damped_ones, n,

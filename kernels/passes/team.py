@@ -98,6 +98,7 @@ class Room(NamedTuple):
     damped: Array  # (k, F, W)
     plain_ones: Array  # (k, W) those of the intercepts, if there are any
     damped_ones: Array  # (k, W)
+    eased: Array  # (k, W) sums of eases
 
 
 def _whole(length: int, unit: int) -> int:
@@ -123,8 +124,8 @@ def team_of(weights: Array, rates: Array) -> tuple[Team, Room]:
         serving=zeros((served,)),
         frozen_losses=filled(np.zeros(count + 1), served, np.inf),
     )
-    outputs, pushes, bents, eases, steps, plain_ones, damped_ones = (
-        zeros((k, width)) for _ in range(7)
+    outputs, pushes, bents, eases, steps, plain_ones, damped_ones, eased = (
+        zeros((k, width)) for _ in range(8)
     )
     values, losses, row_squares, parts, paces, intercept_paces = (zeros((width,)) for _ in range(6))
     plain, damped = (zeros((k, wide, width)) for _ in range(2))
@@ -132,7 +133,7 @@ def team_of(weights: Array, rates: Array) -> tuple[Team, Room]:
         zeros((1, wide), dtype), zeros((1, wide), dtype), outputs, pushes, bents, eases, steps, values, losses,
         filled(np.zeros(count), width, np.inf), row_squares, parts, np.full(width, np.inf), paces,
         intercept_paces, filled(np.where(rates > 0, 1.0, 0.0), width), zeros((served,)),
-        plain, damped, plain_ones, damped_ones,
+        plain, damped, plain_ones, damped_ones, eased,
     )  # fmt: skip
     return team, room
 

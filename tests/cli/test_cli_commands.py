@@ -162,7 +162,7 @@ def test_check_prints_what_is_in_force_as_a_configuration(tmp_path: Path) -> Non
     printed = tomllib.loads(run.stdout)
     plane_job = printed["jobs"][0]
     rates = [job["optimizer"]["rates"] for job in printed["jobs"]]
-    assert rates == [[0.02, 0.1, 0.5, 2.0], [0.0, 0.02, 0.1, 0.5, 2.0, 8.0]]
+    assert rates == [[0.02, 0.1, 0.5, 2.0], [0.0, 0.02, 0.1, 0.2, 0.5, 1.0, 2.0, 8.0]]
     assert "delta" not in plane_job["model"]  # squared error has no use for it
     assert plane_job["training"]["batch_rows"] == 1
     shares = [job["optimizer"]["serve_slow"] for job in printed["jobs"]]

@@ -7,7 +7,7 @@ from itertools import pairwise, product
 
 import numpy as np
 import pytest
-from sklearn.linear_model import SGDClassifier, SGDRegressor
+from sklearn.linear_model import LogisticRegression, SGDClassifier, SGDRegressor
 
 from kernels import columns, scaling
 from kernels.columns import ByColumns
@@ -371,7 +371,7 @@ def test_the_model_of_experts_is_the_mixture_that_serves(bench, name):
         ((0.02, 0.1, 0.5, 2.0), [0.5, 0.5, 0, 0]),
         ((2.0, 0.02, 0.5), [0, 1, 0]),
         ((0.5, 0.0, 2.0, 0.02), [0, 0, 0, 1]),
-        (None, [0, 0.5, 0.5, 0, 0, 0]),
+        (None, [0, 1 / 3, 1 / 3, 1 / 3, 0, 0, 0, 0]),
         ((0.1, 0.1), [1, 0]),
         ((1.0,), [1]),
     ],
@@ -676,19 +676,57 @@ def test_a_learner_at_rate_0_learns_the_intercept_alone(bench):
         assert 1 / (1 + np.exp(-odds)) == pytest.approx(0.2, abs=0.03)
 
 
+@pytest.mark.parametrize("batch_rows", [1, 7])
+@pytest.mark.parametrize("name", ["experts", "experts of classes"])
+def test_a_slow_learner_of_classes_knows_soon_how_rare_they_are(bench, name, batch_rows):
+    random = np.random.default_rng(3)
+    x = random.normal(size=(2000, 3))
+    y = (random.random(2000) < 0.02).astype(np.float64)
+    spec = replace(SPECS[name], optimizer={"name": "experts", "rates": [0.02]})
+    state, _ = bench.run(spec, Rows(x, y, np.ones(2000), np.zeros(2000)), batch_rows)
+    learner = Learner(spec)
+    chances = learner.prediction(learner.predict(state, np.zeros((1, 3))))
+    rare = chances[0, 1] if name == "experts of classes" else chances[0]
+    assert rare == pytest.approx(y.mean(), abs=0.01)
+
+
+@pytest.mark.parametrize(("loss", "least"), [("logistic", 0.5), ("squared", 0.0)])
+def test_a_step_is_divided_by_how_far_weights_and_intercept_would_carry_it(bench, loss, least):
+    """The first step of one learner, by hand: a gradient alone in G gives every weight a step of its rate."""
+    x = np.array([[2.0, -0.5, 1.0]])
+    scaling = {"standardise": False, "scale_target": False}
+    for rate in (0.1, 2.0):
+        options = {"name": "experts", "rates": [rate]}
+        spec = Spec("linear", 3, {"loss": loss}, optimizer=options, **scaling)
+        state, _ = bench.run(spec, Rows(x, np.ones(1), np.ones(1), np.zeros(1)), 1)
+        push, bent = (0.5, 0.25) if loss == "logistic" else (2.0, 2.0)
+        intercept_rate = max(rate, least)
+        ease = 1 / (1 + bent * (rate * np.abs(x).sum() + intercept_rate) / push)
+        np.testing.assert_allclose(
+            state["optimizer/experts/weights"][0, 0], rate * ease * np.sign(x[0]), rtol=1e-12
+        )
+        assert state["optimizer/experts/intercept"][0, 0] == pytest.approx(
+            intercept_rate * ease, rel=1e-12
+        )
+
+
 @pytest.mark.parametrize("name", ["experts", "experts of classes"])
 def test_where_chance_looks_like_sense_classes_are_predicted_by_how_frequent_they_are(bench, name):
-    """Few rows, many features, and none of them tells anything."""
+    """Few rows, many features, and none of them tells anything: beside the frequencies so far (Krichevsky & Trofimov 1981)."""
     random = np.random.default_rng(8)
     x = (random.random((150, 40)) < 0.2).astype(np.float64)
     y = (random.random(150) < 0.15).astype(np.float64)
     rows = Rows(x, y, np.ones(150), np.zeros(150))
+    counts, least = np.full(CLASSES[name], 0.5), 0.0
+    for label in y.astype(int):
+        least -= np.log(counts[label] / counts.sum()) / 150
+        counts[label] += 1
     lost = []
-    for rates in (None, [0.02, 0.1, 0.5, 2.0]):
+    for rates in (None, [0.5, 2.0]):
         spec = replace(SPECS[name], features=40, optimizer={"name": "experts", "rates": rates})
         _, results = bench.run(spec, rows, 1)
         lost.append(Learner(spec).loss(results["output"], y).mean())
-    assert lost[0] < 0.9 * lost[1]
+    assert lost[0] < 1.1 * least < lost[1]
 
 
 def test_a_rare_feature_s_weight_takes_what_its_few_rows_tell_of_it(bench):
@@ -704,16 +742,22 @@ def test_a_rare_feature_s_weight_takes_what_its_few_rows_tell_of_it(bench):
     assert weights[0, 2] == pytest.approx(10.0, rel=0.1)
 
 
-def test_experts_with_l1_have_weights_that_are_exactly_zero_where_nothing_is_to_be_learnt(bench):
+@pytest.mark.parametrize("penalty", ["l1", "l2"])
+def test_experts_with_a_penalty_come_near_to_the_least_that_scikit_learn_finds(bench, penalty):
+    """Eighty steps don't come all the way."""
     random = np.random.default_rng(0)
     x = random.normal(size=(4000, 6))
     y = (x[:, 0] - x[:, 1] + random.logistic(size=4000) > 0).astype(np.float64)
     rows = Rows(x, y, np.ones(4000), np.zeros(4000))
-    spec = Spec("logistic", 6, {"l1": 0.1}, optimizer={"name": "experts"})
+    spec = Spec("logistic", 6, {penalty: 0.1}, optimizer={"name": "experts"})
     state, _ = bench.run(spec, rows, 50)  # row by row the noise of one is more than the penalty
     weights = state["parameters/weights"][0]
-    assert weights[2:].tolist() == [0.0] * 4
-    assert (np.abs(weights[:2]) > 0.15).all()
+    l1_ratio = 1.0 if penalty == "l1" else 0.0
+    model = LogisticRegression(l1_ratio=l1_ratio, C=1 / 400, solver="saga", tol=1e-6, max_iter=1000)
+    least = model.fit((x - x.mean(axis=0)) / x.std(axis=0), y).coef_[0]
+    np.testing.assert_allclose(weights[:2], least[:2], rtol=0.25)
+    if penalty == "l1":
+        assert weights[2:].tolist() == least[2:].tolist() == [0.0] * 4
 
 
 @pytest.mark.parametrize("batch_rows", [1, 2])
@@ -739,8 +783,6 @@ def test_newton_steps_on_squared_error_are_recursive_least_squares(bench):
 
 
 def test_lbfgs_comes_to_the_least_that_scikit_learn_finds(bench):
-    from sklearn.linear_model import LogisticRegression
-
     random = np.random.default_rng(1)
     x = random.normal(size=(500, 4))
     y = (x @ [1.0, -2.0, 0.5, 0.0] + random.logistic(size=500) > 0).astype(np.float64)
