@@ -105,7 +105,9 @@ class _Told:
                 finished = daemon.lives and not any(
                     life.leaving or life.status.state == "failed" for life in daemon.lives.values()
                 )
-                if finished:
+                if finished and self._refusals:
+                    progress.update(bar, description=f"{len(self._refusals)} refused")
+                elif finished:
                     progress.update(bar, completed=self._total, description="done")
 
     def _update(self, progress: Progress, bar: TaskID) -> None:
@@ -125,14 +127,19 @@ class _Told:
                 loss=loss,
             )
 
+    @property
+    def _refusals(self) -> list[str]:
+        """Each once: an epoch may repeat them."""
+        assert self._daemon is not None
+        return list(dict.fromkeys(map(str, self._daemon.refused)))
+
     def summary(self, job: str) -> int:
         """Prints how it went; 1 when a file was refused or nothing was learnt."""
         assert self._daemon is not None
         life = self._daemon.lives.get(job)
         if life is None:
             return 1
-        refusals = dict.fromkeys(map(str, self._daemon.refused))  # an epoch may repeat them
-        for refusal in refusals:
+        for refusal in self._refusals:
             say(self._console, f"refused: {refusal}", style="red")
         status = life.status
         if status.reason:
@@ -144,4 +151,4 @@ class _Told:
             loss = status.model.loss
             last = "" if loss is None else f", loss on the last file {figure(loss)}"
             say(self._console, f"model: {shown(path)}, version {status.model.version}{last}")
-        return 1 if refusals or (status.model is None and not life.leaving) else 0
+        return 1 if self._refusals or (status.model is None and not life.leaving) else 0

@@ -350,6 +350,8 @@ def test_train_with_a_refused_file_is_status_1_and_tells_the_rule(
     assert run.returncode == 1
     assert "refused: " in run.stderr
     assert "a feature is a number, got x" in run.stderr
+    assert "1 refused" in run.stderr
+    assert "100%" not in run.stderr  # a full bar says that all went well
     assert file.exists()
 
 

@@ -742,9 +742,11 @@ def test_a_rare_feature_s_weight_takes_what_its_few_rows_tell_of_it(bench):
     assert weights[0, 2] == pytest.approx(10.0, rel=0.1)
 
 
-@pytest.mark.parametrize("penalty", ["l1", "l2"])
-def test_experts_with_a_penalty_come_near_to_the_least_that_scikit_learn_finds(bench, penalty):
-    """Eighty steps don't come all the way."""
+@pytest.mark.parametrize(("penalty", "within"), [("l1", 0.25), ("l2", 0.1)])
+def test_experts_with_a_penalty_come_near_to_the_least_that_scikit_learn_finds(
+    bench, penalty, within
+):
+    """Eighty steps don't come all the way: learners whose penalty isn't damped come to 0.4 of it, and to 0.8."""
     random = np.random.default_rng(0)
     x = random.normal(size=(4000, 6))
     y = (x[:, 0] - x[:, 1] + random.logistic(size=4000) > 0).astype(np.float64)
@@ -755,7 +757,7 @@ def test_experts_with_a_penalty_come_near_to_the_least_that_scikit_learn_finds(b
     l1_ratio = 1.0 if penalty == "l1" else 0.0
     model = LogisticRegression(l1_ratio=l1_ratio, C=1 / 400, solver="saga", tol=1e-6, max_iter=1000)
     least = model.fit((x - x.mean(axis=0)) / x.std(axis=0), y).coef_[0]
-    np.testing.assert_allclose(weights[:2], least[:2], rtol=0.25)
+    np.testing.assert_allclose(weights[:2], least[:2], rtol=within)
     if penalty == "l1":
         assert weights[2:].tolist() == least[2:].tolist() == [0.0] * 4
 
