@@ -86,7 +86,8 @@ class ByColumns:
             squares += out["squares"]
         parameters = learner.parameters(state)
         z = self._scaled(outs[part], np.ascontiguousarray(rows.x[:, columns[0] : columns[1]]))
-        own = self._record(parameters, sums, squares, rows, before, results, part == 0)
+        scored, own = self._record(parameters, sums, squares, rows, before, results, part == 0)
+        learner.watching.judge(now, scaling.scoring(before), scored, rows)
         self._record_columns(z, own, columns, results)
         raw, tape = self._rest(parameters, sums, state, rows)
         aim: Aim = learner.aim(now, rows)
@@ -115,8 +116,8 @@ class ByColumns:
         before: scaling.Unit,
         results: Results,
         is_first: bool,
-    ) -> Array:
-        """What the rows leave behind but for the columns; returns the first layer's deltas (n, m)."""
+    ) -> tuple[Array, Array]:
+        """What the rows leave behind but for the columns; returns raw outputs (n, k) and the first layer's deltas (n, m)."""
         raw, tape = self._kernel.rest(parameters, sums, None)
         output, residual = self._learner.scored(raw, rows, before)
         delta, _ = self._kernel.pull(parameters, tape, residual)
@@ -130,7 +131,7 @@ class ByColumns:
                 _, others = self._kernel.pull_rows(parameters, tape, residual)
                 for name, value in others.items():
                     results["gradient"][:, self._learner.place(name)] = value
-        return np.asarray(delta)
+        return raw.astype(np.float64, copy=False), np.asarray(delta)
 
     def _record_columns(
         self, z: Array, delta: Array, columns: tuple[int, int], results: Results

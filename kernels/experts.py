@@ -39,8 +39,9 @@ or as much less as it takes that Σ s_e ℓ_e, what the copies lost by their sha
 of itself (of counts, of T a row). The model loses no more than this sum, since losses are convex.
 
 Rules: those of `rules`. A batch's losses count row by row; its gradients are taken at the same θ_e, and
-each is damped as if it were the whole batch. Rows may cancel in g and not in g̃: G takes the larger. Penalties are damped
-as the batch's rows are on average: else they would outweigh gradients, and a fast learner have no weights left.
+each is damped as if it were the whole batch. Rows may cancel in g and not in g̃: G takes the larger. Penalties are damped,
+too: else they would outweigh the gradients of a large batch, and a fast learner have no weights left. But a row's damping is
+along the row, and a penalty pulls at all weights: n rows span some n/(n + f) of f features, and so much of it is damped.
 """
 
 from __future__ import annotations
@@ -122,6 +123,8 @@ def _check_rates(rates: Sequence[float]) -> None:
         raise ValueError(f"rates: must be numbers from 0, got {list(rates)}")
     if not any(rates):
         raise ValueError(f"rates: must have one above 0, got {list(rates)}")
+    if len(set(rates)) < len(rates):
+        raise ValueError(f"rates: must differ from each other, got {list(rates)}")
 
 
 class Experts(Rule):
@@ -284,6 +287,7 @@ class Experts(Rule):
         portions = parts_of_squares(state["optimizer/shares"])
         weight = sums["weight"][0]
         eases = sums["eases"] / weight if weight > 0 else np.ones(sums["eases"].shape)
+        eases = 1.0 - spanned(rows, self.shapes["weights"][1]) * (1.0 - eases)
         for name in self.shapes:
             theta = state[f"optimizer/experts/{name}"]
             squares = state[f"optimizer/shared/{name}"]
@@ -430,6 +434,11 @@ def parts_of_squares(shares: Array) -> Array:
 def inverse_root(squares: Array) -> Array:
     """1/√(G + ε)."""
     return np.asarray(1.0 / np.sqrt(squares + EPSILON))
+
+
+def spanned(rows: Any, features: Any) -> Any:
+    """By how much of what damps its rows a batch's penalties are damped."""
+    return rows / (rows + features)
 
 
 def root(mean_squares: Array, expert: int) -> float:

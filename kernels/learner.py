@@ -13,6 +13,7 @@ them a copy. Arrays of rows are only read. The state's names, in their fixed ord
     steps                          optimizer steps taken, int64 (1,)
     target/count, m2, mean         of the labels seen, if they are scaled
     target/extremes                the least and the most of them
+    target/reaches                 what is held against predictions that reach so far beyond these, of numbers
 
 A row is scored with the labels' unit from before its batch, and with its features standardised by
 moments that include its batch; the step aims at labels in the unit that includes the batch.
@@ -234,8 +235,9 @@ class Learner:
             for out in outs[1:]:
                 total += out[f"sum/{name}"]
             sums[name] = total
-        for name in (*self.watching.layout(), *self.rule.observed):
-            state[name][...] = outs[0][name]
+        whole = self.watching.together(state, outs)
+        for name, value in {**whole, **{key: outs[0][key] for key in self.rule.observed}}.items():
+            state[name][...] = value
         self._step(state, sums, total_rows, self.rate(state))
         self.rule.settle(state)
 
@@ -408,6 +410,7 @@ class Learner:
         raw, tape = kernel.forward(parameters, z)
         raw = raw.astype(np.float64, copy=False)
         output, residual = self.scored(raw, rows, scoring.unit)
+        self.watching.judge(state, scaling.scoring(scoring.unit), raw, rows)
         if self.in_spreads:
             results["unit"][...] = scaling.scoring(scoring.unit).unit
         results["output"][...] = output

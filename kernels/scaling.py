@@ -27,8 +27,8 @@ FAR_LABEL = 20.0
 """A label that lies more deviations from the mean of those before it may be held, see `held`."""
 UNWATCHED = np.array([-LARGEST, LARGEST]) / 2
 """The labels' extremes where nobody has watched them: nothing that matters is held."""
-REACH = 30.0
-"""So many times as far as labels lie apart a prediction of numbers may lie beyond them, see `bounds`."""
+REACHES = (0.0, 0.3, 1.0, 30.0)
+"""So many times as far as labels lie apart a prediction of numbers may lie beyond them; which of these, see `reach`."""
 MOST_OF_M2 = 0.1
 """By this share one label may make the labels' sum of squares larger: their deviation by a twentieth."""
 
@@ -123,6 +123,8 @@ class Unit(NamedTuple):
     unit: float = 1.0
     lowest: float = -math.inf
     highest: float = math.inf
+    least: float = -math.inf
+    most: float = math.inf
 
     def outputs(self, raw: Array) -> Array:
         """The outputs (n, k) that raw ones stand for, without offsets: held within what the labels seen allow, see `bounds`.
@@ -130,6 +132,28 @@ class Unit(NamedTuple):
         output = raw * self.unit + self.base
         held = np.clip(output, self.lowest, self.highest)
         return np.asarray(np.where(np.abs(output) <= LARGEST, held, output))
+
+    def votes(self, raw: Array, y: Array, w: Array) -> Array:
+        """What rows of raw outputs (n, 1), labels (n,) without offsets and these weights (n,) hold against each of `REACHES` (4,).
+
+        A row whose output lies beyond the labels so far has one vote, dealt by the squared errors that the reaches
+        would have had: so it is no matter how far out it lies.
+        """
+        output = raw[:, 0] * self.unit + self.base
+        is_outside = ((output < self.least) | (output > self.most)) & (np.abs(output) <= LARGEST)
+        found = np.zeros(len(REACHES))
+        if not is_outside.any():
+            return found
+        output, y, w = output[is_outside, None], y[is_outside, None], w[is_outside]
+        apart = self.most - self.least
+        lows = self.least - np.array(REACHES) * apart
+        highs = self.most + np.array(REACHES) * apart
+        missed = (np.clip(output, lows, highs) - np.clip(y, lows[-1], highs[-1])) / apart
+        squares = missed * missed
+        shares = _over(squares, squares.sum(axis=1, keepdims=True))
+        for own, weight in zip(shares, w.tolist(), strict=True):
+            found += weight * own
+        return found
 
     def aims(self, scale: Scale, y: Array) -> Array:
         """The labels (n,) that a step aims at: (y - mean) / sd, 0 where sd is 0; or y / mean."""
@@ -171,29 +195,35 @@ def held(y: Array, w: Array, moments: Moments) -> Array:
     return np.asarray(np.clip(y, moments.mean[0] - bound, moments.mean[0] + bound))
 
 
-def unit(scale: Scale, target: Moments, extremes: Array) -> Unit:
-    """The unit of the labels seen, whose least and most are `extremes` (2,). "spread": their mean and sd, which may be 0;
-    "mean": log of the mean."""
+def unit(scale: Scale, target: Moments, extremes: Array, against: Array) -> Unit:
+    """The unit of the labels seen, whose least and most are `extremes` (2,); `against` (4,): see `reach`. "spread": their mean and
+    sd, which may be 0; "mean": log of the mean.
+
+    It says how far an output may go, too. A linear model has no bounds of its own: one cell that is far out, or the effects
+    of several of a count's features, which multiply, carry it beyond all that ever was. Counts and amounts are at most the
+    most so far, numbers `reach` times as far beyond the labels as these lie apart. Labels that are all alike, or 0, tell of none.
+    """
     if target.seen[0] == 0:
         return Unit()
     mean = float(target.mean[0])
-    lowest, highest = bounds(scale, *extremes.tolist())
+    least, most = extremes.tolist()
     if scale == "mean":
-        return Unit(math.log(mean) if mean > 0 else 0.0, 1.0, lowest, highest)
-    return Unit(mean, float(target.deviation()[0]), lowest, highest)
+        highest = math.log(most) if most > 0 else math.inf
+        return Unit(math.log(mean) if mean > 0 else 0.0, 1.0, highest=highest)
+    deviation, apart = float(target.deviation()[0]), most - least
+    if apart == 0:
+        return Unit(mean, deviation)
+    far = reach(against) * apart
+    return Unit(mean, deviation, least - far, most + far, least, most)
 
 
-def bounds(scale: Scale, least: float, most: float) -> tuple[float, float]:
-    """The lowest and the highest output, by the least and the most that labels have been: of numbers `REACH` times as far
-    beyond these as they lie apart, of counts and amounts the logarithm of the most.
+def reach(against: Array) -> float:
+    """Which of `REACHES` holds predictions, by what rows beyond the labels so far have held against each (4,): see `Unit.votes`.
 
-    A linear model has no bounds of its own: one cell that is far out, or the effects of several of a count's features,
-    which multiply, carry it beyond all that ever was. Labels that are all alike, or 0, tell of none.
+    The one with the least against it, and of several the farthest. Where labels are proportional to what is far out, it is
+    right to go there, and where they aren't, it is the largest error that a model can make: a stream tells which it is.
     """
-    if scale == "mean":
-        return -math.inf, math.log(most) if most > 0 else math.inf
-    reach = REACH * (most - least)
-    return (least - reach, most + reach) if reach > 0 else (-math.inf, math.inf)
+    return REACHES[len(REACHES) - 1 - int(np.argmin(against[::-1]))]
 
 
 def scoring(unit: Unit) -> Unit:

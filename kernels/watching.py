@@ -6,6 +6,7 @@ Rules: those of `learner`, whose state holds all of it by these names; every sum
     scaling/count, m2, mean     of the features seen, if the job standardises
     target/count, m2, mean      of the labels seen, if they are scaled
     target/extremes             the least and the most of them
+    target/reaches              what is held against predictions that reach so far beyond these, of numbers
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ class Watching:
             found |= scaling.layout("scaling", self.spec.features, self.spec.gaps)
         if self.scale != "none":
             found |= scaling.layout("target", 1) | {"target/extremes": ((2,), "float64")}
+        if self.scale == "spread":
+            found["target/reaches"] = ((len(scaling.REACHES),), "float64")
         return found
 
     def features(self, state: State) -> Moments | None:
@@ -51,7 +54,8 @@ class Watching:
         target = self._target(state)
         if target is None:
             return Unit()
-        return scaling.unit(self.scale, target, state["target/extremes"])
+        against = state.get("target/reaches", _NONE)
+        return scaling.unit(self.scale, target, state["target/extremes"], against)
 
     def enter(self, state: State, lanes: Sequence[Rows], with_features: bool = True) -> None:
         """Takes a batch in, lane by lane: moments of features and labels, weights of classes."""
@@ -67,6 +71,25 @@ class Watching:
             for rows in lanes:
                 classes = rows.y.astype(np.intp)
                 state["classes/weight"][...] += np.bincount(classes, rows.w, self.classes)
+
+    def judge(self, state: State, unit: Unit, raw: Array, rows: Rows) -> None:
+        """Takes in what rows that were scored by `unit`, with raw outputs (n, k), say of how far predictions may reach."""
+        if self.scale == "spread":
+            plain = scaling.without_offset(self.scale, rows.y, rows.offset)
+            state["target/reaches"] += unit.votes(raw, plain, rows.w)
+
+    def together(self, before: State, lanes: Sequence[State]) -> dict[str, Array]:
+        """What all lanes of one exact step watched: they took in the same rows, and each judged its own."""
+        found = {name: lanes[0][name] for name in self.layout()}
+        return found | self._reaches(before, lanes)
+
+    def _reaches(self, before: State, lanes: Sequence[State]) -> dict[str, Array]:
+        if self.scale != "spread":
+            return {}
+        found = before["target/reaches"].copy()
+        for state in lanes:
+            found += state["target/reaches"] - before["target/reaches"]
+        return {"target/reaches": found}
 
     def take_in(self, moments: Moments, lanes: Sequence[tuple[Array, Array]]) -> None:
         """Takes a batch into moments, in place: values (n, f) and weights (n,), lane by lane."""
@@ -145,10 +168,11 @@ class Watching:
             seen = [lane["target/extremes"] for lane in lanes if lane["target/count"][0] > 0]
             least, most = np.array(seen or [before["target/extremes"]]).T
             found["target/extremes"] = np.array([least.min(), most.max()])
-        return found
+        return found | self._reaches(before, lanes)
 
 
 _MOMENTS = ("count", "mean", "m2")
+_NONE = np.zeros(len(scaling.REACHES))
 
 
 def _balanced(weights: Array) -> Array:

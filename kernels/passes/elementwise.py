@@ -75,7 +75,7 @@ def _learn(
     sums (k, f) and push_sums (1, k) are zeros, before and after.
     """
     x, y, plain, w, offset, push_w = lane
-    seen, mean, m2, target_seen, target_mean, target_m2, extremes = watched
+    seen, mean, m2, target_seen, target_mean, target_m2, extremes, against = watched
     output, residual, norm, gradient, units = record
     weights, slots, intercept, intercept_slots = model
     s0, s1, s2, s3, s4 = slots
@@ -89,7 +89,16 @@ def _learn(
         stop = min(start + batch_rows, total_rows)
         n = stop - start
         scored_by, base_after, unit_after = enter_labels(
-            plain, w, start, stop, plan, target_seen, target_mean, target_m2, extremes
+            plain,
+            w,
+            start,
+            stop,
+            plan,
+            target_seen,
+            target_mean,
+            target_m2,
+            extremes,
+            against,
         )
         enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch)
         rate, factor = rates[batch], 1.0 / n

@@ -85,6 +85,8 @@ from kernels.registers import (
 )
 from kernels.scaling import FAR_LABEL, LARGEST, LEAST_CURVATURE
 
+_spanned = inlined(experts.spanned)
+
 # A row
 
 
@@ -273,15 +275,16 @@ def _sum_up(
 
 
 @inlined
-def _move(weights, squares, k, keep, plain, damped, eased, n, weight, paces, parts, l1, l2):
-    """One step of all learners, from a batch's gradients (k, F, W), plain and damped, summed over n rows; eased (k, W)."""
+def _move(weights, squares, k, keep, plain, damped, eased, n, weight, part, paces, parts, l1, l2):
+    """One step of all learners, from a batch's gradients (k, F, W), plain and damped, summed over n rows; `part` of their eases
+    (k, W) is that of penalties, too."""
     kind = weights.dtype.type
     share = 1.0 / n
     width = weights.shape[2]
     for j in range(k):
         for e in range(0, width, LENGTH):
             mean = load(eased, (j, e)) / weight if weight > 0.0 else splat(1.0)
-            store(eased, (j, e), mean)
+            store(eased, (j, e), 1.0 - part * (1.0 - mean))
         for f in range(weights.shape[1]):
             found = splat(0.0)
             for e in range(0, width, LENGTH):
@@ -336,7 +339,7 @@ def _learn(
     """Learns from a lane, batch after batch, and from file to file; rates (batches,), own_rates, intercept_rates (W,) and slow (E,)."""
     stops, whole, copies = ends
     x, y, plain_y, w, offset, push_w = lane
-    seen, mean, m2, target_seen, target_mean, target_m2, extremes = watched
+    seen, mean, m2, target_seen, target_mean, target_m2, extremes, against = watched
     output, residual, norm, gradient, units = record
     weights, squares, frozen, intercept, shares, _, frozen_losses = team
     intercept_squares, frozen_intercept = model.intercept_squares, model.frozen_intercept
@@ -360,7 +363,16 @@ def _learn(
         stop = min(start + batch_rows, stops[file])
         n = stop - start
         scored_by, base_after, unit_after = enter_labels(
-            plain_y, w, start, stop, plan, target_seen, target_mean, target_m2, extremes
+            plain_y,
+            w,
+            start,
+            stop,
+            plan,
+            target_seen,
+            target_mean,
+            target_m2,
+            extremes,
+            against,
         )
         if n == 1:
             enter_row(x, start, w, plan, seen, mean, m2, z, inverse, scratch)
@@ -455,8 +467,8 @@ def _learn(
                 weighty += 1.0
         if not is_direct:
             _move(
-                weights, squares, k, keep, plain, damped, eased, n, weight, paces, parts, mix.l1,
-                mix.l2,
+                weights, squares, k, keep, plain, damped, eased, n, weight, _spanned(n, features),
+                paces, parts, mix.l1, mix.l2,
             )  # fmt: skip
             if plan.intercept:
                 _move_intercepts(

@@ -60,7 +60,7 @@ def _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, 
     The vectors (m,) are a row of ones, scratch, and sums that are zeros before and after.
     """
     x, y, plain, w, offset, push_w = lane
-    seen, mean, m2, target_seen, target_mean, target_m2, extremes = watched
+    seen, mean, m2, target_seen, target_mean, target_m2, extremes, against = watched
     output, residual, norm, gradient, units = record
     weights, intercept, covariance = model
     total_rows, features = x.shape
@@ -72,7 +72,16 @@ def _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, 
         start = batch * batch_rows
         stop = min(start + batch_rows, total_rows)
         scored_by, base_after, unit_after = enter_labels(
-            plain, w, start, stop, plan, target_seen, target_mean, target_m2, extremes
+            plain,
+            w,
+            start,
+            stop,
+            plan,
+            target_seen,
+            target_mean,
+            target_m2,
+            extremes,
+            against,
         )
         enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch)
         for i in range(start, stop):

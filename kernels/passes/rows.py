@@ -35,6 +35,7 @@ from kernels.loops import (
 )
 from kernels.losses import Scale
 from kernels.registers import LENGTH, larger, load, smaller, store, widened
+from kernels.scaling import REACHES
 
 SPREAD, MEAN = 1, 2
 _SCALE_CODES: dict[Scale, int] = {"none": 0, "spread": SPREAD, "mean": MEAN}
@@ -64,6 +65,7 @@ class Watched(NamedTuple):
     target_mean: Array
     target_m2: Array
     extremes: Array
+    against: Array
 
 
 class Lane(NamedTuple):
@@ -124,15 +126,41 @@ def variation_of(plan, count, mean, m2):
 
 
 @inlined
-def bounds_of(scale, count, extremes):
-    """The lowest and the highest output by the labels so far, as `scaling.bounds` has them."""
+def bounds_of(scale, count, extremes, against):
+    """The lowest and the highest output by the labels so far, and the least and the most of these, as `scaling.unit` has them."""
     least, most = extremes[0], extremes[1]
     if count[0] == 0.0 or (most <= 0.0 if scale == MEAN else most == least):
-        return -np.inf, np.inf
+        return -np.inf, np.inf, -np.inf, np.inf
     if scale == MEAN:
-        return -np.inf, math.log(most)
-    reach = scaling.REACH * (most - least)
-    return least - reach, most + reach
+        return -np.inf, math.log(most), -np.inf, np.inf
+    best = len(REACHES) - 1
+    for r in range(len(REACHES) - 2, -1, -1):
+        if against[r] < against[best]:
+            best = r
+    far = REACHES[best] * (most - least)
+    return least - far, most + far, least, most
+
+
+@inlined
+def vote(output, label, weight, least, most, against):
+    """`Unit.votes` of one row, whose output lies beyond the labels so far."""
+    apart = most - least
+    farthest = REACHES[-1] * apart
+    label = min(max(label, least - farthest), most + farthest)
+    total = 0.0
+    for r in range(len(REACHES)):
+        missed = _missed(output, label, REACHES[r] * apart, least, most)
+        total += missed * missed
+    if total > 0.0:
+        for r in range(len(REACHES)):
+            missed = _missed(output, label, REACHES[r] * apart, least, most)
+            against[r] += weight * (missed * missed / total)
+
+
+@inlined
+def _missed(output, label, far, least, most):
+    """By how much, in how far labels lie apart, an output that is held `far` beyond them misses a label."""
+    return (min(max(output, least - far), most + far) - label) / (most - least)
 
 
 @inlined
@@ -156,17 +184,19 @@ def enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch):
 
 
 @inlined
-def enter_labels(plain, w, start, stop, plan, seen, mean, m2, extremes):
-    """Takes a batch's labels in; returns what rows are scored by, their unit without it: (base, unit, lowest, highest); and
-    base and unit with it."""
+def enter_labels(plain, w, start, stop, plan, seen, mean, m2, extremes, against):
+    """Takes a batch's labels in; returns what rows are scored by, their unit without it: (base, unit, lowest, highest, least,
+    most), with the labels, weights and reaches that `vote` asks for; and base and unit with it."""
     if plan.scale == 0:
-        return (0.0, 1.0, -np.inf, np.inf), 0.0, 1.0
+        nowhere = (0.0, 1.0, -np.inf, np.inf, -np.inf, np.inf)
+        return (*nowhere, plain, w, against), 0.0, 1.0
     base, unit = unit_of(plan.scale, seen, mean, m2)
-    lowest, highest = bounds_of(plan.scale, seen, extremes)
+    lowest, highest, least, most = bounds_of(plan.scale, seen, extremes, against)
     take_extremes_in(plain, w, start, stop, seen, extremes)
     take_in_labels_loop(plain, w, start, stop, kept(plan.half_life, stop - start), seen, mean, m2)
     base_after, unit_after = unit_of(plan.scale, seen, mean, m2)
-    return (base, unit, lowest, highest), base_after, unit_after
+    scored_by = (base, unit, lowest, highest, least, most, plain, w, against)
+    return scored_by, base_after, unit_after
 
 
 @inlined
@@ -283,10 +313,12 @@ def write_outputs(
             output[i, j] = outputs[j] + offset
             own[j] = push[j]
     else:
-        base, unit, lowest, highest = scored_by
+        base, unit, lowest, highest, least, most, plain, w, against = scored_by
         unit = unit if unit > 0.0 else 1.0
         scored = outputs[0] * unit + base
         if abs(scored) <= scaling.LARGEST:
+            if scored < least or scored > most:
+                vote(scored, plain[i, 0], w[i], least, most, against)
             scored = min(max(scored, lowest), highest)
         scored += offset
         output[i, 0] = scored
@@ -364,6 +396,7 @@ def watched_of(state: State) -> Watched:
     for prefix in ("scaling", "target"):
         found += [state.get(f"{prefix}/{name}", np.zeros(1)) for name in ("count", "mean", "m2")]
     found.append(state.get("target/extremes", np.zeros(2)))
+    found.append(state.get("target/reaches", np.zeros(len(REACHES))))
     return Watched(*found)
 
 

@@ -153,6 +153,11 @@ def test_adagrad_with_a_half_life_forgets_a_gradient_of_long_ago():
         (registry.RULES["experts"].Options, {"rates": (0.0,)}, "rates: must have one above 0"),
         (
             registry.RULES["experts"].Options,
+            {"rates": (0.1, 0.1)},
+            "rates: must differ from each other",
+        ),
+        (
+            registry.RULES["experts"].Options,
             {"rates": (0.1, -1.0)},
             "rates: must be numbers from 0",
         ),

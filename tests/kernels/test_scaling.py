@@ -107,26 +107,30 @@ def test_an_increment_merged_into_what_was_before_gives_what_is_after(first):
 
 def test_labels_that_are_all_alike_are_scored_in_their_own_unit():
     for scale in ("spread", "mean"):
-        assert scaling.unit(scale, nothing(1), np.zeros(2)) == scaling.Unit()
-    alike = scaling.unit("spread", taken(np.full((5, 1), 7.0)), np.array([7.0, 7.0]))
+        assert scaling.unit(scale, nothing(1), np.zeros(2), np.zeros(4)) == scaling.Unit()
+    alike = scaling.unit("spread", taken(np.full((5, 1), 7.0)), np.array([7.0, 7.0]), np.zeros(4))
     assert scaling.scoring(alike) == scaling.Unit(7.0, 1.0)
     assert alike.aims("spread", np.array([7.0])).tolist() == [0.0]
 
 
 def test_counts_are_aimed_at_in_units_of_their_mean():
-    unit = scaling.unit("mean", taken(np.array([[2.0], [6.0]])), np.array([2.0, 6.0]))
-    assert unit == (pytest.approx(np.log(4.0)), 1.0, -np.inf, np.log(6.0))
+    unit = scaling.unit("mean", taken(np.array([[2.0], [6.0]])), np.array([2.0, 6.0]), np.zeros(4))
+    assert unit == (pytest.approx(np.log(4.0)), 1.0, -np.inf, np.log(6.0), -np.inf, np.inf)
     np.testing.assert_allclose(unit.aims("mean", np.array([2.0, 8.0])), [0.5, 2.0])
-    assert scaling.unit("mean", taken(np.zeros((3, 1))), np.zeros(2)) == scaling.Unit()
+    assert scaling.unit("mean", taken(np.zeros((3, 1))), np.zeros(2), np.zeros(4)) == scaling.Unit()
 
 
 def test_outputs_are_held_within_what_labels_allow_unless_the_model_has_diverged():
     raw = np.array([-1e3, -14.0, 0.0, 1.5, 1e3, 1e155, np.inf, np.nan])
-    numbers = scaling.unit("spread", taken(np.array([[2.0], [4.0]])), np.array([2.0, 4.0]))
+    numbers = scaling.unit(
+        "spread", taken(np.array([[2.0], [4.0]])), np.array([2.0, 4.0]), np.zeros(4)
+    )
     np.testing.assert_array_equal(
         numbers.outputs(raw), [-58.0, -11.0, 3.0, 4.5, 64.0, 1e155, np.inf, np.nan]
     )
-    counts = scaling.unit("mean", taken(np.array([[1.0], [0.0]])), np.array([0.0, 1.0]))
+    counts = scaling.unit(
+        "mean", taken(np.array([[1.0], [0.0]])), np.array([0.0, 1.0]), np.zeros(4)
+    )
     np.testing.assert_array_equal(
         counts.outputs(raw - counts.base), [-1e3, -14.0, 0.0, 0.0, 0.0, 1e155, np.inf, np.nan]
     )
