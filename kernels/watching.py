@@ -54,6 +54,7 @@ class Watching:
         target = self._target(state)
         if target is None:
             return Unit()
+        # of counts there are none, nor in a model file of a version before 0.6.0
         against = state.get("target/reaches", _NONE)
         return scaling.unit(self.scale, target, state["target/extremes"], against)
 

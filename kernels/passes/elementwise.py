@@ -75,7 +75,7 @@ def _learn(
     sums (k, f) and push_sums (1, k) are zeros, before and after.
     """
     x, y, plain, w, offset, push_w = lane
-    seen, mean, m2, target_seen, target_mean, target_m2, extremes, against = watched
+    seen, mean, m2 = watched.seen, watched.mean, watched.m2
     output, residual, norm, gradient, units = record
     weights, slots, intercept, intercept_slots = model
     s0, s1, s2, s3, s4 = slots
@@ -88,18 +88,7 @@ def _learn(
         start = batch * batch_rows
         stop = min(start + batch_rows, total_rows)
         n = stop - start
-        scored_by, base_after, unit_after = enter_labels(
-            plain,
-            w,
-            start,
-            stop,
-            plan,
-            target_seen,
-            target_mean,
-            target_m2,
-            extremes,
-            against,
-        )
+        scored_by, base_after, unit_after = enter_labels(plain, w, start, stop, plan, watched)
         enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch)
         rate, factor = rates[batch], 1.0 / n
         a, b, c = numbers[batch, 0], numbers[batch, 1], numbers[batch, 2]

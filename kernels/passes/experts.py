@@ -339,7 +339,7 @@ def _learn(
     """Learns from a lane, batch after batch, and from file to file; rates (batches,), own_rates, intercept_rates (W,) and slow (E,)."""
     stops, whole, copies = ends
     x, y, plain_y, w, offset, push_w = lane
-    seen, mean, m2, target_seen, target_mean, target_m2, extremes, against = watched
+    seen, mean, m2 = watched.seen, watched.mean, watched.m2
     output, residual, norm, gradient, units = record
     weights, squares, frozen, intercept, shares, _, frozen_losses = team
     intercept_squares, frozen_intercept = model.intercept_squares, model.frozen_intercept
@@ -362,18 +362,7 @@ def _learn(
         start = stop
         stop = min(start + batch_rows, stops[file])
         n = stop - start
-        scored_by, base_after, unit_after = enter_labels(
-            plain_y,
-            w,
-            start,
-            stop,
-            plan,
-            target_seen,
-            target_mean,
-            target_m2,
-            extremes,
-            against,
-        )
+        scored_by, base_after, unit_after = enter_labels(plain_y, w, start, stop, plan, watched)
         if n == 1:
             enter_row(x, start, w, plan, seen, mean, m2, z, inverse, scratch)
         else:
@@ -384,7 +373,7 @@ def _learn(
         usual, variation = 0.0, 0.0
         if mix.is_mean:
             usual = heat_of(mix, mean_heat[0], mean_heat[1]) if mean_heat[1] > 0.0 else 0.0
-            variation = variation_of(plan, target_seen, target_mean, target_m2)
+            variation = variation_of(plan, watched)
             if variation == LARGEST and mean_heat[1] >= 0.5:
                 variation = 0.0
         for e in range(0, width, LENGTH):

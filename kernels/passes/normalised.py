@@ -91,7 +91,7 @@ def _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, 
     Room of its own: sums (k, f) and push_sums (1, k), zeros before and after, and an empty array.
     """
     x, y, plain, w, offset, push_w = lane
-    seen, mean, m2, target_seen, target_mean, target_m2, extremes, against = watched
+    seen, mean, m2 = watched.seen, watched.mean, watched.m2
     output, residual, norm, gradient, units = record
     weights, squares, intercept, intercept_squares, scale, size = model
     total_rows, features = x.shape
@@ -102,18 +102,7 @@ def _learn(lane, batch_rows, rates, plan, l1, l2, model, watched, record, room, 
     for batch in range(len(rates)):
         start = batch * batch_rows
         stop = min(start + batch_rows, total_rows)
-        scored_by, base_after, unit_after = enter_labels(
-            plain,
-            w,
-            start,
-            stop,
-            plan,
-            target_seen,
-            target_mean,
-            target_m2,
-            extremes,
-            against,
-        )
+        scored_by, base_after, unit_after = enter_labels(plain, w, start, stop, plan, watched)
         enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch)
         for i in range(start, stop):
             if w[i] > 0.0:

@@ -117,8 +117,9 @@ def unit_of(scale, count, mean, m2):
 
 
 @inlined
-def variation_of(plan, count, mean, m2):
+def variation_of(plan, watched):
     """`scaling.variation`, of labels that are scaled by their mean."""
+    count, mean, m2 = watched.target_seen, watched.target_mean, watched.target_m2
     if plan.scale != MEAN or mean[0] <= 0.0:
         return scaling.LARGEST
     relative = math.sqrt(m2[0] / count[0]) / mean[0]
@@ -184,9 +185,11 @@ def enter_features(x, w, start, stop, plan, seen, mean, m2, inverse, scratch):
 
 
 @inlined
-def enter_labels(plain, w, start, stop, plan, seen, mean, m2, extremes, against):
+def enter_labels(plain, w, start, stop, plan, watched):
     """Takes a batch's labels in; returns what rows are scored by, their unit without it: (base, unit, lowest, highest, least,
     most), with the labels, weights and reaches that `vote` asks for; and base and unit with it."""
+    seen, mean, m2 = watched.target_seen, watched.target_mean, watched.target_m2
+    extremes, against = watched.extremes, watched.against
     if plan.scale == 0:
         nowhere = (0.0, 1.0, -np.inf, np.inf, -np.inf, np.inf)
         return (*nowhere, plain, w, against), 0.0, 1.0

@@ -125,7 +125,7 @@ def _learn_normalised(lane, entries, rates, plan, model, watched, record, room, 
     """Learns from a lane, row after row. Room of its own: sums (k, f), push_sums (1, k), an empty array."""
     x, y, plain, w, offset, push_w = lane
     starts, places, values = entries
-    seen, mean, m2, target_seen, target_mean, target_m2, extremes, against = watched
+    seen, mean, m2 = watched.seen, watched.mean, watched.m2
     output, residual, norm, _, units = record
     (weights, squares, scale, size, intercept, intercept_squares,
      slot_weights, slot_squares, slot_scale) = model  # fmt: skip
@@ -133,18 +133,7 @@ def _learn_normalised(lane, entries, rates, plan, model, watched, record, room, 
     sums, push_sums, none = own_room
     ones = 1.0 if plan.intercept else 0.0
     for i in range(len(x)):
-        scored_by, base_after, unit_after = enter_labels(
-            plain,
-            w,
-            i,
-            i + 1,
-            plan,
-            target_seen,
-            target_mean,
-            target_m2,
-            extremes,
-            against,
-        )
+        scored_by, base_after, unit_after = enter_labels(plain, w, i, i + 1, plan, watched)
         enter_features(x, w, i, i + 1, plan, seen, mean, m2, inverse, scratch)
         scaled_row(x, i, plan, mean, inverse, z)
         square = dot_loop(z, 0, z, 0) + square_of(starts, values, i)
@@ -216,7 +205,7 @@ def _learn_ftrl(
     """As `_learn_normalised`; numbers (rows + 1, 5) are those of the step before the first, and of each."""
     x, y, plain, w, offset, push_w = lane
     starts, places, values = entries
-    seen, mean, m2, target_seen, target_mean, target_m2, extremes, against = watched
+    seen, mean, m2 = watched.seen, watched.mean, watched.m2
     output, residual, norm, _, units = record
     (weights, dense_z, squares, intercept, intercept_z, intercept_squares,
      slot_weights, slot_z, slot_squares) = model  # fmt: skip
@@ -224,18 +213,7 @@ def _learn_ftrl(
     l1, l2 = penalty.l1, penalty.l2
     before = (numbers[0, 0], numbers[0, 1], 0.0, 0.0, 0.0)
     for i in range(len(x)):
-        scored_by, base_after, unit_after = enter_labels(
-            plain,
-            w,
-            i,
-            i + 1,
-            plan,
-            target_seen,
-            target_mean,
-            target_m2,
-            extremes,
-            against,
-        )
+        scored_by, base_after, unit_after = enter_labels(plain, w, i, i + 1, plan, watched)
         enter_features(x, w, i, i + 1, plan, seen, mean, m2, inverse, scratch)
         scaled_row(x, i, plan, mean, inverse, z)
         square = dot_loop(z, 0, z, 0) + square_of(starts, values, i)

@@ -23,7 +23,7 @@ from kernels.columns import ByColumns
 from kernels.contract import Array, Layout, Problem
 from kernels.guard import Culprit
 from kernels.learner import Extra, Learner, build
-from kernels.scaling import REACHES, UNWATCHED
+from kernels.scaling import UNWATCHED
 from service.core.sent import sent
 from service.runtime.arena import Region, arrays, back, size_of, view
 from service.storage import checkpoints
@@ -175,12 +175,10 @@ def restore(spec: str, path: str, sha256: str | None, state: Region, scores: Reg
 
 
 def state_of(tensors: Mapping[str, Array], learner: Learner) -> dict[str, Array]:
-    """The state that a model file holds; what one of an earlier version lacks for a prediction is there, too."""
+    """The state that a model file holds; what one of a version before 0.3.0 lacks for a prediction is there, too."""
     found = {k.removeprefix("state/"): a for k, a in tensors.items() if k.startswith("state/")}
     if "target/extremes" in learner.layout():
         found.setdefault("target/extremes", UNWATCHED)
-    if "target/reaches" in learner.layout():
-        found.setdefault("target/reaches", np.zeros(len(REACHES)))
     return dict(sparse.unpack(found, learner.layout()))
 
 

@@ -568,14 +568,10 @@ def test_no_cell_carries_a_prediction_beyond_what_labels_allow(
         top = np.log(most) if loss == "poisson" and known else most + far
         low = -np.inf if loss == "poisson" else least - far
         bounds.append((low, top) if known else (-np.inf, np.inf))
-    if (
-        loss == "squared"
-    ):  # the features that are far out have told by now that labels don't follow them
-        assert scaling.reach(state["target/reaches"]) < reach
-        bounds[-1] = (
-            least - scaling.reach(state["target/reaches"]) * (most - least),
-            most + scaling.reach(state["target/reaches"]) * (most - least),
-        )
+    if loss == "squared":
+        learnt = scaling.reach(state["target/reaches"])
+        assert learnt < reach  # by now it is known that labels don't follow what is far out
+        bounds[-1] = (least - learnt * (most - least), most + learnt * (most - least))
     lowest, highest = np.array(bounds).T
     found = results["output"][:, 0] - offset
     assert (found >= lowest[:-1] - 1e-9).all()
